@@ -1,0 +1,82 @@
+"""What an adaptation method is: the losses of one training step, by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+SOURCE = 0
+"""Domain label of the source, which is labelled."""
+
+TARGET = 1
+"""Domain label of the target, which is to be adapted to."""
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the network gave for one domain in one step.
+
+    Attributes:
+        logits: ``(batch, classes, *spatial)``, before any activation.
+        features: the tapped tensors, each ``(batch, channels, *spatial)``, from fine to coarse;
+            empty unless some method has ``needs_features``.
+    """
+
+    logits: Tensor
+    features: tuple[Tensor, ...] = ()
+
+
+Batch = Mapping[str, Mapping[str, Tensor]]
+"""Domain name -> ``{"image", "label", "weak"}``; ``label`` only where the domain is labelled, ``weak`` (the same
+view of the image before strong intensity augmentation) only where the transforms keep it."""
+
+
+class AdaptationMethod(nn.Module, ABC):
+    """Turns the outputs of one training step into named losses, already weighted.
+
+    The trainer runs each domain forward once, adds the supervised loss of every labelled domain, calls
+    :meth:`losses`, and takes the one optimizer step. A method is a module, so its discriminators and teachers
+    follow device and checkpoint; it has no schedule of its own (see :class:`monai_transfer.engines.StrengthSchedule`).
+    """
+
+    needs_target: bool = True
+    """Whether the target domain has to be run forward."""
+
+    needs_features: bool = False
+    """Whether the encoder's features have to be tapped."""
+
+    def __init__(self, weight: float = 1.0) -> None:
+        """Weight of this method's losses at full strength."""
+        super().__init__()
+        self.weight = weight
+        self.strength = 1.0
+
+    def set_strength(self, value: float) -> None:
+        """Set the share of the full strength, in ``[0, 1]``, that applies from now on."""
+        self.strength = value
+
+    def scaled(self, loss: Tensor) -> Tensor:
+        """The loss times ``weight`` and ``strength``; a constant 0 where that is 0, so that no gradient is touched."""
+        factor = self.weight * self.strength
+        return loss.new_zeros(()) if factor == 0 else factor * loss
+
+    def prepare(self, network: nn.Module) -> None:
+        """Look at the network once before training starts (a teacher copies it)."""
+
+    def forward_context(self, network: nn.Module, domain: str) -> AbstractContextManager[None]:
+        """What surrounds one domain's forward pass (normalisation that differs by domain); nothing by default."""
+        return nullcontext()
+
+    @abstractmethod
+    def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
+        """Scalar losses by name, each already times ``weight`` and ``strength``.
+
+        Args:
+            outputs: domain name -> what the network gave for it.
+            batch: domain name -> the tensors that went in.
+        """
+
+    def after_step(self, network: nn.Module) -> None:
+        """React to the optimizer's step (a moving average of the weights)."""

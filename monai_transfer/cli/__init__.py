@@ -1,0 +1,1 @@
+"""The commands: thin calls into the library."""

@@ -1,0 +1,101 @@
+"""``monai-transfer benchmark``: side-by-side measurements."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.benchmark_adaptation import adaptation
+from monai_transfer.cli.benchmark_training import training
+from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
+from monai_transfer.errors import UserError
+
+benchmark = typer.Typer(help="Measure side by side.", no_args_is_help=True)
+
+
+@benchmark.callback()
+def _root() -> None:
+    """Measure side by side: inference against plain MONAI, training overhead, adaptation methods."""
+
+
+@benchmark.command("inference")
+def inference(
+    shape: Annotated[str, typer.Option(help="Voxels of the generated CT.")] = "512,512,200",
+    spacing: Annotated[str, typer.Option(help="Its voxel size in mm.")] = "0.8,0.8,1.5",
+    classes: Annotated[int, typer.Option(min=2, help="Number of classes, background included.")] = 5,
+    backbone: Annotated[str, typer.Option(help="unet or resnet18.")] = "unet",
+    overlap: Annotated[float, typer.Option(min=0, max=0.95, help="Overlap of the windows.")] = 0.25,
+    mode: Annotated[str, typer.Option(help="gaussian or constant blending.")] = "gaussian",
+    roi: Annotated[int, typer.Option(min=16, help="Voxels of a window along each axis.")] = 96,
+    steps: Annotated[int, typer.Option(min=0, help="Training steps of the network; 0: random weights.")] = 60,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each side.")] = 2,
+    variants: Annotated[bool, typer.Option(help="Also measure bfloat16 and the skipping of empty windows.")] = True,
+    stock: Annotated[bool, typer.Option(help="Run MONAI's side.")] = True,
+    device: DeviceOption = "cpu",
+    seed: SeedOption = 0,
+    output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare inference with MONAI's usual pipeline: wall time, peak memory, equality of the labels.
+
+    A CT is generated and segmented by both sides with the same network and windows, each in a process of its own.
+
+    Example: monai-transfer benchmark inference --shape 160,160,80 --json
+    """
+    import json
+
+    from monai_transfer.inference import choose_device
+    from monai_transfer.inference.benchmark import BenchmarkSettings, compare
+    from monai_transfer.inference.writing import write_text
+
+    settings = BenchmarkSettings(
+        shape=_three(shape, "--shape", int),
+        spacing=_three(spacing, "--spacing", float),
+        classes=classes,
+        backbone=backbone,
+        overlap=overlap,
+        mode=mode,
+        roi=roi,
+        steps=steps,
+        device=str(choose_device(device)),
+        threads=threads,
+        variants=variants,
+        stock=stock,
+        seed=seed,
+    )
+    report = compare(settings, progress=lambda text: console.err.print(text, highlight=False))
+    if output is not None:
+        write_text(output, json.dumps(report, indent=2) + "\n")
+    if as_json:
+        console.emit_json(report)
+    else:
+        _show(report)
+
+
+def _three(text: str, option: str, kind: type) -> tuple[Any, Any, Any]:
+    try:
+        first, second, third = (kind(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(f"{option} is '{text}'; give three numbers with commas between, such as 512,512,200.") from None
+    if min(first, second, third) <= 0:
+        raise UserError(f"{option} is '{text}'; the three numbers must be positive.")
+    return first, second, third
+
+
+def _show(report: dict[str, Any]) -> None:
+    from rich.table import Table
+
+    names = list(report["seconds"])
+    table = Table("stage", *names, title="Seconds")
+    for stage in report["seconds"]["ours"]:
+        table.add_row(stage, *(f"{report['seconds'][name].get(stage, 0):.2f}" for name in names))
+    table.add_row("peak MB", *(f"{report['peak_memory_mb'][name]:.0f}" for name in names))
+    console.out.print(table)
+    for key in ("speedup", "memory_ratio", "agreement", "network_share"):
+        if key in report:
+            console.out.print(f"{key}: {report[key]:.4f}", highlight=False)
+
+
+benchmark.command("adaptation")(adaptation)
+benchmark.command("training")(training)

@@ -1,0 +1,89 @@
+"""``monai-transfer benchmark adaptation``: methods side by side on the user's own data."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import (
+    CasesOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    NetworkOption,
+    SpacingOption,
+    StepsOption,
+    split_list,
+    split_numbers,
+)
+from monai_transfer.errors import UserError
+
+
+def adaptation(
+    source: Annotated[Path, typer.Option(help="Labelled data set.")],
+    target: Annotated[Path, typer.Option(help="Data set of the domain to adapt to; its labels train the oracle only.")],
+    output: Annotated[Path, typer.Option(help="Folder of the runs and the scoreboard; a second call goes on there.")],
+    test: Annotated[Path | None, typer.Option(help="Labelled target data set for the scores.")] = None,
+    source_cases: CasesOption = None,
+    target_cases: CasesOption = None,
+    test_cases: CasesOption = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Names with commas between; + combines, Augmentation is modality-breaking augmentation, Default the "
+            "bundle's recipe, all every method."
+        ),
+    ] = None,
+    seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
+    steps: StepsOption = None,
+    spacing: SpacingOption = None,
+    network: NetworkOption = None,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare adaptation methods: source-only, each method, oracle; share of the gap, spread, cost.
+
+    Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN --output scoreboard
+    """
+    from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
+    from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
+
+    arms, numbers = choose_arms(split_list(methods)), _seeds(seeds)
+    domains = choose_domains(
+        source,
+        target,
+        test,
+        source_cases=split_list(source_cases),
+        target_cases=split_list(target_cases),
+        test_cases=split_list(test_cases),
+    )
+    options = {"spacing": split_numbers(spacing, "--spacing"), "network": network, "steps": steps}
+    plan = plan_adaptation(domains, device=device, **options)
+    for note in domains.notes:
+        console.say(note)
+    console.say_plan(plan)
+    console.say(f"{', '.join(arm.name for arm in arms)}; {len(numbers)} seed(s), {plan.steps} steps each.")
+    if dry_run:
+        return
+    result = compare_methods(domains, plan, output, arms=arms, seeds=numbers, say=console.say_section)
+    page = report_comparison(result)
+    board = result.scoreboard
+    if as_json:
+        console.emit_json(board.as_report())
+    else:
+        for sentence in (board.headline, *board.warnings):
+            console.out.print(sentence, highlight=False)
+        console.out.print(f"Scoreboard: {page}", highlight=False)
+    if result.failures:
+        raise typer.Exit(1)
+
+
+def _seeds(text: str) -> list[int]:
+    try:
+        return [int(part) for part in split_list(text)]
+    except ValueError:
+        raise UserError(
+            f"--seeds {text} is not possible; give whole numbers with commas between, such as 0,1,2."
+        ) from None

@@ -1,0 +1,47 @@
+"""``monai-transfer bundles``: the bundles that come with the package."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import JsonOption, OverwriteOption
+
+bundles = typer.Typer(help="The bundles that come with the package.", no_args_is_help=True)
+
+
+@bundles.command("list")
+def list_bundles(as_json: JsonOption = False) -> None:
+    """List the bundles and where they lie.
+
+    Example: monai-transfer bundles list
+    """
+    from monai_transfer.workflows.bundle import BundleFolder, templates
+
+    found = [
+        {"name": name, "description": BundleFolder(folder).read("metadata")["description"], "folder": str(folder)}
+        for name, folder in templates().items()
+    ]
+    if as_json:
+        console.emit_json(found)
+        return
+    for bundle in found:
+        console.out.print(
+            f"[bold]{bundle['name']}[/]  {bundle['description']}\n    {bundle['folder']}", highlight=False
+        )
+
+
+@bundles.command("copy")
+def copy_bundle(
+    name: Annotated[str, typer.Argument(help="Name of the bundle.")],
+    folder: Annotated[Path, typer.Argument(help="Folder to make.")],
+    overwrite: OverwriteOption = False,
+) -> None:
+    """Copy a bundle, to change it and run it with ``python -m monai.bundle``.
+
+    Example: monai-transfer bundles copy domain_adaptation my_bundle
+    """
+    from monai_transfer.workflows.bundle import BundleFolder
+
+    console.out.print(str(BundleFolder.create(name, folder, overwrite=overwrite).root), highlight=False)

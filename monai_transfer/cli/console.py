@@ -1,0 +1,40 @@
+"""Where the commands write: results on standard output, everything else on standard error."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+out = Console()
+err = Console(stderr=True)
+
+
+def error(message: str) -> None:
+    """Print one sentence to standard error."""
+    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+
+
+def emit_json(payload: Any) -> None:
+    """Print ``payload`` as JSON to standard output."""
+    print(json.dumps(payload, indent=2, default=str))
+
+
+def say(message: str) -> None:
+    """Print one line to standard error."""
+    err.print(message, highlight=False, soft_wrap=True)
+
+
+def say_section(message: str) -> None:
+    """Print the head of a part of a long run to standard error."""
+    err.print(f"[bold]{message}[/]", highlight=False, soft_wrap=True)
+
+
+def say_plan(plan: Any) -> None:
+    """Print what will be trained, in one line, to standard error."""
+    modality = plan.source_modality.upper()
+    if plan.target_modality != plan.source_modality:
+        modality += f" → {plan.target_modality.upper()}"
+    grid = " × ".join(f"{step:g}" for step in plan.spacing)
+    size = " × ".join(str(length) for length in plan.roi_size)
+    say(f"{modality}, {plan.classes - 1} labels; {plan.network} on a grid of {grid} mm, windows of {size} voxels.")

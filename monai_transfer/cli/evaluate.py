@@ -1,0 +1,100 @@
+"""``monai-transfer evaluate``: scores of a bundle, or of label maps, on a labelled data set."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import CasesOption, DeviceOption, DryRunOption, JsonOption, split_list
+from monai_transfer.cli.progress import case_progress
+from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from monai_transfer.data import CaseDataset
+    from monai_transfer.evaluation import Predictions, ScoreTable
+
+
+def evaluate(
+    data: Annotated[Path, typer.Option(help="Labelled data set.")],
+    output: Annotated[Path, typer.Option(help="Folder of the scores and the report.")],
+    bundle: Annotated[Path | None, typer.Option(help="Bundle that segments the images.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="Folder of label maps, CASE.nii.gz, to score instead of a bundle's.")
+    ] = None,
+    cases: CasesOption = None,
+    tolerance: Annotated[float, typer.Option(min=0.0, help="Tolerance of NSD in mm.")] = 2.0,
+    device: DeviceOption = "auto",
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Score a bundle on labelled volumes: Dice, IoU, HD95, ASSD, NSD per case and label.
+
+    Everything is measured on the grid of the labels. Writes OUTPUT/report.html with pictures, OUTPUT/scores.csv and
+    OUTPUT/scores.json; the label maps of a bundle go to OUTPUT/predictions. Exit status 1 when a case has no
+    label map to score.
+
+    Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
+    """
+    from monai_transfer.data import read_dataset
+    from monai_transfer.evaluation import evaluate as run
+
+    if (bundle is None) == (predictions is None):
+        raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
+    dataset = read_dataset(data)
+    if cases is not None:
+        dataset = dataset.select(split_list(cases))
+    if dry_run:
+        _say_plan(dataset, bundle or predictions, output)
+        return
+    made = _predict(bundle, predictions, dataset, output, device)
+    for reason in made.failures.values():
+        console.error(reason)
+    with case_progress("scoring") as progress:
+        evaluation = run(made, dataset, output, nsd_tolerance_mm=tolerance, progress=progress)
+    if as_json:
+        console.emit_json(evaluation.record)
+    else:
+        console.out.print(_score_table(evaluation.table))
+        console.out.print(escape(str(evaluation.record["headline"])), highlight=False, soft_wrap=True)
+        console.out.print(f"report: {escape(str(evaluation.files[0]))}", highlight=False, soft_wrap=True)
+    for warning in evaluation.record["warnings"]:
+        console.say(f"[yellow]note:[/] {escape(warning)}")
+    if not evaluation.complete:
+        raise typer.Exit(1)
+
+
+def _predict(
+    bundle: Path | None, folder: Path | None, dataset: "CaseDataset", output: Path, device: str
+) -> "Predictions":
+    from monai_transfer.evaluation import Predictions
+
+    if folder is not None:
+        return Predictions.in_folder(folder)
+    assert bundle is not None
+    with case_progress("segmenting") as progress:
+        return Predictions.by_bundle(bundle, dataset, output / "predictions", device=device, progress=progress)
+
+
+def _say_plan(dataset: "CaseDataset", source: Path | None, output: Path) -> None:
+    names = ", ".join(dataset.labelled.names)
+    plan = f"would score {source} on {len(dataset.labelled)} labelled cases of {dataset.root} ({names}) into {output}"
+    console.out.print(escape(plan), highlight=False, soft_wrap=True)
+
+
+def _score_table(scores: "ScoreTable") -> Table:
+    from monai_transfer.evaluation.report_tables import TITLES, figure_text
+    from monai_transfer.evaluation.table import readable
+
+    shown = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
+    table = Table(show_edge=False)
+    table.add_column("")
+    for metric in (*shown, "missed", "invented"):
+        table.add_column(TITLES.get(metric, metric), justify="right", no_wrap=True)
+    for label, summary in scores.summaries.items():
+        cells = [figure_text(metric, summary.mean[metric]) for metric in shown]
+        table.add_row(escape(readable(label)), *cells, str(summary.missed), str(summary.invented))
+    table.add_row("mean", *(figure_text(metric, scores.mean(metric)) for metric in shown), style="bold")
+    return table

@@ -1,0 +1,172 @@
+"""``monai-transfer finetune``: a bundle from pretrained weights and a labelled data set."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import (
+    CasesOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    NetworkOption,
+    OverwriteOption,
+    SeedOption,
+    SpacingOption,
+    StepsOption,
+    split_list,
+    split_numbers,
+)
+from monai_transfer.errors import UserError
+
+
+def finetune(
+    data: Annotated[Path, typer.Option(help="Labelled data set.")],
+    weights: Annotated[
+        str, typer.Option(help="medicalnet:resnet18, imagenet:vgg16_bn, hf:REPO/FILE, a file or a bundle.")
+    ],
+    output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    test: Annotated[Path | None, typer.Option(help="Labelled data set for the scores.")] = None,
+    cases: CasesOption = None,
+    test_cases: CasesOption = None,
+    freeze: Annotated[
+        str | None, typer.Option(help="Levels that never train: encoder, stem, level1, …, separated by commas.")
+    ] = None,
+    unfreeze: Annotated[
+        str | None,
+        typer.Option(help="Gradual unfreezing: epochs between levels (3), epochs (2,4,8), or plateau:PATIENCE."),
+    ] = None,
+    l2sp: Annotated[float, typer.Option(help="Strength of L2-SP towards the pretrained values.")] = 0.0,
+    weight_decay: Annotated[float, typer.Option(help="L2 towards zero.")] = 1e-4,
+    layerwise_decay: Annotated[float, typer.Option(help="Learning-rate factor from level to level.")] = 1.0,
+    head_factor: Annotated[float, typer.Option(help="How much faster the head trains.")] = 1.0,
+    batch_norm: Annotated[
+        str, typer.Option(help="train, follow_freezing, frozen_statistics or frozen_affine.")
+    ] = "follow_freezing",
+    dropout: Annotated[float, typer.Option(help="Dropout in the decoder.")] = 0.0,
+    early_stop: Annotated[
+        int | None, typer.Option(help="Stop after so many validations without a gain.", show_default=False)
+    ] = None,
+    minimum: Annotated[float, typer.Option(help="Share of the encoder that the weights must cover.")] = 0.9,
+    compare: Annotated[
+        str | None, typer.Option(help="scratch: the same training from fresh weights beside it.", show_default=False)
+    ] = None,
+    fractions: Annotated[
+        str | None, typer.Option(help="Label efficiency: percentages of the cases, such as 1,5,10,100.")
+    ] = None,
+    seeds: Annotated[int, typer.Option(help="Trainings per fraction, each with its own seed.")] = 1,
+    old_data: Annotated[
+        Path | None, typer.Option(help="Cases of the bundle that is fine-tuned: report what is forgotten.")
+    ] = None,
+    old_cases: CasesOption = None,
+    joint: Annotated[Path | None, typer.Option(help="A second labelled data set to learn from in every step.")] = None,
+    joint_cases: CasesOption = None,
+    joint_weight: Annotated[float, typer.Option(help="Weight of its loss; that of --data has weight 1.")] = 1.0,
+    network: NetworkOption = None,
+    spacing: SpacingOption = None,
+    steps: StepsOption = None,
+    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; 0.001 by default.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fine-tune pretrained weights on labelled volumes; say what was loaded, and whether it helped.
+
+    Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
+    --unfreeze 2 --compare scratch
+    """
+    from monai_transfer.data import read_dataset
+    from monai_transfer.workflows import finetuning as work
+    from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
+    from monai_transfer.workflows.finetuning_report import report_finetuning
+    from monai_transfer.workflows.starting_point import read_starting_point
+    from monai_transfer.workflows.strategy import Strategy
+
+    if compare not in (None, "scratch"):
+        raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
+    strategy = Strategy(
+        frozen=tuple(split_list(freeze)),
+        batch_norm=batch_norm,  # type: ignore[arg-type]
+        layerwise_decay=layerwise_decay,
+        head_factor=head_factor,
+        weight_decay=weight_decay,
+        l2sp=l2sp,
+        dropout=dropout,
+        early_stop_patience=early_stop,
+        minimum_share=minimum,
+    ).unfreezing(unfreeze)
+    start = read_starting_point(weights)
+    chosen = choose_finetuning_cases(
+        data, test=test, cases=split_list(cases), test_cases=split_list(test_cases), strategy=strategy
+    )
+    if joint is not None:
+        chosen = with_joint(chosen, joint, names=split_list(joint_cases), weight=joint_weight)
+    plan = work.plan_finetuning(
+        chosen,
+        start,
+        device=device,
+        spacing=split_numbers(spacing, "--spacing"),
+        network=network,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    shares = _shares(fractions)
+    old = read_dataset(old_data).select(split_list(old_cases) or ["*"]).labelled if old_data is not None else None
+    console.say_plan(plan)
+    console.say(strategy.describe())
+    report = work.check_weights(start, plan, strategy, channels=len(chosen.training.channel_names))
+    for line in (report.summary(), *report.remarks()):
+        console.say(escape(line))
+    if dry_run:
+        return
+    common: dict[str, Any] = {"overwrite": overwrite, "every_epoch": compare is not None or bool(shares)}
+    console.say_section(f"fine-tuning: {plan.steps} steps on {plan.device}")
+    run = work.train_arm("transfer", chosen, plan, start, strategy, output, **common)
+    runs = [run]
+    comparison = output / "comparison"
+    if shares:
+        counts = range(plan.seed, plan.seed + seeds)
+        runs += work.label_efficiency(
+            chosen,
+            plan,
+            start,
+            strategy,
+            comparison,
+            fractions=shares,
+            seeds=counts,
+            overwrite=overwrite,
+            say=console.say,
+        )
+    elif compare is not None:
+        console.say_section(f"from scratch: {plan.steps} steps on {plan.device}")
+        runs += [
+            work.train_arm(
+                "scratch", chosen, replace(plan, seed=one), start, strategy, comparison / f"seed_{one}", **common
+            )
+            for one in range(plan.seed, plan.seed + seeds)
+        ]
+    forgotten = None if old is None else work.forgetting(run.bundle, start, old, device=str(plan.device))
+    shown = runs[1:] if shares else runs
+    content = report_finetuning(run, shown, chosen, plan, start, strategy, forgotten=forgotten)
+    if as_json:
+        console.emit_json({"bundle": str(run.bundle.root), **content})
+        return
+    for sentence in content["sentences"]:
+        console.out.print(sentence, highlight=False, soft_wrap=True)
+    console.out.print(f"Bundle: {run.bundle.root}", highlight=False, soft_wrap=True)
+
+
+def _shares(text: str | None) -> list[float]:
+    try:
+        return [float(part) for part in split_list(text)]
+    except ValueError:
+        raise UserError(f"--fractions {text} is not possible: give percentages such as 1,5,10,100.") from None

@@ -1,0 +1,27 @@
+"""``monai-transfer info``: versions, devices, cache folders."""
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import JsonOption
+
+
+def info(as_json: JsonOption = False) -> None:
+    """Print versions, devices and cache folders: what a bug report needs.
+
+    Example: monai-transfer info
+    """
+    from monai_transfer.evaluation import hardware, versions
+    from monai_transfer.weights import cache_folder
+    from monai_transfer.workflows.bundle import templates
+
+    facts = {
+        "versions": versions(),
+        "hardware": hardware(),
+        "folders": {"weights": str(cache_folder()), "bundles": str(next(iter(templates().values())).parent)},
+    }
+    if as_json:
+        console.emit_json(facts)
+        return
+    for heading, rows in facts.items():
+        console.out.print(f"[bold]{heading}[/]")
+        for name, value in rows.items():
+            console.out.print(f"  {name}: {value}", highlight=False)

@@ -1,0 +1,39 @@
+"""Options that mean the same in every command."""
+
+from typing import Annotated
+
+import typer
+
+from monai_transfer.errors import UserError
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of every random generator.")]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
+OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds something.")]
+CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
+NetworkOption = Annotated[str | None, typer.Option(help="unet, resnet18, vgg16_bn, densenet121, …")]
+SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
+StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+
+
+def split_list(text: str | None) -> list[str]:
+    """``"a, b"`` -> ``["a", "b"]``."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else []
+
+
+def split_numbers(text: str | None, option: str) -> list[float] | None:
+    """``"1.5"`` -> three times 1.5; ``"1,1,2"`` -> the three numbers.
+
+    Raises:
+        UserError: when the text is neither.
+    """
+    if text is None:
+        return None
+    try:
+        numbers = [float(part) for part in split_list(text)]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in (1, 3):
+        raise UserError(f"{option} {text} is not possible; give one number of mm or three, such as 1.5 or 1,1,2.")
+    return numbers * 3 if len(numbers) == 1 else numbers

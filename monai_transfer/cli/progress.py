@@ -1,0 +1,21 @@
+"""One progress bar for work that goes case by case."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from monai_transfer.cli import console
+
+
+@contextmanager
+def case_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """Yield a callback of (done, all, name) that draws a bar on standard error, if that is a terminal."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=console.err, disable=not console.err.is_terminal, transient=True) as bar:
+        task = bar.add_task(title, total=None)
+
+        def update(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=f"{title} {name}")
+
+        yield update

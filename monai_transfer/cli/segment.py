@@ -1,0 +1,117 @@
+"""``monai-transfer segment``."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Self
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption
+
+if TYPE_CHECKING:
+    from monai_transfer.inference.folder import CaseProgress
+
+
+def segment(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series.")],
+    bundle: Annotated[list[Path], typer.Option(help="Bundle folder; given several times: an ensemble.")],
+    output: Annotated[Path, typer.Option(help="Folder of the results.")],
+    device: DeviceOption = "auto",
+    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16 (GPU).")] = "float32",
+    skip_empty: Annotated[
+        bool, typer.Option("--skip-empty/--all-windows", help="Leave out windows that hold only air.")
+    ] = True,
+    mirror: Annotated[bool, typer.Option("--mirror", help="Test-time augmentation: average all mirrorings.")] = False,
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write class probabilities.")] = False,
+    uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also write the entropy, 0 to 1.")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Also write a PNG with outlines.")] = False,
+    largest_component: Annotated[
+        list[str] | None, typer.Option(help="Label of which only the largest piece is kept, or 'all'.")
+    ] = None,
+    fill_holes: Annotated[bool, typer.Option("--fill-holes", help="Fill holes in the labels.")] = False,
+    smallest_ml: Annotated[float, typer.Option(help="Drop pieces smaller than this many millilitres.")] = 0.0,
+    batch: Annotated[int | None, typer.Option(min=1, help="Windows per forward pass.")] = None,
+    compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip cases that are finished already.")] = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Segment volumes with a bundle: label maps on the grid of each input, volumes in ml, a manifest.
+
+    Reads NIfTI, MGH, NRRD, MetaImage and DICOM series; writes OUTPUT/CASE.nii.gz with the header of the input,
+    label names and colours, and OUTPUT/manifest.json. One bad input stops nobody; the exit status is then 1.
+
+    Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
+    """
+    from monai_transfer.inference import Cleaning, Segmenter, SegmentOptions, find_cases, made_here, segment_folder
+
+    options = SegmentOptions(
+        precision=precision,
+        skip_empty=skip_empty,
+        probabilities=probabilities,
+        uncertainty=uncertainty,
+        mirror_axes=(0, 1, 2) if mirror else (),
+        batch=batch,
+        compile=compile,
+        cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
+    )
+    if dry_run:
+        cases = find_cases(inputs)
+        for case in cases:
+            console.out.print(f"{case.path} -> {output / case.name}.nii.gz", highlight=False, soft_wrap=True)
+        return
+    for root in bundle:
+        if not made_here(root):
+            console.err.print(
+                f"[yellow]note:[/] {root} was not made by monai-transfer; the configuration of a bundle is code that "
+                "now runs, so use only bundles that you trust.",
+                highlight=False,
+                soft_wrap=True,
+            )
+    segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
+    with SegmentBar() as bar:
+        manifest = segment_folder(inputs, segmenter, output, preview=preview, resume=resume, progress=bar.show)
+    failed = [case for case in manifest["cases"] if case["status"] != "ok"]
+    for case in failed:
+        console.error(str(case["error"]))
+    if as_json:
+        console.emit_json(manifest)
+    else:
+        done = len(manifest["cases"]) - len(failed)
+        console.out.print(f"{done} of {len(manifest['cases'])} volumes segmented into {output}", highlight=False)
+    if failed:
+        raise typer.Exit(1)
+
+
+class SegmentBar:
+    """A progress bar on standard error: case, window, time left. Silent where that is no terminal."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("windows"),
+            TimeRemainingColumn(),
+            console=console.err,
+            disable=not console.err.is_terminal,
+        )
+        self.task = self.progress.add_task("Reading", total=None)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def show(self, step: "CaseProgress") -> None:
+        """Show where the run stands."""
+        self.progress.update(
+            self.task,
+            description=f"{step.name} ({step.number}/{step.cases})",
+            completed=step.windows_done,
+            total=step.windows or None,
+        )

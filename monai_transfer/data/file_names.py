@@ -1,0 +1,47 @@
+"""What the names of volume files say: which are volumes, whose they are, in which order they stand."""
+
+import re
+from pathlib import Path
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+"""File name endings that are read as volumes."""
+
+_CHANNEL = re.compile(r"_(\d{4})$")
+
+
+def is_volume(path: Path) -> bool:
+    """Whether the file's name is that of a volume; hidden files (``._scan.nii.gz``) are not."""
+    return not path.name.startswith(".") and path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """The file's name without the ending of its format."""
+    for suffix in VOLUME_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def without_channel(name: str) -> str:
+    """``liver_007`` of ``liver_007_0001``; other names as they are."""
+    return _CHANNEL.sub("", name)
+
+
+def channel_of(name: str) -> int | None:
+    """The channel's number at the end of an nnU-Net image's name, if there is one."""
+    match = _CHANNEL.search(name)
+    return int(match.group(1)) if match else None
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts ``case_2`` before ``case_10``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts if part)
+
+
+def list_volumes(folder: Path) -> list[Path]:
+    """The volume files of a folder in natural order; none when the folder is absent."""
+    if not folder.is_dir():
+        return []
+    volumes = [path for path in folder.iterdir() if path.is_file() and is_volume(path)]
+    return sorted(volumes, key=lambda path: natural_key(path.name))

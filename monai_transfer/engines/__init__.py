@@ -1,0 +1,19 @@
+"""The trainer that steps, and its handlers."""
+
+from monai_transfer.engines.history import History, read_history
+from monai_transfer.engines.interrupt import GracefulInterrupt
+from monai_transfer.engines.panels import ContourPanels
+from monai_transfer.engines.progress import TrainingProgress
+from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule
+from monai_transfer.engines.trainer import AdaptationTrainer
+
+__all__ = [
+    "AdaptationTrainer",
+    "BalanceSchedule",
+    "ContourPanels",
+    "GracefulInterrupt",
+    "History",
+    "StrengthSchedule",
+    "TrainingProgress",
+    "read_history",
+]

@@ -1,0 +1,70 @@
+"""The learning curves of a run, as lines of JSON that a report can read."""
+
+import json
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from torch import Tensor
+
+from monai_transfer.engines.trainer import LOSSES
+
+
+class History:
+    """Appends one line per epoch: the step, the mean of every named loss, and the newest validation metrics.
+
+    Each line is ``{"step": int, "epoch": int, "losses": {name: float}, "metrics": {name: float}}``.
+
+    Args:
+        path: the ``.jsonl`` file; a run that starts from epoch 0 begins it anew.
+        evaluator: the engine whose metrics are recorded.
+        summary_writer: a TensorBoard writer that gets the same figures.
+    """
+
+    def __init__(self, path: str | Path, *, evaluator: Engine | None = None, summary_writer: Any = None) -> None:
+        self.path = Path(path)
+        self.evaluator = evaluator
+        self.summary_writer = summary_writer
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._steps = 0
+
+    def attach(self, engine: Engine) -> None:
+        """Record losses at each step and write at the end of each epoch."""
+        engine.add_event_handler(Events.STARTED, self._start)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+
+    def _start(self, engine: Engine) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if engine.state.iteration == 0:
+            self.path.write_text("")
+
+    def _add(self, engine: Engine) -> None:
+        for name, value in engine.state.output[LOSSES].items():
+            self._sums[name] = self._sums[name] + value.cpu()
+        self._steps += 1
+
+    def _write(self, engine: Engine) -> None:
+        losses = {name: float(total) / self._steps for name, total in self._sums.items()}
+        metrics = {} if self.evaluator is None else _scalars(self.evaluator.state.metrics)
+        line = {"step": engine.state.iteration, "epoch": engine.state.epoch, "losses": losses, "metrics": metrics}
+        with self.path.open("a") as file:
+            file.write(json.dumps(line) + "\n")
+        if self.summary_writer is not None:
+            for group, values in (("loss", losses), ("validation", metrics)):
+                for name, value in values.items():
+                    self.summary_writer.add_scalar(f"{group}/{name}", value, engine.state.iteration)
+        self._sums.clear()
+        self._steps = 0
+
+
+def read_history(path: str | Path) -> list[dict[str, Any]]:
+    """The lines that :class:`History` wrote; empty where there is no such file."""
+    file = Path(path)
+    return [json.loads(line) for line in file.read_text().splitlines() if line] if file.is_file() else []
+
+
+def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}

@@ -1,0 +1,57 @@
+"""A progress bar with loss and time left, on standard error and only in a terminal."""
+
+from ignite.engine import Engine, Events
+from monai.utils.enums import CommonKeys as Keys
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class TrainingProgress:
+    """Shows step, loss and the time left of a whole training run.
+
+    Args:
+        title: what is being trained.
+    """
+
+    def __init__(self, title: str = "training") -> None:
+        self.title = title
+        self._bar: Progress | None = None
+
+    def attach(self, engine: Engine) -> None:
+        """Open the bar when training starts and close it however training ends."""
+        engine.add_event_handler(Events.STARTED, self._open)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._advance)
+        engine.add_event_handler(Events.COMPLETED, self._close)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._close_and_raise)
+
+    def _open(self, engine: Engine) -> None:
+        console = Console(stderr=True)
+        if not console.is_terminal or engine.state.rank != 0:
+            return
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("loss {task.fields[loss]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+        total = engine.state.max_epochs * engine.state.epoch_length
+        self._task = self._bar.add_task(self.title, total=total, loss="–", completed=engine.state.iteration)
+        self._bar.start()
+
+    def _advance(self, engine: Engine) -> None:
+        if self._bar is not None:
+            loss = float(engine.state.output[Keys.LOSS])
+            self._bar.update(self._task, completed=engine.state.iteration, loss=f"{loss:.3f}")
+
+    def _close(self, engine: Engine) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+    def _close_and_raise(self, engine: Engine, error: BaseException) -> None:
+        self._close(engine)
+        raise error

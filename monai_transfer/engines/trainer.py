@@ -1,0 +1,216 @@
+"""The trainer that runs each domain forward once, sums named losses and takes one step."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack, nullcontext
+from typing import Any
+
+import torch
+from ignite.metrics import Metric
+from monai.data import MetaTensor
+from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
+from monai.inferers import Inferer
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from monai_transfer.adaptation import AdaptationMethod, Outputs
+from monai_transfer.errors import UserError
+from monai_transfer.networks import feature_layers, tap
+
+LOSSES = "losses"
+"""Key of ``trainer.state.output`` that holds every named loss of the step."""
+
+
+class AdaptationTrainer(SupervisedTrainer):
+    r"""MONAI's ``SupervisedTrainer`` for batches of several domains.
+
+    A batch is ``{domain: {"image", "label"?, "weak"?}}`` (see :class:`monai_transfer.data.DomainLoader`). The loss is
+
+    .. math:: L = \sum_d \lambda_d L_\text{supervised}(d) + \sum_m L_m + \sum_r \Omega_r
+
+    over the domains that have a weight, the methods and the regularizers. A domain is run forward once, and only when
+    it has a weight or some method needs it.
+
+    Args:
+        device: where to run.
+        max_epochs: number of epochs.
+        train_data_loader: yields ``{domain: batch}``.
+        network: the segmentation network, left as it is.
+        optimizer: the one optimizer; the methods' parameters belong to it too.
+        loss_function: supervised loss of ``(logits, label)``.
+        methods: adaptation methods, combined without further forward passes.
+        domain_weights: labelled domain -> weight of its supervised loss.
+        regularizers: modules called with the network, each giving a scalar loss (such as ``L2SP``).
+        feature_layers: names of the modules to tap; found by the network's type when not given.
+        max_grad_norm: clip the norm of the network's gradient to this value; ``None`` leaves it.
+        amp: autocast the forward pass (bfloat16 on a CPU, the ``amp_kwargs`` dtype on a GPU).
+
+    Raises:
+        UserError: when a batch lacks the label of a domain that has a weight, or the loss is not finite.
+    """
+
+    def __init__(
+        self,
+        device: torch.device | str,
+        max_epochs: int,
+        train_data_loader: Iterable[Any],
+        network: nn.Module,
+        optimizer: Optimizer,
+        loss_function: Callable[..., Tensor],
+        *,
+        methods: Iterable[AdaptationMethod] = (),
+        domain_weights: Mapping[str, float] | None = None,
+        regularizers: Iterable[nn.Module] = (),
+        feature_layers: Sequence[str] | None = None,
+        max_grad_norm: float | None = None,
+        epoch_length: int | None = None,
+        non_blocking: bool = False,
+        inferer: Inferer | None = None,
+        key_train_metric: dict[str, Metric] | None = None,
+        additional_metrics: dict[str, Metric] | None = None,
+        train_handlers: Sequence[Any] | None = None,
+        amp: bool = False,
+        amp_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__(
+            device=device,
+            max_epochs=max_epochs,
+            train_data_loader=train_data_loader,
+            network=network,
+            optimizer=optimizer,
+            loss_function=loss_function,
+            epoch_length=epoch_length,
+            non_blocking=non_blocking,
+            inferer=inferer,
+            key_train_metric=key_train_metric,
+            additional_metrics=additional_metrics,
+            train_handlers=train_handlers,
+            amp=amp,
+            amp_kwargs=amp_kwargs,
+            decollate=False,
+            optim_set_to_none=True,
+        )
+        self.methods = [method.to(self.state.device) for method in methods]
+        self.regularizers = [regularizer.to(self.state.device) for regularizer in regularizers]
+        self.domain_weights = dict(domain_weights or {"source": 1.0})
+        self.max_grad_norm = max_grad_norm
+        self._needs_features = any(method.needs_features for method in self.methods)
+        self._needs_target = any(method.needs_target for method in self.methods)
+        self._feature_layers = tuple(feature_layers or self._default_layers())
+        for method in self.methods:
+            method.prepare(network)
+
+    def _default_layers(self) -> Sequence[str]:
+        return feature_layers(self.network) if self._needs_features else ()
+
+    def _iteration(self, engine: Any, batchdata: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        batch = self._to_device(batchdata)
+        self.network.train()
+        for method in self.methods:
+            method.train()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._autocast():
+            outputs = self._forward(batch)
+        self.fire_event(IterationEvents.FORWARD_COMPLETED)
+        with self._autocast():
+            losses = self._losses(outputs, batch)
+        total = torch.stack(list(losses.values())).sum()
+        self._require_finite(total, losses)
+        self.state.output = {
+            Keys.LOSS: total.detach(),
+            LOSSES: {name: value.detach() for name, value in losses.items()},
+            Keys.PRED: {domain: output.logits.detach() for domain, output in outputs.items()},
+        }
+        self.fire_event(IterationEvents.LOSS_COMPLETED)
+        self._step(total)
+        for method in self.methods:
+            method.after_step(self.network)
+        self.fire_event(IterationEvents.MODEL_COMPLETED)
+        return dict(self.state.output)
+
+    def _forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Outputs]:
+        outputs = {}
+        for domain, tensors in batch.items():
+            if domain not in self.domain_weights and not self._needs_target:
+                continue
+            with ExitStack() as surroundings:
+                for method in self.methods:
+                    surroundings.enter_context(method.forward_context(self.network, domain))
+                features = surroundings.enter_context(tap(self.network, self._feature_layers))
+                logits = self.inferer(tensors[Keys.IMAGE], self.network)
+            outputs[domain] = Outputs(logits, tuple(features))
+        return outputs
+
+    def _losses(self, outputs: Mapping[str, Outputs], batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Tensor]:
+        losses: dict[str, Tensor] = {}
+        for domain, weight in self.domain_weights.items():
+            if domain not in batch or Keys.LABEL not in batch[domain]:
+                raise UserError(
+                    f"The {domain} domain has a weight in domain_weights but the batch holds no label of it."
+                )
+            loss = self.loss_function(outputs[domain].logits.float(), batch[domain][Keys.LABEL])
+            losses[f"{domain}/supervised"] = weight * loss.mean()
+        for method in self.methods:
+            for name, loss in method.losses(outputs, batch).items():
+                losses[_free_name(name, losses)] = loss.float()
+        for regularizer in self.regularizers:
+            losses[_free_name(type(regularizer).__name__.lower(), losses)] = regularizer(self.network)
+        return losses
+
+    def _require_finite(self, total: Tensor, losses: Mapping[str, Tensor]) -> None:
+        """Stop before a step that would ruin the network; what was learnt so far is still saved."""
+        if not bool(torch.isfinite(total)):
+            guilty = ", ".join(name for name, value in losses.items() if not bool(torch.isfinite(value)))
+            raise UserError(
+                f"The loss is not finite at step {self.state.iteration} ({guilty or 'sum'}): lower the learning rate, "
+                "or look for extreme intensities with `monai-transfer check`."
+            )
+
+    def _step(self, total: Tensor) -> None:
+        scaler = self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
+        if scaler is None:
+            torch.autograd.backward(total)
+        else:
+            torch.autograd.backward(scaler.scale(total))
+            scaler.unscale_(self.optimizer)
+        self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        if self.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+        if scaler is None:
+            self.optimizer.step()
+        else:
+            scaler.step(self.optimizer)
+            scaler.update()
+
+    def _autocast(self) -> Any:
+        if not self.amp:
+            return nullcontext()
+        device = self.state.device.type
+        options = {"dtype": torch.bfloat16} if device == "cpu" else {}
+        return torch.autocast(device, **{**options, **self.amp_kwargs})
+
+    def _to_device(self, batch: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
+        """Move the tensors of every domain, as plain tensors, and leave names and paths behind."""
+        return {
+            domain: {
+                key: _plain(value).to(self.state.device, non_blocking=self.non_blocking)
+                for key, value in tensors.items()
+                if isinstance(value, Tensor)
+            }
+            for domain, tensors in batch.items()
+        }
+
+
+def _plain(value: Tensor) -> Tensor:
+    return value.as_tensor() if isinstance(value, MetaTensor) else value
+
+
+def _free_name(name: str, taken: Mapping[str, Tensor]) -> str:
+    """``name``, numbered when two methods of one class are combined."""
+    if name not in taken:
+        return name
+    number = 2
+    while f"{name}/{number}" in taken:
+        number += 1
+    return f"{name}/{number}"

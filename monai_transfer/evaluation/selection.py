@@ -1,0 +1,193 @@
+"""Whether an adapted network looks worse than source-only, judged without target labels."""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from monai_transfer.losses import information_score, label_agreement, soft_neighbourhood_density, voxel_samples
+
+Kept = Literal["adapted", "source_only"]
+Predictor = Callable[[Tensor], Tensor]
+"""Image ``(1, channels, *spatial)`` -> logits ``(1, classes, *spatial)``."""
+
+SIZE_FACTOR = 4.0
+"""A foreground more than so many times beyond the range of the source's labels is implausible."""
+
+INFORMATION_DROP, DENSITY_DROP = 0.2, 0.1
+AGREEMENT_DROP, VALIDATION_DROP = 0.1, 0.5
+SIZE_DROP = 1.0
+VOTES = 3
+"""So many scores must be clearly worse before source-only is kept: in doubt, the adapted network is."""
+
+_SAMPLED_VOXELS = 2000
+_NOISE = 0.1
+_GAIN = 1.1
+
+
+@dataclass(frozen=True)
+class LabelFreeScores:
+    """How a network's predictions on unlabelled images look; higher is better but for ``foreground_ml``.
+
+    Attributes:
+        information: see :func:`monai_transfer.losses.information_score`.
+        density: see :func:`monai_transfer.losses.soft_neighbourhood_density`.
+        agreement: mean foreground Dice of the label maps of an image and of a slightly perturbed one.
+        foreground_ml: median volume of all labels together.
+        size: minus the mean distance, in factors of two, of the labels' median volumes from the source's; at least -6.
+        finite: whether every prediction is a number.
+        source_validation: mean Dice on held source cases, where it was measured.
+    """
+
+    information: float
+    density: float
+    agreement: float
+    foreground_ml: float
+    size: float
+    finite: bool = True
+    source_validation: float | None = None
+
+
+@dataclass(frozen=True)
+class SourceSizes:
+    """Volumes of the source's labels.
+
+    Attributes:
+        foreground_ml: of all labels together, smallest and largest case.
+        label_ml: class -> median volume.
+    """
+
+    foreground_ml: tuple[float, float]
+    label_ml: dict[int, float]
+
+    def plausible(self, foreground_ml: float) -> bool:
+        """Whether a foreground lies within four times the range of the source's."""
+        low, high = self.foreground_ml
+        return low / SIZE_FACTOR <= foreground_ml <= high * SIZE_FACTOR
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which network a bundle keeps, and why.
+
+    Attributes:
+        kept: ``"adapted"`` or ``"source_only"``.
+        reason: one sentence.
+        adapted: scores of the adapted network.
+        source_only: scores of the network that it is compared with.
+    """
+
+    kept: Kept
+    reason: str
+    adapted: LabelFreeScores
+    source_only: LabelFreeScores
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready values; a number that is none is None."""
+        scores = {"adapted": asdict(self.adapted), "source_only": asdict(self.source_only)}
+        ready = {
+            arm: {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
+            for arm, values in scores.items()
+        }
+        return {"kept": self.kept, "reason": self.reason, "scores": ready}
+
+
+@torch.no_grad()
+def label_free_scores(
+    predict: Predictor,
+    images: Iterable[Tensor],
+    *,
+    voxel_ml: float,
+    sizes: SourceSizes,
+    source_validation: float | None = None,
+    seed: int = 0,
+) -> LabelFreeScores:
+    """Score a network on images without labels.
+
+    Args:
+        predict: the network.
+        images: preprocessed target images ``(1, channels, *spatial)``.
+        voxel_ml: volume of a voxel of the working grid.
+        sizes: volumes of the source's labels.
+        source_validation: mean Dice on held source cases, passed on.
+        seed: of the perturbation.
+
+    Raises:
+        ValueError: when there is no image.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    samples, agreements, volumes, finite = [], [], [], True
+    for image in images:
+        logits = predict(image).float()
+        finite = finite and bool(torch.isfinite(logits).all())
+        classes = logits.shape[1]
+        labels = logits.argmax(1)
+        noise = torch.randn(image.shape, generator=generator).to(image)
+        again = predict(_GAIN * image + _NOISE * image.std() * noise).float().argmax(1)
+        agreements.append(float(label_agreement(labels, again, classes)))
+        volumes.append(torch.bincount(labels.flatten(), minlength=classes).double().cpu() * voxel_ml)
+        samples.append(voxel_samples(logits.softmax(1), _SAMPLED_VOXELS))
+    if not samples:
+        raise ValueError("there are no images to score on")
+    voxels = torch.cat(samples)
+    per_label = torch.stack(volumes)[:, 1:]
+    return LabelFreeScores(
+        information=float(information_score(voxels)),
+        density=float(soft_neighbourhood_density(voxels, limit=_SAMPLED_VOXELS)),
+        agreement=sum(agreements) / len(agreements),
+        foreground_ml=float(per_label.sum(1).median()),
+        size=_size(per_label.median(0).values.tolist(), sizes),
+        finite=finite,
+        source_validation=source_validation,
+    )
+
+
+def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes: SourceSizes) -> Choice:
+    """Keep source-only where the adapted network looks worse; in doubt, keep the adapted one.
+
+    Source-only is kept when the adapted network gives no numbers; when its foreground is implausible and source-only's
+    is not; or when at least three of the scores, the sizes of the labels among them, are clearly worse. Certainty alone
+    decides nothing: a network on a domain that it does not know is often certainly wrong.
+    """
+    if not adapted.finite:
+        return Choice("source_only", "the adapted network gives values that are no numbers", adapted, source_only)
+    sound, floor_sound = (scores.finite and sizes.plausible(scores.foreground_ml) for scores in (adapted, source_only))
+    low, high = sizes.foreground_ml
+    given = f"against {low:.3g} to {high:.3g} ml in the source's labels"
+    if floor_sound and not sound:
+        reason = f"the adapted network finds {adapted.foreground_ml:.3g} ml of foreground, {given}"
+        return Choice("source_only", reason, adapted, source_only)
+    worse = clearly_worse(adapted, source_only)
+    if "label sizes" in worse and len(worse) >= VOTES and not (sound and not floor_sound):
+        return Choice("source_only", f"clearly worse without labels: {', '.join(worse)}", adapted, source_only)
+    if not sound and not floor_sound:
+        reason = f"neither network looks right: {adapted.foreground_ml:.3g} ml of foreground (adapted), {given}"
+        return Choice("adapted", reason, adapted, source_only)
+    reason = f"not clearly worse without labels (worse: {', '.join(worse) or 'nothing'})"
+    return Choice("adapted", reason, adapted, source_only)
+
+
+def clearly_worse(adapted: LabelFreeScores, source_only: LabelFreeScores) -> list[str]:
+    """The scores by which the adapted network is clearly worse, in words."""
+    checks = {
+        "label sizes": adapted.size < source_only.size - SIZE_DROP,
+        "information of the predictions": adapted.information < source_only.information * (1 - INFORMATION_DROP),
+        "neighbourhood density": adapted.density < source_only.density * (1 - DENSITY_DROP),
+        "agreement under perturbation": adapted.agreement < source_only.agreement - AGREEMENT_DROP,
+    }
+    ours, floor = adapted.source_validation, source_only.source_validation
+    if ours is not None and floor is not None:
+        checks["source validation"] = ours < floor * (1 - VALIDATION_DROP)
+    return [name for name, worse in checks.items() if worse]
+
+
+def _size(volumes_ml: Sequence[float], sizes: SourceSizes, most: float = 6.0) -> float:
+    """Minus the mean of |log2(predicted / source)| over the labels that the source has."""
+    distances = []
+    for label, expected in sizes.label_ml.items():
+        found = volumes_ml[label - 1]
+        distances.append(min(most, abs(math.log2(found / expected))) if found > 0 else most)
+    return -sum(distances) / len(distances) if distances else 0.0

@@ -1,0 +1,32 @@
+"""Keep frozen parameters exact in a running average of the weights."""
+
+import torch
+from ignite.engine import Engine, Events
+from torch import nn
+
+from monai_transfer.networks.levels import bare
+
+
+class ExactFrozenAverage:
+    """Ignite handler that copies frozen parameters into an averaged network at the end of every epoch.
+
+    An exponential moving average of equal values rounds: without this, what is frozen would differ in its last bits in
+    the network that is saved.
+
+    Args:
+        averaged_network: the average of the trainer's network, as ignite's ``EMAHandler`` keeps it in ``ema_model``.
+    """
+
+    def __init__(self, averaged_network: nn.Module) -> None:
+        self.averaged_network = averaged_network
+
+    def attach(self, engine: Engine) -> None:
+        """Register with a trainer that has a ``network``."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._copy)
+
+    def _copy(self, engine: Engine) -> None:
+        averages = dict(bare(self.averaged_network).named_parameters())
+        with torch.no_grad():
+            for name, parameter in bare(engine.network).named_parameters():  # type: ignore[attr-defined]
+                if not parameter.requires_grad:
+                    averages[name].copy_(parameter)

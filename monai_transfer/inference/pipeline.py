@@ -1,0 +1,185 @@
+"""One preprocessed volume through the network and back to its native grid."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import scipy.sparse
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose
+
+from monai_transfer.inference.bodymask import wanted_windows
+from monai_transfer.inference.bundle import Decision
+from monai_transfer.inference.grids import GridMap, native_from_working
+from monai_transfer.inference.inverting import restore_by_inverse
+from monai_transfer.inference.outputs import NativeArrays, Outputs, Wanted
+from monai_transfer.inference.predictor import Predictor
+from monai_transfer.inference.restoration import Restorer
+from monai_transfer.inference.streaming import pad_to_plan, stream
+from monai_transfer.inference.taps import NotSeparable, Taps
+from monai_transfer.inference.windows import Start, WindowSettings, plan_windows
+
+Progress = Callable[[int, int], None]
+"""Called with (windows done, windows in all)."""
+
+
+class Clock:
+    """Seconds per stage."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.seconds = dict.fromkeys(("read", "preprocess", "network", "restore", "write"), 0.0)
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Add the time that the block takes to ``stage``."""
+        begin = time.perf_counter()
+        try:
+            yield
+        finally:
+            if self.device.type == "cuda":
+                torch.cuda.synchronize(self.device)
+            self.seconds[stage] += time.perf_counter() - begin
+
+
+class Run:
+    """The stream of one volume.
+
+    Args:
+        working: the preprocessed image, (C, *working shape), with its trace.
+        predictor: the networks.
+        classes: tells the output channels of one network, given a window.
+        choose_batch: sets the windows per forward pass, given a window.
+        members: number of networks in the ensemble.
+        settings: the sliding window.
+        decision: how logits become labels.
+        wanted: what else is wanted.
+        clock: keeps the time.
+        progress: called as windows are done.
+    """
+
+    def __init__(
+        self,
+        working: MetaTensor,
+        *,
+        predictor: Predictor,
+        classes: Callable[[torch.Tensor], int],
+        choose_batch: Callable[[torch.Tensor], None],
+        members: int,
+        settings: WindowSettings,
+        decision: Decision,
+        wanted: Wanted,
+        clock: Clock,
+        progress: Progress | None = None,
+    ) -> None:
+        self.working, self.predictor, self.members = working, predictor, members
+        self.decision, self.wanted, self.clock, self.progress = decision, wanted, clock, progress
+        image = working.as_tensor()
+        self.flat = image.ndim == 3
+        image = image[..., None] if self.flat else image
+        self.grid = self._grid()
+        self.plan = plan_windows(image.shape[1:], settings.in_3d(), device=predictor.output_device)
+        self.image = pad_to_plan(image, self.plan, mode=settings.padding_mode, value=settings.cval)
+        window = self.image[None, :, *(slice(0, r) for r in self.plan.roi)]
+        choose_batch(window)
+        self.classes = classes(window)
+        self.test = wanted_windows(self.image, self.plan) if wanted.skip_empty else None
+        self.computed = sum(self._wants(s) for layer in self.plan.layers for s in layer.windows)
+        self.done = 0
+
+    def _grid(self) -> GridMap | None:
+        try:
+            return _in_3d(native_from_working(self.working, nearest=self.decision.nearest))
+        except NotSeparable:
+            return None
+
+    def _wants(self, start: Start) -> bool:
+        return self.test is None or self.test(start)
+
+    def slabs(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Finished slices with their mean logits, (first slice, (n, members * C, rows, columns))."""
+        source = stream(
+            self.image,
+            self.plan,
+            self.predictor,
+            channels=self.classes * self.members,
+            device=self.predictor.output_device,
+            batch=lambda: self.predictor.batch,
+            wanted=self.test,
+            progress=self._advance,
+        )
+        while True:
+            with self.clock("network"), torch.inference_mode():
+                item = next(source, None)
+            if item is None:
+                return
+            yield item
+
+    def _advance(self, count: int) -> None:
+        self.done += count
+        if self.progress is not None:
+            self.progress(self.done, self.plan.count)
+
+    def restore(self, transforms: Compose, key: str) -> NativeArrays:
+        """Run everything and gather the results on the native grid."""
+        grid, order = self.grid, self.plan.order
+        if grid is None:
+            return self._restore_long_way(transforms, key)
+        shape = [len(grid.taps[grid.working_axis.index(a)]) for a in order]
+        back = [order.index(a) for a in grid.working_axis]
+        outputs = self._outputs(shape)
+        floor, background = outputs.floor
+        restorer = Restorer(
+            grid,
+            order=order,
+            sink=outputs.sink,
+            floor=floor,
+            background=background,
+            device=self.predictor.output_device,
+        )
+        for first, logits in self.slabs():
+            with self.clock("restore"), torch.inference_mode():
+                restorer.feed(first, self._activate(logits))
+        with self.clock("restore"):
+            return outputs.native(back, flat=self.flat)
+
+    def _activate(self, logits: torch.Tensor) -> torch.Tensor:
+        return activate(logits, self.decision.activation, members=self.members)
+
+    def _outputs(self, shape: Sequence[int]) -> Outputs:
+        device = self.predictor.output_device
+        return Outputs(shape, self.classes, decision=self.decision, wanted=self.wanted, device=device)
+
+    def _restore_long_way(self, transforms: Compose, key: str) -> NativeArrays:
+        shape = self.working.meta["spatial_shape"]
+        outputs = self._outputs([int(n) for n in shape])
+        restore_by_inverse(
+            ((first, self._activate(logits)) for first, logits in self.slabs()),
+            self.working,
+            order=self.plan.order,
+            classes=self.classes,
+            transforms=transforms,
+            key=key,
+            nearest=self.decision.nearest,
+            sink=outputs.sink,
+        )
+        return outputs.native([0, 1, 2], flat=False)
+
+
+def activate(logits: torch.Tensor, activation: str, *, members: int = 1) -> torch.Tensor:
+    """Logits (n, members * C, rows, columns) -> probabilities (n, C, rows, columns), the mean over the members."""
+    grouped = logits.reshape(len(logits), members, -1, *logits.shape[2:])
+    if activation == "softmax":
+        grouped = grouped.softmax(dim=2)
+    elif activation == "sigmoid":
+        grouped = grouped.sigmoid()
+    return grouped[:, 0] if members == 1 else grouped.mean(dim=1)
+
+
+def _in_3d(grid: GridMap) -> GridMap:
+    """A 2D grid with a third axis of one voxel."""
+    if len(grid.taps) == 3:
+        return grid
+    single = Taps.from_matrix(scipy.sparse.eye_array(1, format="csr"))
+    return GridMap((*grid.working_axis, 2), (*grid.taps, single))

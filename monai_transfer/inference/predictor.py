@@ -1,0 +1,157 @@
+"""One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory."""
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from monai_transfer.errors import UserError
+from monai_transfer.inference.cores import on_all_cores
+
+logger = logging.getLogger(__name__)
+
+CPU_BATCH = 2
+"""Windows per forward pass on a CPU: with a single one torch takes its slow convolution for layers of few voxels
+(on 64³ windows five times slower than oneDNN's, which it takes for two), and more only take more memory."""
+
+CPU_BATCH_MB = 150.0
+"""Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
+
+PRECISIONS: Mapping[str, torch.dtype | None] = {
+    "float32": None,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+class Predictor:
+    """Calls networks on windows and returns float32 logits, whatever happens to memory on the way.
+
+    Several networks (an ensemble) yield their logits one after another along the channel axis; with ``mirror_axes``
+    the logits are averaged over all mirrorings of the window along these axes.
+
+    Args:
+        networks: networks with the same input and output channels.
+        device: where they run.
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"`` (autocast; float16 on CUDA only).
+        mirror_axes: spatial axes (0, 1, 2) of test-time mirroring.
+        batch: windows per forward pass to begin with.
+        compile: run the networks through ``torch.compile``; on CUDA with CUDA graphs.
+        flat_axis: the axis along which a 2D network sees a 3D window of one voxel, if so.
+
+    Raises:
+        UserError: for an unknown precision.
+    """
+
+    def __init__(
+        self,
+        networks: Sequence[nn.Module],
+        *,
+        device: torch.device,
+        precision: str = "float32",
+        mirror_axes: Sequence[int] = (),
+        batch: int = 1,
+        compile: bool = False,
+        flat_axis: int | None = None,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise UserError(f"Precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}.")
+        if precision == "float16" and device.type == "cpu":
+            raise UserError("Precision 'float16' needs a CUDA device; on the CPU choose 'bfloat16' or 'float32'.")
+        self.device = device
+        self.dtype = PRECISIONS[precision]
+        self.batch = max(batch, 1)
+        self.full_batches = compile
+        self.flat_axis = flat_axis
+        self.layout = torch.channels_last_3d if flat_axis is None else torch.channels_last
+        self.mirrorings = [axes for n in range(len(mirror_axes) + 1) for axes in itertools.combinations(mirror_axes, n)]
+        mode = "reduce-overhead" if device.type == "cuda" else "default"
+        prepared = [n.to(device).to(memory_format=self.layout).eval() for n in networks]  # type: ignore[call-overload]
+        self.networks = [torch.compile(n, mode=mode, dynamic=False) if compile else n for n in prepared]
+        self.output_device: torch.device = device
+
+    def __call__(self, windows: torch.Tensor) -> torch.Tensor:
+        """Windows (B, C_in, *roi) -> logits (B, networks * C, *roi), float32, on ``output_device``.
+
+        When memory runs out, the batch is halved, for this call and all later ones.
+
+        Raises:
+            torch.OutOfMemoryError: when not even one window fits.
+        """
+        try:
+            return on_all_cores(lambda: self._forward(windows)).to(self.output_device)
+        except (torch.OutOfMemoryError, RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error) or len(windows) == 1:
+                raise
+        # Outside the handler: the exception keeps the failed forward's tensors alive.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self.batch = max(len(windows) // 2, 1)
+        logger.warning("Out of memory with %d windows at once; going on with %d.", len(windows), self.batch)
+        return torch.cat([self(part) for part in torch.split(windows, self.batch)])
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """The autocast context of the chosen precision."""
+        return nullcontext() if self.dtype is None else torch.autocast(self.device.type, dtype=self.dtype)
+
+    @torch.inference_mode()
+    def _forward(self, windows: torch.Tensor) -> torch.Tensor:
+        count = len(windows)
+        windows = windows.to(self.device, non_blocking=True)
+        if self.full_batches and count < self.batch:  # a compiled network wants one shape
+            windows = torch.cat([windows, windows[-1:].expand(self.batch - count, *windows.shape[1:])])
+        if self.flat_axis is not None:
+            windows = windows.squeeze(2 + self.flat_axis)
+        total: torch.Tensor | None = None
+        with self.autocast():
+            for axes in self.mirrorings:
+                dims = [2 + a - (self.flat_axis is not None and a > self.flat_axis) for a in axes]
+                seen = (windows.flip(dims) if dims else windows).contiguous(memory_format=self.layout)
+                logits = torch.cat([first_tensor(network(seen)).float() for network in self.networks], dim=1)
+                logits = logits.flip(dims) if dims else logits
+                total = logits if total is None else total.add_(logits)
+        assert total is not None
+        if self.flat_axis is not None:
+            total = total.unsqueeze(2 + self.flat_axis)
+        return total.div_(len(self.mirrorings))[:count]
+
+
+def first_tensor(output: object) -> torch.Tensor:
+    """The segmentation in what a network returns: a tensor, the first of a sequence, or the first value of a dict."""
+    if isinstance(output, Mapping):
+        output = next(iter(output.values()))
+    if isinstance(output, (list, tuple)):
+        output = output[0]
+    if not isinstance(output, torch.Tensor):
+        raise UserError(f"The network returns {type(output).__name__}; it must return a tensor of logits.")
+    return output
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on the device or on the host."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def batch_for_memory(predictor: Predictor, window: torch.Tensor, *, share: float = 0.6, most: int = 32) -> int:
+    """How many windows fit a CUDA device: one is run, and its peak divides ``share`` of the free memory.
+
+    Args:
+        predictor: the networks.
+        window: one window, (1, C_in, *roi).
+        share: part of the free memory to plan with.
+        most: never more windows than this.
+    """
+    if predictor.device.type != "cuda":
+        return predictor.batch
+    torch.cuda.reset_peak_memory_stats(predictor.device)
+    before = torch.cuda.memory_allocated(predictor.device)
+    predictor(window)
+    used = max(torch.cuda.max_memory_allocated(predictor.device) - before, 1)
+    free, _ = torch.cuda.mem_get_info(predictor.device)
+    return int(min(max(share * free // used, 1), most))

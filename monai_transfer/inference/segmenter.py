@@ -1,0 +1,239 @@
+"""Segmenting one volume with one bundle, or with an ensemble of them: read, preprocess, stream, restore."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from monai_transfer.errors import UserError
+from monai_transfer.inference.bundle import InferenceBundle, read_bundle
+from monai_transfer.inference.cleaning import Cleaning, clean
+from monai_transfer.inference.cores import one_core
+from monai_transfer.inference.outputs import NativeArrays, Wanted
+from monai_transfer.inference.pipeline import Clock, Progress, Run
+from monai_transfer.inference.predictor import CPU_BATCH, CPU_BATCH_MB, Predictor, batch_for_memory, is_out_of_memory
+from monai_transfer.inference.preprocessing import preprocess
+from monai_transfer.inference.reading import Volume, read_volume
+from monai_transfer.inference.segmentation import Segmentation, apply_after, volumes_ml
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SegmentOptions:
+    """What may be asked of a segmentation beyond the label map.
+
+    Attributes:
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        skip_empty: do not compute windows that hold only air.
+        probabilities: keep the class probabilities on the native grid.
+        uncertainty: keep the entropy of the class probabilities on the native grid.
+        mirror_axes: axes of test-time mirroring, () for none.
+        batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
+        compile: run the network through ``torch.compile``.
+        cleaning: what is mended in the finished label map.
+    """
+
+    precision: str = "float32"
+    skip_empty: bool = True
+    probabilities: bool = False
+    uncertainty: bool = False
+    mirror_axes: tuple[int, ...] = ()
+    batch: int | None = None
+    compile: bool = False
+    cleaning: Cleaning = field(default_factory=Cleaning)
+
+
+def choose_device(name: str) -> torch.device:
+    """The device of a name; ``auto`` is CUDA where there is one.
+
+    Raises:
+        UserError: when CUDA is asked for and absent.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(name)
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"Device '{name}' was asked for, but there is no CUDA device; use --device cpu.")
+    return device
+
+
+class Segmenter:
+    """Segments volumes with a bundle, or with several that share preprocessing, window and labels (an ensemble).
+
+    Args:
+        bundles: the members.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        options: what is asked for.
+
+    Raises:
+        UserError: when the members of an ensemble differ in more than their weights.
+    """
+
+    def __init__(
+        self, bundles: Sequence[InferenceBundle], *, device: str = "auto", options: SegmentOptions | None = None
+    ) -> None:
+        self.bundles = tuple(bundles)
+        self.bundle = self.bundles[0]
+        self.device = choose_device(device)
+        self.options = options or SegmentOptions()
+        for other in self.bundles[1:]:
+            _require_same(self.bundle, other)
+        roi = self.bundle.window.roi_size
+        flat = roi.index(1) if 1 in roi and not _is_3d(self.bundle.network) else None
+        flat = 2 if len(roi) == 2 else flat
+        self.predictor = Predictor(
+            [b.network for b in self.bundles],
+            device=self.device,
+            precision=self.options.precision,
+            mirror_axes=self.options.mirror_axes,
+            batch=self.options.batch or self.bundle.window.batch,
+            compile=self.options.compile,
+            flat_axis=flat,
+        )
+        self._batch: int | None = None
+        self._channels = self.bundle.out_channels
+
+    @classmethod
+    def from_bundle(
+        cls,
+        bundle: str | Path | Sequence[str | Path],
+        *,
+        device: str = "auto",
+        options: SegmentOptions | None = None,
+    ) -> "Segmenter":
+        """Read one bundle folder, or several as an ensemble. Reading a bundle runs the code that it names.
+
+        Raises:
+            UserError: when a bundle is incomplete or does not fit the others.
+        """
+        roots = [bundle] if isinstance(bundle, (str, Path)) else list(bundle)
+        chosen = choose_device(device)
+        return cls([read_bundle(r, device=chosen) for r in roots], device=device, options=options)
+
+    @property
+    def label_names(self) -> dict[int, str]:
+        """Name of each label; ``label_N`` where the bundle gives none."""
+        count = self._channels or len(self.bundle.label_names)
+        return {n: self.bundle.label_names.get(n, "background" if n == 0 else f"label_{n}") for n in range(count)}
+
+    def segment(self, image: str | Path | Volume, *, progress: Progress | None = None) -> Segmentation:
+        """Segment one volume.
+
+        Args:
+            image: a file, a DICOM folder, or a volume that is already read.
+            progress: called with (windows done, windows in all).
+
+        Raises:
+            UserError: when the image cannot be read or does not suit the bundle.
+        """
+        with one_core(self.device):
+            return self._segment(image, progress)
+
+    def _segment(self, image: str | Path | Volume, progress: Progress | None) -> Segmentation:
+        clock = Clock(self.device)
+        with clock("read"):
+            volume = image if isinstance(image, Volume) else read_volume(Path(image))
+        self._require_channels(volume)
+        try:
+            result = self._attempt(volume, self.device, clock, progress)
+        except (torch.OutOfMemoryError, RuntimeError) as error:
+            if not is_out_of_memory(error) or self.device.type == "cpu":
+                raise
+            result = None
+        if result is None:  # outside the handler, which keeps the failed run's tensors alive
+            logger.warning("%s: volume and slab move to the host, for %s ran out of memory.", volume.path, self.device)
+            torch.cuda.empty_cache()
+            result = self._attempt(volume, torch.device("cpu"), clock, progress)
+        return self._finish(volume, *result, clock)
+
+    def _attempt(
+        self, volume: Volume, home: torch.device, clock: Clock, progress: Progress | None
+    ) -> tuple[NativeArrays, tuple[int, int]]:
+        """Segment with the volume and the slab on ``home``; the network stays where it is."""
+        options, bundle = self.options, self.bundle
+        self.predictor.output_device = home
+        with clock("preprocess"), torch.inference_mode():
+            working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=home)
+        run = Run(
+            working,
+            predictor=self.predictor,
+            settings=bundle.window,
+            decision=bundle.decision,
+            members=len(self.bundles),
+            classes=self._count_channels,
+            choose_batch=self._choose_batch,
+            wanted=Wanted(options.probabilities, options.uncertainty, options.skip_empty),
+            clock=clock,
+            progress=progress,
+        )
+        return run.restore(bundle.preprocessing, bundle.image_key), (run.computed, run.plan.count)
+
+    def _finish(self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], clock: Clock) -> Segmentation:
+        with clock("restore"):
+            labels = arrays.labels
+            overlapping = labels.ndim > len(volume.shape)
+            for transform in self.bundle.decision.after:
+                labels = apply_after(transform, labels, volume)
+            if self.options.cleaning:
+                for part in labels if overlapping else [labels]:
+                    clean(part, self.options.cleaning, label_names=self.label_names, voxel_ml=volume.voxel_ml)
+            volumes = volumes_ml(labels, self.label_names, volume.voxel_ml, overlapping=overlapping)
+        return Segmentation(
+            labels=np.moveaxis(labels, 0, -1) if overlapping else labels,
+            affine=volume.affine,
+            label_names=self.label_names,
+            volumes_ml=volumes,
+            seconds=clock.seconds,
+            windows=windows,
+            source=volume,
+            stored_probabilities=arrays.probabilities,
+            entropy=arrays.entropy,
+        )
+
+    def _require_channels(self, volume: Volume) -> None:
+        expected, found = self.bundle.in_channels, len(volume.array)
+        if expected is not None and expected != found:
+            kind = "volumes or channels" if found > 1 else "channel"
+            raise UserError(f"{volume.path} has {found} {kind}; the bundle expects {expected}.")
+        if len(volume.shape) != 3 and len(self.bundle.window.roi_size) == 3:
+            raise UserError(f"{volume.path} is a {len(volume.shape)}D image {volume.shape}; a 3D volume is needed.")
+
+    def _count_channels(self, window: torch.Tensor) -> int:
+        """Output channels of one network; where the metadata is silent, one window is run to see."""
+        if self._channels is None:
+            self._channels = self.predictor(window).shape[1] // len(self.bundles)
+        return self._channels
+
+    def _choose_batch(self, window: torch.Tensor) -> None:
+        """Choose the windows per forward pass, once: on a GPU from its free memory, on a CPU one or two."""
+        if self.options.batch is None and self._batch is None:
+            if self.device.type == "cpu":
+                logits_mb = 4e-6 * self._count_channels(window) * len(self.bundles) * window[0, 0].numel()
+                self._batch = CPU_BATCH if logits_mb < CPU_BATCH_MB else 1
+            else:
+                self._batch = batch_for_memory(self.predictor, window)
+            self.predictor.batch = self._batch
+
+
+def _is_3d(network: torch.nn.Module) -> bool:
+    kinds = (torch.nn.Conv2d, torch.nn.Conv3d)
+    return next((isinstance(m, torch.nn.Conv3d) for m in network.modules() if isinstance(m, kinds)), True)
+
+
+def _require_same(one: InferenceBundle, other: InferenceBundle) -> None:
+    """Members of an ensemble may differ in their weights only."""
+    for what, equal in (
+        ("preprocessing", one.recipe == other.recipe),
+        ("inferer", one.window == other.window),
+        ("postprocessing", replace(one.decision, after=()) == replace(other.decision, after=())),
+        ("labels", one.label_names == other.label_names),
+    ):
+        if not equal:
+            raise UserError(
+                f"{other.root} has another {what} than {one.root}; the bundles of an ensemble may differ in weights "
+                "only."
+            )

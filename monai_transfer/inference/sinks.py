@@ -1,0 +1,115 @@
+"""What becomes of a native slice of class probabilities: labels, masks, stored probabilities, uncertainty."""
+
+import math
+import tempfile
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from monai_transfer.inference.restoration import Sink
+
+PROBABILITY_SCALE = 65535
+"""Stored probabilities are integers from 0 to this."""
+
+
+class ArgmaxSink:
+    """The class of the largest probability; the lower class where two are equal, background where all are zero.
+
+    Args:
+        shape: (slices, rows, columns) of the native grid in streaming order.
+        classes: number of classes.
+        device: where the labels are gathered.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, *, device: torch.device | str = "cpu") -> None:
+        self.dtype = torch.uint8 if classes <= 256 else torch.int16
+        self.result = torch.zeros(tuple(shape), dtype=self.dtype, device=device)
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """See :class:`Sink`."""
+        shape = slices.shape[1:]
+        label = torch.zeros(shape, dtype=self.dtype, device=slices.device)
+        best = slices[0].clone() if classes[0] == 0 else torch.zeros(shape, device=slices.device)
+        for number, probability in zip(classes, slices, strict=True):
+            if number:
+                # Classes come in rising order, so the latest winner is also the largest number.
+                won = torch.gt(probability, best).to(self.dtype).mul_(number)
+                torch.maximum(label, won, out=label)
+                torch.maximum(best, probability, out=best)
+        self.result[index, rows, columns] = label
+
+
+class ThresholdSink:
+    """One mask per class where its probability reaches a threshold; classes may overlap."""
+
+    def __init__(
+        self, shape: Sequence[int], classes: int, *, threshold: float = 0.5, device: torch.device | str = "cpu"
+    ) -> None:
+        self.threshold = threshold
+        self.result = torch.zeros((classes, *shape), dtype=torch.uint8, device=device)
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """See :class:`Sink`."""
+        for number, probability in zip(classes, slices, strict=True):
+            self.result[number, index, rows, columns] = (probability >= self.threshold).to(torch.uint8)
+
+
+class ProbabilitySink:
+    """All probabilities as 16-bit integers (0 to 65535), on the host; in a temporary file where they are many.
+
+    Args:
+        shape: (slices, rows, columns) of the native grid in streaming order.
+        classes: number of classes.
+        most: bytes that are kept in memory.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, *, most: int = 2 << 30) -> None:
+        full = (classes, *shape)
+        if 2 * math.prod(full) <= most:
+            self.array: np.ndarray = np.zeros(full, dtype=np.uint16)
+        else:
+            with tempfile.TemporaryFile() as file:  # it lives on as long as the map
+                self.array = np.memmap(file, dtype=np.uint16, mode="w+", shape=full)
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """See :class:`Sink`."""
+        scaled = slices.mul(PROBABILITY_SCALE).round_().clamp_(0, PROBABILITY_SCALE).to(torch.int32).cpu().numpy()
+        for number, values in zip(classes, scaled, strict=True):
+            self.array[number, index, rows, columns] = values
+
+
+class EntropySink:
+    """Uncertainty: the entropy of the class probabilities divided by its maximum, 0 (certain) to 1.
+
+    ``-sum_c p_c log p_c / log C`` for exclusive classes; for independent (sigmoid) classes the mean of the binary
+    entropies in bits.
+    """
+
+    def __init__(self, shape: Sequence[int], classes: int, *, exclusive: bool = True) -> None:
+        self.result = torch.zeros(tuple(shape))
+        self.exclusive = exclusive
+        self.classes = classes
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """See :class:`Sink`."""
+        probability = slices.clamp(1e-7, 1.0)
+        entropy = -(probability * probability.log()).sum(dim=0)
+        if self.exclusive:
+            entropy /= math.log(max(self.classes, 2))
+        else:
+            other = (1 - slices).clamp(1e-7, 1.0)
+            entropy = (entropy - (other * other.log()).sum(dim=0)) / (self.classes * math.log(2))
+        self.result[index, rows, columns] = entropy.cpu()
+
+
+class Sinks:
+    """Several sinks fed from one restoration."""
+
+    def __init__(self, sinks: Sequence[Sink]) -> None:
+        self.sinks = tuple(sinks)
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """See :class:`Sink`."""
+        for sink in self.sinks:
+            sink.take(index, rows, columns, classes, slices)

@@ -1,0 +1,31 @@
+"""Pure functions of tensors: domain losses, entropy, correlation, discrepancy, consistency, label-free scores."""
+
+from monai_transfer.losses.consistency import probability_mse, pseudo_label_loss, soft_cross_entropy
+from monai_transfer.losses.coral import coral_loss
+from monai_transfer.losses.domain import DomainLossKind, domain_loss
+from monai_transfer.losses.entropy import entropy_loss, self_information
+from monai_transfer.losses.label_free import information_score, label_agreement, soft_neighbourhood_density
+from monai_transfer.losses.mmd import mmd_loss
+from monai_transfer.losses.patch_nce import patch_nce_loss
+from monai_transfer.losses.proportions import proportion_divergence
+from monai_transfer.losses.samples import voxel_samples
+from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
+
+__all__ = [
+    "ClassBalancedDiceCELoss",
+    "DomainLossKind",
+    "coral_loss",
+    "domain_loss",
+    "entropy_loss",
+    "information_score",
+    "label_agreement",
+    "mmd_loss",
+    "patch_nce_loss",
+    "probability_mse",
+    "proportion_divergence",
+    "pseudo_label_loss",
+    "self_information",
+    "soft_cross_entropy",
+    "soft_neighbourhood_density",
+    "voxel_samples",
+]

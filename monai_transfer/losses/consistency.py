@@ -1,0 +1,74 @@
+"""How far a student's predictions are from a teacher's."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def soft_cross_entropy(logits: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Cross entropy against a distribution, averaged over voxels.
+
+    .. math:: L = -\frac{1}{|M|} \sum_{v \in M} \sum_k p_{vk} \log \mathrm{softmax}(z_v)_k
+
+    Args:
+        logits: the student's, ``(batch, classes, *spatial)``.
+        probabilities: the teacher's, same shape, summing to 1 over classes.
+        mask: ``(batch, 1, *spatial)``, the voxels that count; all by default, and none gives 0.
+
+    Returns:
+        A scalar.
+    """
+    return _masked_mean(-(probabilities * F.log_softmax(logits, dim=1)).sum(1, keepdim=True), mask)
+
+
+def probability_mse(logits: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Squared distance of distributions, summed over classes and averaged over voxels.
+
+    .. math:: L = \frac{1}{|M|} \sum_{v \in M} \lVert p_v - \mathrm{softmax}(z_v) \rVert^2
+
+    Tarvainen and Valpola, *Mean teachers are better role models*, NeurIPS 2017. Shapes as in
+    :func:`soft_cross_entropy`.
+    """
+    return _masked_mean((probabilities - F.softmax(logits, dim=1)).square().sum(1, keepdim=True), mask)
+
+
+def pseudo_label_loss(
+    logits: Tensor, labels: Tensor, mask: Tensor | None = None, *, class_weights: Tensor | None = None
+) -> Tensor:
+    r"""Dice and cross entropy against pseudo-labels, over the voxels that are trusted.
+
+    .. math:: L = \frac{\sum_{v \in M} w_{y_v} \, (-\log p_{v y_v})}{\sum_{v \in M} w_{y_v}} + 1 - \frac{1}{K}
+       \sum_k \frac{2 \sum_{v \in M} p_{vk} [y_v = k] + 1}{\sum_{v \in M} (p_{vk} + [y_v = k]) + 1}
+
+    Args:
+        logits: the student's, ``(batch, classes, *spatial)``.
+        labels: class numbers, ``(batch, 1, *spatial)``.
+        mask: ``(batch, 1, *spatial)``, the voxels that count; all by default, and none gives 0.
+        class_weights: ``(classes,)`` of the cross entropy, 1 by default.
+
+    Returns:
+        A scalar.
+    """
+    labels = labels.long()
+    mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
+    if not bool(mask.any()):
+        return logits.sum() * 0.0
+    log_p = F.log_softmax(logits, dim=1)
+    weights = mask.to(log_p.dtype)
+    one_hot = torch.zeros_like(log_p).scatter_(1, labels, 1.0)
+    if class_weights is None:
+        voxel = weights
+    else:
+        voxel = weights * class_weights.to(log_p)[labels]
+    cross_entropy = -(log_p.gather(1, labels) * voxel).sum() / voxel.sum().clamp_min(1e-12)
+    axes = [0, *range(2, logits.ndim)]
+    p, y = log_p.exp() * weights, one_hot * weights
+    dice = (2 * (p * y).sum(axes) + 1) / ((p + y).sum(axes) + 1)
+    return cross_entropy + 1 - dice.mean()
+
+
+def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return values.mean()
+    weights = mask.to(values.dtype)
+    return (values * weights).sum() / weights.sum().clamp_min(1.0)

@@ -1,0 +1,44 @@
+"""Entropy of predictions, as a loss and as maps."""
+
+import math
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def self_information(logits: Tensor) -> Tensor:
+    r"""Weighted self-information of each class at each voxel, normalised to sum to the relative entropy.
+
+    .. math:: I_{vk} = -\frac{p_{vk} \log p_{vk}}{\log K}
+
+    Vu et al., *ADVENT: Adversarial Entropy Minimization*, CVPR 2019.
+
+    Args:
+        logits: ``(batch, classes, *spatial)``, at least two classes.
+
+    Returns:
+        ``(batch, classes, *spatial)``, at least 0.
+    """
+    log_p = F.log_softmax(logits, dim=1)
+    return -(log_p.exp() * log_p) / math.log(logits.shape[1])
+
+
+def entropy_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
+    r"""Mean Shannon entropy over voxels, 0 for certain and 1 for uniform predictions.
+
+    .. math:: H = -\frac{1}{|M| \log K} \sum_{v \in M} \sum_k p_{vk} \log p_{vk}
+
+    Grandvalet and Bengio, NeurIPS 2004; Vu et al., CVPR 2019.
+
+    Args:
+        logits: ``(batch, classes, *spatial)``, at least two classes.
+        mask: ``(batch, 1, *spatial)``, the voxels that count; all by default.
+
+    Returns:
+        A scalar.
+    """
+    voxels = self_information(logits).sum(1, keepdim=True)
+    if mask is None:
+        return voxels.mean()
+    weights = mask.to(voxels.dtype)
+    return (voxels * weights).sum() / weights.sum().clamp_min(1.0)

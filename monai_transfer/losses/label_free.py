@@ -1,0 +1,74 @@
+"""How good predictions look when nobody knows the truth."""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_transfer.losses.samples import voxel_samples
+
+
+def information_score(probabilities: Tensor) -> Tensor:
+    r"""Mutual information of voxel and class: predictions that are certain, and not all the same; higher is better.
+
+    .. math:: I = \frac{H(\bar p) - \overline{H(p_v)}}{\log K}
+
+    Unlike entropy alone it is 0, its worst, for a network that gives one class everywhere. Hu et al., *Learning
+    Discrete Representations via Information Maximizing Self-Augmented Training*, ICML 2017; Liang et al., ICML 2020.
+
+    Args:
+        probabilities: ``(batch, classes, *spatial)``, summing to 1 over classes.
+
+    Returns:
+        A scalar in ``[0, 1]``.
+    """
+    p = probabilities.float()
+    mean = p.movedim(1, -1).flatten(0, -2).mean(0)
+    conditional: Tensor = -torch.special.xlogy(p, p).sum(1).mean()
+    marginal: Tensor = -torch.special.xlogy(mean, mean).sum()
+    return (marginal - conditional) / math.log(p.shape[1])
+
+
+def soft_neighbourhood_density(vectors: Tensor, *, temperature: float = 0.05, limit: int = 2000) -> Tensor:
+    r"""Mean entropy of the similarities of each vector to all others; higher, denser neighbourhoods, is better.
+
+    .. math:: s_{ij} = \mathrm{softmax}_{j \ne i} \frac{\langle x_i, x_j \rangle}{\tau}, \qquad
+       \mathrm{SND} = -\frac{1}{n} \sum_i \sum_{j \ne i} s_{ij} \log s_{ij}
+
+    of vectors brought to length 1. Saito et al., *Tune it the Right Way: Unsupervised Validation of Domain Adaptation
+    via Soft Neighborhood Density*, ICCV 2021, who use softmax outputs.
+
+    Args:
+        vectors: ``(batch, channels, *spatial)`` or ``(n, channels)``; probabilities or features.
+        temperature: :math:`\tau`.
+        limit: greatest number of vectors, taken at even distances.
+
+    Returns:
+        A scalar in ``[0, log(n - 1)]``.
+    """
+    x = F.normalize(voxel_samples(vectors, limit), dim=1)
+    similarity = (x @ x.T / temperature).fill_diagonal_(-torch.inf)
+    log_s = F.log_softmax(similarity, dim=1).fill_diagonal_(0.0)
+    s = F.softmax(similarity, dim=1)
+    return -(s * log_s).sum(1).mean()
+
+
+def label_agreement(first: Tensor, second: Tensor, classes: int) -> Tensor:
+    r"""Mean Dice of two label maps over the foreground classes that either has; 1 when neither has any.
+
+    .. math:: A = \frac{1}{|K|} \sum_{k \in K} \frac{2 |F_k \cap S_k|}{|F_k| + |S_k|}
+
+    Args:
+        first: class numbers, any shape.
+        second: class numbers, same shape.
+        classes: number of classes, background (0) included.
+
+    Returns:
+        A scalar in ``[0, 1]``.
+    """
+    pairs = torch.bincount((first.long() * classes + second.long()).flatten(), minlength=classes**2)
+    table = pairs.reshape(classes, classes).double()
+    sizes = (table.sum(0) + table.sum(1))[1:]
+    dice = 2 * table.diagonal()[1:][sizes > 0] / sizes[sizes > 0]
+    return dice.mean() if len(dice) else table.new_ones(())

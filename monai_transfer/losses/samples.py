@@ -1,0 +1,21 @@
+"""Feature maps as sets of vectors."""
+
+import torch
+from torch import Tensor
+
+
+def voxel_samples(features: Tensor, limit: int) -> Tensor:
+    """Feature vectors of at most ``limit`` voxels at even distances, always the same ones.
+
+    Args:
+        features: ``(batch, channels, *spatial)``, or ``(batch, channels)`` which gives one vector per sample.
+        limit: greatest number of vectors over the batch.
+
+    Returns:
+        ``(vectors, channels)`` in float32 at least.
+    """
+    vectors = features.flatten(2).movedim(1, -1).flatten(0, -2) if features.ndim > 2 else features
+    if len(vectors) > limit:
+        chosen = torch.linspace(0, len(vectors) - 1, limit, device=vectors.device).round().long()
+        vectors = vectors[chosen]
+    return vectors if vectors.dtype == torch.float64 else vectors.float()

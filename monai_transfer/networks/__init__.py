@@ -1,0 +1,25 @@
+"""What MONAI's networks lack: backbones, gradient reversal, discriminators and the feature tap."""
+
+from monai_transfer.networks.densenet import DenseNetEncoder
+from monai_transfer.networks.discriminators import PatchDomainDiscriminator, PooledDiscriminator
+from monai_transfer.networks.feature_tap import feature_channels, feature_layers, tap
+from monai_transfer.networks.gradient_reversal import GradientReversal
+from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
+from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
+from monai_transfer.networks.vgg import VGGEncoder
+
+__all__ = [
+    "DenseNetEncoder",
+    "GradientReversal",
+    "PatchDomainDiscriminator",
+    "PatchProjection",
+    "PooledDiscriminator",
+    "TranslationGenerator",
+    "VGGEncoder",
+    "encoder_levels",
+    "feature_channels",
+    "feature_layers",
+    "names_of",
+    "network_levels",
+    "tap",
+]

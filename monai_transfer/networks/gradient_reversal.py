@@ -1,0 +1,45 @@
+"""The layer that makes an adversary out of a classifier."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class _Reverse(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, strength: float) -> Tensor:
+        ctx.strength = strength
+        return features.view_as(features)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        return -ctx.strength * grads[0], None
+
+
+class GradientReversal(nn.Module):
+    r"""Identity forwards, :math:`-\lambda` times the gradient backwards.
+
+    .. math:: R(x) = x, \qquad \frac{\partial R}{\partial x} = -\lambda I
+
+    At strength 0 the input is detached, so that whatever comes before gets no gradient at all.
+    Ganin et al., *Domain-Adversarial Training of Neural Networks*, JMLR 2016.
+
+    Args:
+        strength: :math:`\lambda`, at least 0; may be set later.
+    """
+
+    def __init__(self, strength: float = 1.0) -> None:
+        super().__init__()
+        self.strength = strength
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Pass the features on, any shape."""
+        if self.strength == 0:
+            return features.detach()
+        out: Tensor = _Reverse.apply(features, self.strength)  # type: ignore[no-untyped-call]
+        return out
+
+    def extra_repr(self) -> str:
+        """The strength."""
+        return f"strength={self.strength}"

@@ -1,0 +1,100 @@
+"""Random contrast curves: another scanner's, another modality's, or nobody's."""
+
+import torch
+from monai.config import KeysCollection
+from torch import Tensor
+
+from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
+
+_QUANTILE_SAMPLES = 50_000
+
+
+class RandContrastCurve(RandIntensity):
+    r"""Maps intensities through a random piecewise-linear curve that need not be monotone.
+
+    With :math:`u` the intensity, rescaled to ``[0, 1]`` between two quantiles and clipped, and knots
+    :math:`k_i \sim U(0, 1)` at even distances, the result is the linear interpolation of the knots at :math:`u`,
+    brought back to the mean and the standard deviation of the input. Which tissue is bright is then no
+    evidence any more, so a network has to learn from shape. Every channel gets a curve of its own. Monotone
+    curves as self-supervision go back to Zhou et al., *Models Genesis*, MedIA 2021.
+
+    Args:
+        prob: probability to act.
+        knots: least and greatest number of knots, at least 2.
+        quantiles: the quantiles of the image that become 0 and 1.
+        keep_air: probability that the darkest intensities stay dark, as air does in every modality.
+        air: share of the range, from below, that counts as air.
+        blend: least weight of the changed image; below 1 the weight is drawn from ``[blend, 1]`` and the rest is
+            the input.
+    """
+
+    def __init__(
+        self,
+        prob: float = 0.9,
+        knots: tuple[int, int] = (3, 8),
+        *,
+        quantiles: tuple[float, float] = (0.01, 0.995),
+        keep_air: float = 0.5,
+        air: float = 0.02,
+        blend: float = 1.0,
+    ) -> None:
+        if not 2 <= knots[0] <= knots[1]:
+            raise ValueError(f"knots must be two rising numbers of at least 2, not {knots}")
+        super().__init__(prob)
+        self.knots = knots
+        self.quantiles = quantiles
+        self.keep_air = keep_air
+        self.air = air
+        self.blend = blend
+        self.curves = torch.zeros(0, knots[0])
+        self.dark_air = False
+        self.share = 1.0
+
+    def draw(self, image: Tensor) -> None:
+        """Draw one curve per channel."""
+        count = int(self.R.randint(self.knots[0], self.knots[1] + 1))
+        self.curves = torch.from_numpy(self.R.uniform(0.0, 1.0, size=(image.shape[0], count))).float()
+        self.dark_air = bool(self.R.uniform() < self.keep_air)
+        self.share = float(self.R.uniform(self.blend, 1.0))
+
+    def apply(self, image: Tensor) -> Tensor:
+        """Map every channel through its curve."""
+        pairs = zip(image, self.curves.to(image.device), strict=True)
+        return torch.stack([self._map(channel, curve) for channel, curve in pairs])
+
+    def _map(self, channel: Tensor, curve: Tensor) -> Tensor:
+        values = channel.flatten()
+        sample = values[:: max(1, values.numel() // _QUANTILE_SAMPLES)]
+        low, high = torch.quantile(sample, torch.tensor(self.quantiles, device=channel.device))
+        if not bool(high > low):
+            return channel
+        unit = ((channel - low) / (high - low)).clamp_(0.0, 1.0)
+        position = unit * (len(curve) - 1)
+        index = position.floor().clamp_(max=len(curve) - 2).long()
+        changed = torch.lerp(curve[index], curve[index + 1], position - index)
+        if self.dark_air:
+            changed.masked_fill_(unit <= self.air, 0.0)
+        std, mean = torch.std_mean(channel)
+        changed_std, changed_mean = torch.std_mean(changed)
+        if not bool(changed_std > 1e-6):
+            return channel
+        return torch.lerp(channel, (changed - changed_mean) * (std / changed_std) + mean, self.share)
+
+
+class RandContrastCurved(RandIntensityMap):
+    """Dictionary version of :class:`RandContrastCurve`; all keys share the curves."""
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        prob: float = 0.9,
+        knots: tuple[int, int] = (3, 8),
+        *,
+        quantiles: tuple[float, float] = (0.01, 0.995),
+        keep_air: float = 0.5,
+        air: float = 0.02,
+        blend: float = 1.0,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        transform = RandContrastCurve(1.0, knots, quantiles=quantiles, keep_air=keep_air, air=air, blend=blend)
+        super().__init__(keys, transform, prob, allow_missing_keys)

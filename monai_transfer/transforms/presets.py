@@ -1,0 +1,210 @@
+"""Transform pipelines for CT and MR: what a bundle's configuration calls by name."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from monai.transforms import (
+    CastToTyped,
+    Compose,
+    CopyItemsd,
+    CropForegroundd,
+    EnsureTyped,
+    Lambdad,
+    LoadImaged,
+    OneOf,
+    Orientationd,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandScaleIntensityd,
+    RandSimulateLowResolutiond,
+    RandSpatialCropd,
+    ScaleIntensityRanged,
+    Spacingd,
+    SpatialPadd,
+    Transform,
+)
+from monai.transforms.utils_pytorch_numpy_unification import percentile
+from monai.utils import PytorchPadMode
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+
+from monai_transfer.errors import UserError
+from monai_transfer.transforms.contrast_curve import RandContrastCurved
+from monai_transfer.transforms.histogram_match import RandHistogramMatchd
+from monai_transfer.transforms.n4 import N4BiasCorrectiond
+from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
+
+Modality = Literal["ct", "mr"]
+Stage = Literal["train", "validate", "infer"]
+Augmentation = Literal["none", "standard", "modality"]
+
+WEAK = "weak"
+"""Key under which the unlabelled training pipeline keeps the image as it was before strong augmentation."""
+
+
+def preset(
+    modality: Modality,
+    stage: Stage,
+    *,
+    spacing: Sequence[float],
+    roi_size: Sequence[int] | None = None,
+    window: Sequence[float] = (-160.0, 240.0),
+    labelled: bool = True,
+    augmentation: Augmentation = "standard",
+    flip_axes: Sequence[int] = (),
+    deformation: float = 1.0,
+    bias_correction: bool = False,
+    references: Sequence[Tensor] | None = None,
+) -> Compose:
+    """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
+
+    Args:
+        modality: ``"ct"`` (HU window, body crop) or ``"mr"`` (percentile clipping and z-score of the foreground).
+        stage: ``"train"`` adds random crops and augmentation, ``"validate"`` keeps the label, ``"infer"`` has none.
+        spacing: working grid in mm, right-anterior-superior order.
+        roi_size: size of the random crop in voxels; training only.
+        window: lower and upper HU that become -1 and 1; CT only.
+        labelled: whether cases carry a label; an unlabelled training case keeps its plain view under ``"weak"``.
+        augmentation: ``"none"``, ``"standard"`` (mild, as supervised training wants it) or ``"modality"`` (random
+            contrast curves and more, so that the network cannot rely on appearance).
+        flip_axes: spatial axes to flip at random; empty because most organs have a side.
+        deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
+        bias_correction: run N4 (SimpleITK) on each MR volume first.
+        references: preprocessed target images ``(channels, *spatial)`` that lend their histogram to half of the images
+            of the ``"modality"`` augmentation.
+
+    Raises:
+        UserError: for a modality, stage or augmentation that does not exist, or training without ``roi_size``.
+    """
+    _check(modality, stage, augmentation, roi_size)
+    labelled = labelled and stage != "infer"
+    keys = [Keys.IMAGE, Keys.LABEL] if labelled else [Keys.IMAGE]
+    steps = geometry(keys, spacing=spacing)
+    if modality == "mr" and bias_correction:
+        steps.insert(1, N4BiasCorrectiond(keys=Keys.IMAGE))
+    steps += ct_intensity(keys, window=window) if modality == "ct" else mr_intensity()
+    if labelled:
+        steps.append(CastToTyped(keys=Keys.LABEL, dtype="uint8"))
+    if stage == "train" and roi_size is not None:
+        steps += _crop(keys, roi_size)
+        steps += _deform(keys, deformation=deformation, flip_axes=flip_axes)
+        if not labelled:
+            steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
+        steps += appearance(augmentation, references=references)
+    return Compose(steps)
+
+
+def geometry(keys: Sequence[str], *, spacing: Sequence[float]) -> list[Transform]:
+    """Load, orient to RAS and resample to ``spacing`` in mm."""
+    modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
+    return [
+        LoadImaged(keys=keys, ensure_channel_first=True),
+        EnsureTyped(keys=keys),
+        Orientationd(keys=keys, axcodes="RAS", labels=None),
+        Spacingd(keys=keys, pixdim=list(spacing), mode=modes),
+    ]
+
+
+def ct_intensity(keys: Sequence[str], *, window: Sequence[float]) -> list[Transform]:
+    """HU window to ``[-1, 1]``, then crop to what is not air."""
+    low, high = window
+    return [
+        ScaleIntensityRanged(keys=Keys.IMAGE, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
+        CropForegroundd(keys=keys, source_key=Keys.IMAGE, select_fn=above_air, allow_smaller=True),
+    ]
+
+
+def mr_intensity() -> list[Transform]:
+    """Clip at the 99.5th percentile of the foreground, then z-score by the foreground's mean and deviation."""
+    return [Lambdad(keys=Keys.IMAGE, func=clip_to_foreground), Lambdad(keys=Keys.IMAGE, func=standardise_foreground)]
+
+
+def above_air(image: Tensor) -> Tensor:
+    """Where a windowed CT, in ``[-1, 1]``, is not air."""
+    return image > -1
+
+
+def clip_to_foreground(image: Tensor) -> Tensor:
+    """Clip bright outliers at the 99.5th percentile of the foreground, the voxels of at least mean intensity."""
+    return image.clamp(max=float(percentile(image[image >= image.mean()], 99.5)))
+
+
+def standardise_foreground(image: Tensor) -> Tensor:
+    """Subtract the foreground's mean and divide by its deviation; the foreground is at least mean intensity."""
+    foreground = image[image >= image.mean()]
+    return (image - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
+
+
+def appearance(augmentation: Augmentation, *, references: Sequence[Tensor] | None = None) -> list[Transform]:
+    """Random intensity transforms of one name, for the image alone."""
+    if augmentation == "none":
+        return []
+    image = [Keys.IMAGE]
+    common = [
+        RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
+        RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
+        RandGaussianNoised(keys=image, prob=0.5, std=0.2),
+    ]
+    if augmentation == "standard":
+        return [
+            RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
+            RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
+            *common,
+        ]
+    return [
+        _contrast(image, references),
+        RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)),
+        *common,
+    ]
+
+
+def _contrast(image: list[str], references: Sequence[Tensor] | None) -> Transform:
+    """A random curve; with references, half of the time brought to a target image's histogram, air staying air."""
+    curve = RandContrastCurved(keys=image, prob=0.9, knots=(3, 5))
+    if not references:
+        return curve
+    dark = RandContrastCurved(keys=image, prob=0.9, knots=(3, 5), keep_air=1.0)
+    matched = Compose([dark, RandHistogramMatchd(keys=image, references=references, prob=1.0)])
+    return OneOf([matched, curve])
+
+
+def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
+    size = list(roi_size)
+    pads: list[Transform] = [SpatialPadd(keys=Keys.IMAGE, spatial_size=size, mode=PytorchPadMode.REPLICATE)]
+    if Keys.LABEL not in keys:
+        return [*pads, RandSpatialCropd(keys=keys, roi_size=size, random_size=False)]
+    crop = RandCropByPosNegLabeld(
+        keys=keys, label_key=Keys.LABEL, spatial_size=size, pos=2.0, neg=1.0, num_samples=1, allow_smaller=False
+    )
+    return [*pads, SpatialPadd(keys=Keys.LABEL, spatial_size=size), crop]
+
+
+def _deform(keys: Sequence[str], *, deformation: float, flip_axes: Sequence[int]) -> list[Transform]:
+    flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
+    if deformation == 0:
+        return flips
+    modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
+    affine = RandAffined(
+        keys=keys,
+        prob=0.9,
+        rotate_range=[0.26 * deformation] * 3,
+        scale_range=[0.15 * deformation] * 3,
+        translate_range=[4.0 * deformation] * 3,
+        mode=modes,
+        padding_mode="border",
+    )
+    return [*flips, affine]
+
+
+def _check(modality: str, stage: str, augmentation: str, roi_size: Sequence[int] | None) -> None:
+    if modality not in ("ct", "mr"):
+        raise UserError(f"modality is {modality!r}; it must be 'ct' or 'mr'.")
+    if stage not in ("train", "validate", "infer"):
+        raise UserError(f"stage is {stage!r}; it must be 'train', 'validate' or 'infer'.")
+    if augmentation not in ("none", "standard", "modality"):
+        raise UserError(f"augmentation is {augmentation!r}; it must be 'none', 'standard' or 'modality'.")
+    if stage == "train" and roi_size is None:
+        raise UserError("The training preset needs roi_size, the size of the random crop in voxels.")

@@ -1,0 +1,63 @@
+"""Images of the target that lend their appearance."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import LoadImage
+from monai.utils import convert_to_tensor
+from torch import Tensor
+
+from monai_transfer.errors import UserError
+
+Reference = str | Path | Tensor | np.ndarray
+
+
+class ReferencePool:
+    """References of one appearance, read when first drawn and kept in memory.
+
+    Args:
+        references: files, or images ``(channels, *spatial)``, preprocessed as the images that they lend to.
+        load: turns a file into an image ``(channels, *spatial)``; by default it is read as it is. Give the target's own
+            preprocessing here.
+
+    Raises:
+        UserError: there are no references.
+    """
+
+    def __init__(self, references: Sequence[Reference], load: Callable[[Any], Any] | None = None) -> None:
+        if len(references) == 0:
+            raise UserError("no reference images were given: name at least one image of the target")
+        self.references = list(references)
+        self.load = load or LoadImage(ensure_channel_first=True)
+        self._images: dict[int, Tensor] = {}
+
+    def draw(self, state: np.random.RandomState) -> Tensor:
+        """A random reference ``(channels, *spatial)`` in float32.
+
+        Raises:
+            UserError: its file does not exist.
+        """
+        number = int(state.randint(len(self.references)))
+        if number not in self._images:
+            self._images[number] = self._read(self.references[number])
+        return self._images[number]
+
+    def _read(self, reference: Reference) -> Tensor:
+        if isinstance(reference, (str, Path)):
+            if not Path(reference).exists():
+                raise UserError(f"the reference image {reference} does not exist: correct the list of references")
+            reference = self.load(str(reference))
+        image: Tensor = convert_to_tensor(reference, track_meta=False, dtype=torch.float32)
+        return image
+
+
+def check_channels(image: Tensor, reference: Tensor) -> None:
+    """Raise UserError unless both images ``(channels, *spatial)`` have as many channels and dimensions."""
+    if image.ndim != reference.ndim or image.shape[0] != reference.shape[0]:
+        raise UserError(
+            f"an image of shape {tuple(image.shape)} cannot take the appearance of a reference of shape "
+            f"{tuple(reference.shape)}: both need the same channels and dimensions"
+        )

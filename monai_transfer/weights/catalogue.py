@@ -1,0 +1,171 @@
+"""Published weights by short name: where they come from, under which licence, and how to know the right file.
+
+File names and the first eight digits of the SHA-256 of torchvision's files are those that torchvision publishes; the
+SHA-256 of MedicalNet's files are those of their pages on Hugging Face. ``None`` means that no checksum is published.
+"""
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from monai_transfer.errors import UserError
+
+MEDICALNET_PREPROCESSING = "one channel, each volume standardised to zero mean and unit deviation over its body"
+IMAGENET_PREPROCESSING = (
+    "RGB in 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225); one standardised channel serves with 'sum'"
+)
+SWIN_PREPROCESSING = "CT, one channel, -1000 to 1000 HU scaled to 0 to 1, 1.5 × 1.5 × 2 mm, windows of 96³"
+
+_TORCHVISION = "https://download.pytorch.org/models/"
+_MONAI = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+_IMAGENET_LICENCE = "BSD-3-Clause (code); trained on ImageNet, whose terms allow research use"
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published file.
+
+    Attributes:
+        name: ``SOURCE:NAME``, the SPEC.
+        file: its published name.
+        url: where it is.
+        licence: of the weights.
+        megabytes: size, 10⁶ bytes; None where it is not published.
+        sha256: 64 digits, or the first eight where only they are published, or None.
+        preprocessing: what its network was trained on.
+        network: what it fits: a backbone of ``FlexibleUNet``, or a network of MONAI.
+        reference: the paper.
+        repository: on Hugging Face, ``""`` where the file is elsewhere.
+        refusal: why it cannot be loaded here, ``""`` where it can.
+    """
+
+    name: str
+    file: str
+    url: str
+    licence: str
+    megabytes: float | None
+    sha256: str | None
+    preprocessing: str
+    network: str
+    reference: str
+    repository: str = ""
+    refusal: str = ""
+
+
+def _medicalnet(name: str, file: str, megabytes: float, sha256: str | None) -> Published:
+    depth = file.removeprefix("resnet_").split(".")[0].split("_")[0]
+    repository = f"TencentMedicalNet/MedicalNet-Resnet{depth}"
+    return Published(
+        name=f"medicalnet:{name}",
+        file=file,
+        url=f"https://huggingface.co/{repository}/resolve/main/{file}",
+        licence="MIT",
+        megabytes=megabytes,
+        sha256=sha256,
+        preprocessing=MEDICALNET_PREPROCESSING,
+        network=f"resnet{depth}",
+        reference="Chen et al. 2019, Med3D, arXiv:1904.00625",
+        repository=repository,
+    )
+
+
+def _imagenet(name: str, file: str, mebibytes: float, reference: str, refusal: str = "") -> Published:
+    return Published(
+        name=f"imagenet:{name}",
+        file=file,
+        url=_TORCHVISION + file,
+        licence=_IMAGENET_LICENCE,
+        megabytes=round(mebibytes * 1.048576, 1),
+        sha256=file.rsplit("-", 1)[1].removesuffix(".pth"),
+        preprocessing=IMAGENET_PREPROCESSING,
+        network=name.removesuffix("_v1"),
+        reference=reference,
+        refusal=refusal,
+    )
+
+
+def _monai(name: str, file: str, reference: str) -> Published:
+    return Published(
+        name=f"monai:{name}",
+        file=file,
+        url=_MONAI + file,
+        licence="Apache-2.0",
+        megabytes=None,
+        sha256=None,
+        preprocessing=SWIN_PREPROCESSING,
+        network="SwinUNETR(feature_size=48)",
+        reference=reference,
+    )
+
+
+_RESNET = "He et al. 2016"
+_VGG = "Simonyan and Zisserman 2015"
+_DENSENET = "Huang et al. 2017"
+_INCEPTION = (
+    "Inception-v3 has no five levels that halve the grid (its unpadded convolutions give 149, 147, 73, 71, 35, 17, 8 "
+    "from 299), so it cannot be the encoder of a U-Net; as a 2D classifier take it from torchvision, or use "
+    "imagenet:densenet121 here"
+)
+
+CATALOGUE: tuple[Published, ...] = (
+    _medicalnet(
+        "resnet10", "resnet_10_23dataset.pth", 57.5, "afa8055f3e47f4a18239495d92a7abc587902c69c31c743de2b2784653b72605"
+    ),
+    _medicalnet(
+        "resnet10_8datasets", "resnet_10.pth", 57.5, "2824951eaef30e115929b89bec72342380b08d14792bda1449974ac849e497c0"
+    ),
+    _medicalnet("resnet18", "resnet_18_23dataset.pth", 132.0, None),
+    _medicalnet(
+        "resnet18_8datasets", "resnet_18.pth", 132.0, "38b3a17444c5c18a795355a868e6a2d9ce9318054067f5373d337f55c0f61da3"
+    ),
+    _medicalnet(
+        "resnet34", "resnet_34_23dataset.pth", 253.3, "3ea7188e396774e4ef95b66e5e90a78273bb33f6e58d3d717bf24f5f1aaeaa28"
+    ),
+    _medicalnet(
+        "resnet34_8datasets", "resnet_34.pth", 253.3, "977a1be79298602fa35980de9c03789229ad36087fb1f4d9bde468aec653c658"
+    ),
+    _medicalnet(
+        "resnet50", "resnet_50_23dataset.pth", 184.9, "ff48a62219073fb977fd3f4ddfb8dc1367f0ec156c8d6f6c37e205bd683a246e"
+    ),
+    _medicalnet(
+        "resnet50_8datasets", "resnet_50.pth", 184.9, "5b6189cafbee2f5604a7279b62bc163365aa6a86a377e1dc260a14275cacbd84"
+    ),
+    _medicalnet(
+        "resnet101", "resnet_101.pth", 341.3, "a26bbcf9b2ad35f048b0fa317234c003f171a4d719760e5c4aff9f793654ebcf"
+    ),
+    _imagenet("resnet18", "resnet18-f37072fd.pth", 44.7, _RESNET),
+    _imagenet("resnet34", "resnet34-b627a593.pth", 83.3, _RESNET),
+    _imagenet("resnet50", "resnet50-11ad3fa6.pth", 97.8, _RESNET),
+    _imagenet("resnet50_v1", "resnet50-0676ba61.pth", 97.8, _RESNET),
+    _imagenet("resnet101", "resnet101-63fe2227.pth", 170.5, _RESNET),
+    _imagenet("vgg11", "vgg11-bbd30ac9.pth", 506.8, _VGG),
+    _imagenet("vgg13", "vgg13-c768596a.pth", 507.5, _VGG),
+    _imagenet("vgg16", "vgg16-397923af.pth", 527.8, _VGG),
+    _imagenet("vgg19", "vgg19-dcbb9e9d.pth", 548.1, _VGG),
+    _imagenet("vgg11_bn", "vgg11_bn-6002323d.pth", 506.9, _VGG),
+    _imagenet("vgg13_bn", "vgg13_bn-abd245e5.pth", 507.6, _VGG),
+    _imagenet("vgg16_bn", "vgg16_bn-6c64b313.pth", 527.9, _VGG),
+    _imagenet("vgg19_bn", "vgg19_bn-c79401a0.pth", 548.1, _VGG),
+    _imagenet("densenet121", "densenet121-a639ec97.pth", 30.8, _DENSENET),
+    _imagenet("densenet169", "densenet169-b2777c0a.pth", 54.7, _DENSENET),
+    _imagenet("inception_v3", "inception_v3_google-0cc3c7bd.pth", 103.9, "Szegedy et al. 2016", _INCEPTION),
+    _monai("swin_ssl", "model_swinvit.pt", "Tang et al. 2022, arXiv:2111.14791"),
+    _monai("swin_disruptive", "ssl_pretrained_weights.pth", "Valanarasu et al. 2023, arXiv:2307.16896"),
+)
+
+SOURCES = ("medicalnet", "imagenet", "monai")
+
+
+def find(spec: str) -> Published:
+    """Return the entry of ``SOURCE:NAME``.
+
+    Raises:
+        UserError: there is none; the message names the nearest.
+    """
+    source, name = spec.split(":", 1)
+    name = name.removesuffix("_23datasets") if source == "medicalnet" else name
+    for entry in CATALOGUE:
+        if entry.name == f"{source}:{name}":
+            return entry
+    near = get_close_matches(spec, [entry.name for entry in CATALOGUE], n=3, cutoff=0.4)
+    known = ", ".join(near or [entry.name for entry in CATALOGUE if entry.name.startswith(source)])
+    raise UserError(f"There are no published weights {spec!r}: did you mean {known}? (`monai-transfer weights list`)")

@@ -1,0 +1,154 @@
+"""Read the tensors of a weights file, whatever wraps them, without ever running code from it."""
+
+import hashlib
+import json
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from monai_transfer.errors import UserError
+
+WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
+"""Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""
+
+SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".model", ".bin", ".safetensors")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The tensors of one file.
+
+    Attributes:
+        path: the file.
+        tensors: by the name that the file gives them.
+        wrapper: the key of the file under which they lay, ``""`` for a flat file.
+        label_names: names of the classes by index, where a bundle gives them.
+    """
+
+    path: Path
+    tensors: Mapping[str, Tensor]
+    wrapper: str = ""
+    label_names: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a ``.pt``, ``.pth`` or ``.safetensors`` file, or the ``models/model.pt`` of a bundle folder.
+
+    Raises:
+        UserError: the file is absent, damaged, holds no tensors, or is a pickle that needs more than tensors.
+    """
+    path = Path(path)
+    if path.is_dir():
+        return _read_bundle(path)
+    if not path.is_file():
+        raise UserError(f"There is no weights file {path}: give a file, a bundle folder or a name of `weights list`.")
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    wrapper, tensors = _unwrap(content)
+    if not tensors:
+        keys = ", ".join(sorted(str(key) for key in content)[:6]) if isinstance(content, Mapping) else ""
+        raise UserError(f"{path} holds no tensors ({keys or type(content).__name__}): it is not a weights file.")
+    return Checkpoint(path=path, tensors=tensors, wrapper=wrapper)
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _read_bundle(folder: Path) -> Checkpoint:
+    models = [folder / "models" / name for name in ("model.pt", "model.safetensors")]
+    path = next((model for model in models if model.is_file()), None)
+    if path is None:
+        raise UserError(f"The folder {folder} is no bundle with weights: models/model.pt is missing.")
+    content = read_checkpoint(path)
+    return Checkpoint(path, content.tensors, content.wrapper, bundle_label_names(folder))
+
+
+def bundle_label_names(folder: Path) -> dict[int, str]:
+    """Return the class names of a bundle by index, from its metadata; empty where it names none.
+
+    Raises:
+        UserError: the metadata is no JSON.
+    """
+    metadata = folder / "configs" / "metadata.json"
+    if not metadata.is_file():
+        return {}
+    try:
+        content = json.loads(metadata.read_text())
+        names = content["network_data_format"]["outputs"]["pred"]["channel_def"]
+        return {int(index): str(name) for index, name in names.items()}
+    except json.JSONDecodeError as error:
+        raise UserError(f"{metadata} is not valid JSON ({error}): mend it or make the bundle anew.") from error
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return {}
+
+
+def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
+    try:
+        tensors: dict[str, Tensor] = load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is not a readable safetensors file ({error}): fetch it again.") from error
+    return tensors
+
+
+def _read_pickle(path: Path) -> Any:
+    try:
+        with torch.serialization.safe_globals(_numbers()):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path} is refused: {_reason(error)}.") from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
+        start = path.read_bytes()[:64] if path.stat().st_size else b""
+        kind = "empty" if not start else "a web page" if start.lstrip()[:1] == b"<" else "damaged or cut short"
+        if start.startswith(b"version https://git-lfs"):
+            kind = "a Git LFS pointer, not the file itself"
+        raise UserError(f"{path} is not a readable weights file (it is {kind}): fetch it again.") from error
+
+
+def _numbers() -> list[Any]:
+    """NumPy scalars and their types: nnU-Net keeps its scores so, and they run no code."""
+    kinds = [kind for name in vars(np.dtypes) if isinstance(kind := getattr(np.dtypes, name), type)]
+    scalar = np.float64(0).__reduce__()[0]
+    old_name = (scalar, "numpy.core.multiarray.scalar")
+    return [scalar, old_name, np.dtype, *(kind for kind in kinds if kind is not np.dtypes.ObjectDType)]
+
+
+def _reason(error: pickle.UnpicklingError) -> str:
+    text = str(error)
+    for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "Trying to load unsupported GLOBAL "):
+        if mark in text:
+            name = text.split(mark, 1)[1].split()[0].rstrip(".,")
+            return (
+                f"it holds Python objects ({name}), not tensors alone, and could run any code when opened; "
+                "save the network's state_dict() by itself, or as safetensors, where the file comes from"
+            )
+    return "it is damaged or not a PyTorch file; fetch it again"
+
+
+def _unwrap(content: Any, wrapper: str = "", depth: int = 0) -> tuple[str, dict[str, Tensor]]:
+    """Return the key path and the mapping of names to tensors that most looks like a network's state."""
+    if not isinstance(content, Mapping):
+        return wrapper, {}
+    tensors = {str(key): value for key, value in content.items() if isinstance(value, Tensor)}
+    if len(tensors) * 2 > len(content) or depth > 2:
+        return wrapper, tensors
+    for key in WRAPPERS:
+        if isinstance(content.get(key), Mapping):
+            inner, found = _unwrap(content[key], f"{wrapper}.{key}".lstrip("."), depth + 1)
+            if found:
+                return inner, found
+    nested = [
+        _unwrap(value, f"{wrapper}.{key}".lstrip("."), depth + 1)
+        for key, value in content.items()
+        if isinstance(value, Mapping) and "optim" not in str(key)
+    ]
+    return max([(wrapper, tensors), *nested], key=lambda found: len(found[1]))

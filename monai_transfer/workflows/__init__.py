@@ -1,0 +1,1 @@
+"""From data sets to a finished bundle: plan, fill, run, compare."""

@@ -1,0 +1,106 @@
+"""From a labelled source and an unlabelled target to a bundle for the target, beside its floor and its ceiling."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.evaluation import AdaptationSummary, Choice, ScoreTable, hardware, versions
+from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, Arm, make_arm, method_names
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.choice import choose_weights, keep_source_only
+from monai_transfer.workflows.domains import Domains, choose_domains, plan_adaptation
+from monai_transfer.workflows.plan import Plan
+from monai_transfer.workflows.scoring import score_bundle
+
+__all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation"]
+
+ARMS = ("adapted", "source_only", "oracle")
+"""What is trained, in this order: an interrupted run has the adapted weights first."""
+
+Say = Callable[[str], None]
+
+
+@dataclass
+class Adaptation:
+    """What an adaptation left: the bundle, its comparison arms and their scores.
+
+    Attributes:
+        bundle: the adapted bundle.
+        arms: arm -> its bundle; ``adapted`` is ``bundle``.
+        domains: the cases.
+        plan: the choices.
+        methods: the adaptation methods by name.
+        scores: arm -> scores on the test cases; empty without test labels.
+        choice: which weights the bundle keeps, judged without target labels; ``None`` when it was not asked to choose.
+    """
+
+    bundle: BundleFolder
+    arms: dict[str, BundleFolder]
+    domains: Domains
+    plan: Plan
+    methods: tuple[str, ...]
+    scores: dict[str, ScoreTable] = field(default_factory=dict)
+    choice: Choice | None = None
+
+    @property
+    def summary(self) -> AdaptationSummary:
+        """The scores side by side."""
+        return AdaptationSummary(
+            source_only=self.scores.get("source_only"),
+            adapted=self.scores.get("adapted"),
+            oracle=self.scores.get("oracle"),
+            seeds=(self.plan.seed,),
+            choice=self.choice,
+            hardware=hardware(),
+            versions=versions(),
+        )
+
+
+def adapt(
+    domains: Domains,
+    plan: Plan,
+    output: str | Path,
+    *,
+    methods: Sequence[dict[str, Any]] | None = None,
+    oracle: bool = True,
+    choose: bool = True,
+    overwrite: bool = False,
+    say: Say = lambda message: None,
+) -> Adaptation:
+    """Train the adapted network and what it is compared with, and score them on the test cases.
+
+    Args:
+        domains: the cases.
+        plan: the choices.
+        output: the bundle folder to make.
+        methods: definitions of adaptation methods, in place of the bundle's own.
+        oracle: whether to train the ceiling where target labels allow it.
+        choose: whether the bundle gets source-only's weights where the adapted network looks worse without labels; the
+            scores of the arm ``adapted`` are those of the adapted network all the same.
+        overwrite: whether to write into a folder that holds something.
+        say: called with a sentence when a part begins.
+
+    Raises:
+        UserError: when the output folder is taken or training fails for a reason that the user can mend.
+        KeyboardInterrupt: when a training was interrupted; its checkpoint is in place.
+    """
+    recipe = Arm("adapted", None if methods is None else tuple(methods))
+    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite)
+    arms = {"adapted": bundle}
+    result = Adaptation(bundle, arms, domains, plan, method_names(bundle))
+    wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
+    for number, arm in enumerate(wanted, start=1):
+        say(f"{number}/{len(wanted)} {arm.replace('_', '-')}: {plan.steps} steps on {plan.device}")
+        if arm != "adapted":
+            compared, title = (ORACLE if arm == "oracle" else SOURCE_ONLY), arm.replace("_", "-")
+            root = bundle.root / "comparison" / arm
+            arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, title=title)
+        arms[arm].run("train", device=plan.device)
+        if domains.test is not None:
+            result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
+    if choose:
+        result.choice = choose_weights(bundle, arms["source_only"], domains.source, domains.target, device=plan.device)
+        if result.choice.kept == "source_only":
+            keep_source_only(bundle, arms["source_only"])
+    return result

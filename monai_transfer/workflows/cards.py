@@ -1,0 +1,56 @@
+"""The model card of a bundle: docs/README.md and the measured scores in its metadata."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai_transfer.evaluation import ScoreTable
+from monai_transfer.inference.writing import write_text
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.plan import Plan
+
+_USE = """## Use
+
+```
+python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir IMAGES --output_dir OUT
+```
+
+`monai-transfer segment IMAGES --bundle . --output OUT` gives the same label maps, faster.
+
+For research. Not a medical device.
+"""
+
+
+def write_model_card(
+    bundle: BundleFolder,
+    *,
+    title: str,
+    plan: Plan,
+    sentences: Sequence[str],
+    scores: Mapping[str, ScoreTable],
+    run: Mapping[str, Any],
+) -> None:
+    """Write what the bundle does, how well, and how it was made.
+
+    Args:
+        bundle: the bundle.
+        title: heading.
+        plan: the choices of its training.
+        sentences: what the scores say in words.
+        scores: what was scored, by name.
+        run: what was run, by heading.
+    """
+    names = ", ".join(name for value, name in sorted(plan.label_names.items()) if value > 0)
+    lines = [f"# {title}", "", f"Labels: {names}.", "", "## Scores", "", *sentences, ""]
+    if scores:
+        lines += ["| arm | Dice | IoU | HD95 (mm) | ASSD (mm) |", "|---|---|---|---|---|"]
+        lines += [_row(arm, table) for arm, table in scores.items()]
+        lines.append("")
+    lines += ["## How it was made", "", *(f"- {heading}: {text}" for heading, text in run.items()), "", _USE]
+    write_text(bundle.root / "docs" / "README.md", "\n".join(lines))
+    bundle.change("metadata", {"eval_metrics": {arm: table.figures() for arm, table in scores.items()}})
+
+
+def _row(arm: str, table: ScoreTable) -> str:
+    cells = [f"{table.mean(metric):.3f}" for metric in ("dice", "iou")]
+    cells += [f"{table.mean(metric):.2f}" for metric in ("hd95_mm", "assd_mm")]
+    return f"| {arm} | {' | '.join(cells)} |"

@@ -1,0 +1,88 @@
+"""The cases of a fine-tuning: what it learns from, what it watches, and what it is scored on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from monai_transfer.data import CaseDataset, read_dataset
+from monai_transfer.errors import UserError
+from monai_transfer.workflows.strategy import Strategy
+from monai_transfer.workflows.training import VALIDATION_SHARE, LabelledSplit, choose_cases
+
+
+@dataclass(frozen=True)
+class FineTuningCases:
+    """The cases of a fine-tuning.
+
+    Attributes:
+        training: labelled cases to learn from.
+        validation: labelled cases of the curve; the held ones where nothing is decided by them.
+        held: labelled cases of the final scores, None where there are too few.
+        joint: a second labelled set to learn from in every step, with labels of the same meaning.
+        joint_weight: weight of its loss beside the training cases' 1.
+    """
+
+    training: CaseDataset
+    validation: CaseDataset | None
+    held: CaseDataset | None
+    joint: CaseDataset | None = None
+    joint_weight: float = 1.0
+
+    def only(self, names: Sequence[str]) -> "FineTuningCases":
+        """The same with these training cases only."""
+        return replace(self, training=self.training.select(names))
+
+
+def choose_finetuning_cases(
+    data: str | Path,
+    *,
+    test: str | Path | None = None,
+    cases: Sequence[str] = (),
+    test_cases: Sequence[str] = (),
+    strategy: Strategy,
+) -> FineTuningCases:
+    """Choose what to learn from, what to watch and what to score.
+
+    Without a test set, the last fifth of the labelled cases is held out. Where the validation score decides (plateau,
+    early stopping), its cases are taken from the training's, never from the held ones.
+
+    Raises:
+        UserError: there are too few labelled cases.
+    """
+    if test is None and not test_cases:
+        split = choose_cases(data, cases)
+    else:
+        training = read_dataset(data).select(cases or ["*"]).labelled
+        held = read_dataset(test if test is not None else data).select(test_cases or ["*"]).labelled
+        if not held.cases:
+            raise UserError(f"{test or data} has no labelled test cases: add labels, or leave --test away.")
+        split = LabelledSplit(training.without(held.names), held)
+        if not split.training.cases:
+            raise UserError(f"No labelled case of {data} is left for training once the test cases are taken out.")
+    if not strategy.watches_validation:
+        return FineTuningCases(split.training, split.held, split.held)
+    if len(split.training) < 3:
+        raise UserError(
+            f"{data} has {len(split.training)} training case(s): a plateau and early stopping watch cases of "
+            "their own, which takes at least 3; give --unfreeze epochs instead."
+        )
+    return FineTuningCases(*split.training.split(VALIDATION_SHARE), split.held)
+
+
+def with_joint(
+    cases: FineTuningCases, joint: str | Path, *, names: Sequence[str] = (), weight: float = 1.0
+) -> FineTuningCases:
+    r"""Learn from a second labelled set too: :math:`L = L_\text{training} + \lambda L_\text{joint} + \Omega`.
+
+    Cases that bear the name of a held one are left out.
+
+    Raises:
+        UserError: it has no labelled case, or the weight is not positive.
+    """
+    if weight <= 0:
+        raise UserError(f"--joint-weight {weight} is not possible: give a positive number.")
+    held = {name for part in (cases.validation, cases.held) if part is not None for name in part.names}
+    found = read_dataset(joint).select(names or ["*"]).labelled.without(held)
+    if not found.cases:
+        raise UserError(f"{joint} has no labelled case to learn from: add labels, or leave --joint away.")
+    return replace(cases, joint=found, joint_weight=weight)

@@ -1,0 +1,55 @@
+"""The network definitions that ``--network`` names, as a bundle's configuration writes them."""
+
+from typing import Any
+
+from monai_transfer.errors import UserError
+
+NETWORKS = {
+    "unet": "a light U-Net (MONAI UNet, instance norm)",
+    **{f"resnet{depth}": f"FlexibleUNet with a ResNet-{depth} encoder" for depth in (10, 18, 34, 50, 101)},
+    **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
+    **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
+    **{f"densenet{depth}": f"FlexibleUNet with a DenseNet-{depth} encoder" for depth in (121, 169)},
+}
+"""Name of ``--network`` -> what it is."""
+
+
+def network_definition(
+    name: str, *, classes: int, channels: int = 1, spatial_dims: int = 3, dropout: float = 0.0
+) -> dict[str, Any]:
+    """``network_def`` for a bundle.
+
+    Args:
+        name: one of :data:`NETWORKS`.
+        classes: output channels, with the background.
+        channels: input channels.
+        spatial_dims: 2 or 3.
+        dropout: share of decoder features dropped in training.
+
+    Raises:
+        UserError: when there is no network of that name.
+    """
+    if name == "unet":
+        return {
+            "_target_": "UNet",
+            "spatial_dims": spatial_dims,
+            "in_channels": channels,
+            "out_channels": classes,
+            "channels": [32, 64, 128, 256, 256],
+            "strides": [2, 2, 2, 2],
+            "num_res_units": 0,
+            "norm": "INSTANCE",
+            "dropout": dropout,
+        }
+    if name not in NETWORKS:
+        raise UserError(f"--network {name} is not known; choose one of {', '.join(NETWORKS)}.")
+    return {
+        "_target_": "FlexibleUNet",
+        "in_channels": channels,
+        "out_channels": classes,
+        "backbone": name,
+        "pretrained": False,
+        "decoder_channels": [128, 64, 32, 24, 16],
+        "spatial_dims": spatial_dims,
+        "dropout": dropout,
+    }

@@ -1,0 +1,76 @@
+"""What a finished adaptation tells: report.html, report.json and the bundle's own README and metadata."""
+
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.engines import read_history
+from monai_transfer.evaluation import write_adaptation_report
+from monai_transfer.workflows.adaptation import Adaptation
+from monai_transfer.workflows.cards import write_model_card
+from monai_transfer.workflows.scoring import overlay_cases
+
+_WORDS = {"source_only": "source-only", "adapted": "adapted", "oracle": "oracle"}
+
+
+def report_adaptation(adaptation: Adaptation, folder: str | Path, *, title: str = "Domain adaptation") -> Path:
+    """Write ``report.html`` (returned) and ``report.json`` into ``folder``, and the scores into the bundle."""
+    summary = adaptation.summary
+    page = Path(folder) / "report.html"
+    arms = {_WORDS[arm]: bundle for arm, bundle in adaptation.arms.items() if arm in adaptation.scores}
+    scores = {_WORDS[arm]: table for arm, table in adaptation.scores.items()}
+    overlays = []
+    if adaptation.domains.test is not None:
+        ordered = {arm: arms[arm] for arm in _WORDS.values() if arm in arms}
+        overlays = overlay_cases(adaptation.domains.test, ordered, scores, order_by="adapted")
+    write_adaptation_report(
+        page, summary, overlays=overlays, curves=learning_curves(adaptation), run=describe_run(adaptation), title=title
+    )
+    summary.write_json(page.with_suffix(".json"))
+    write_model_card(
+        adaptation.bundle,
+        title=f"Segmentation of {adaptation.plan.target_modality.upper()} without target labels",
+        plan=adaptation.plan,
+        sentences=summary.sentences,
+        scores=scores,
+        run=describe_run(adaptation),
+    )
+    return page
+
+
+def learning_curves(adaptation: Adaptation) -> dict[str, list[dict[str, float]]]:
+    """Arm -> the supervised loss, every method's loss and the validation Dice by step."""
+    curves = {}
+    for arm, bundle in adaptation.arms.items():
+        lines = read_history(bundle.root / "eval" / "history.jsonl")
+        curves[_WORDS[arm]] = [
+            {"step": line["step"], **{f"loss: {name}": v for name, v in line["losses"].items()}, **line["metrics"]}
+            for line in lines
+        ]
+    return {arm: lines for arm, lines in curves.items() if lines}
+
+
+def describe_run(adaptation: Adaptation) -> dict[str, Any]:
+    """What was run, in the words of the report."""
+    plan, domains = adaptation.plan, adaptation.domains
+    test = "none" if domains.test is None else f"{len(domains.test)} cases: {', '.join(domains.test.names)}"
+    return {
+        "methods": ", ".join(adaptation.methods) or "none",
+        "source": f"{domains.source.root} ({plan.source_modality.upper()}), {len(domains.source)} labelled cases: "
+        + ", ".join(domains.source.names),
+        "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases without "
+        f"labels: {', '.join(domains.target.names)}",
+        "test": test,
+        "network": plan.network,
+        "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
+        "window": " × ".join(str(size) for size in plan.roi_size) + " voxels",
+        "training": f"{plan.steps} steps of {plan.batch_size} case(s) per domain, the same for every arm",
+        "weights": _weights(adaptation),
+        "notes": " ".join(domains.notes) or "none",
+    }
+
+
+def _weights(adaptation: Adaptation) -> str:
+    if adaptation.choice is None:
+        return "the adapted network's; no choice was asked for"
+    kept = _WORDS[adaptation.choice.kept]
+    return f"the {kept} network's, chosen without target labels: {adaptation.choice.reason}"

@@ -1,0 +1,90 @@
+"""What the weights that a fine-tuning starts from say about its network, working grid and labels."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.errors import UserError
+from monai_transfer.weights import locate, read_checkpoint, recognise
+from monai_transfer.weights.catalogue import SOURCES, find
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.networks import NETWORKS
+
+_PLANNED = ("spacing", "roi_size", "window")
+
+
+@dataclass(frozen=True)
+class StartingPoint:
+    """Weights to start from.
+
+    Attributes:
+        spec: as given.
+        network: a name of :data:`NETWORKS`, or None where the weights do not tell.
+        bundle: the bundle, where the weights are one that this package made.
+        definition: its ``network_def``.
+        options: its working grid: fields of :class:`~monai_transfer.workflows.plan.Plan`.
+        label_names: value -> name of its classes.
+    """
+
+    spec: str
+    network: str | None
+    bundle: BundleFolder | None = None
+    definition: Mapping[str, Any] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    label_names: Mapping[int, str] = field(default_factory=dict)
+
+
+def read_starting_point(spec: str) -> StartingPoint:
+    """Read what ``spec`` says of the network to build, fetching a file where it must be looked into.
+
+    Raises:
+        UserError: the weights cannot be had.
+    """
+    source = spec.split(":", 1)[0]
+    if source in SOURCES and ":" in spec:
+        return StartingPoint(spec, _known(find(spec).network))
+    path = Path(spec).expanduser()
+    if (path / "configs" / "train.json").is_file():
+        started = _from_bundle(spec, BundleFolder(path))
+        if started is not None:
+            return started
+    return StartingPoint(spec, _known(recognise(read_checkpoint(locate(spec)).tensors).backbone))
+
+
+def merged_labels(start: StartingPoint, data: Mapping[int, str]) -> dict[int, str]:
+    """The bundle's classes and those of the new data by value: old names stay, new ones are added.
+
+    Raises:
+        UserError: both call the same value by different names.
+    """
+    merged = dict(start.label_names)
+    for value, name in sorted(data.items()):
+        unnamed = name == f"label_{value}"
+        if value in merged and not unnamed and merged[value] != name:
+            raise UserError(
+                f"Label {value} is {name!r} in the data and {merged[value]!r} in {start.spec}: renumber the data's "
+                "labels so that one value means one thing."
+            )
+        merged.setdefault(value, name)
+    return merged
+
+
+def _from_bundle(spec: str, bundle: BundleFolder) -> StartingPoint | None:
+    config = bundle.read("train")
+    definition = config.get("network_def")
+    if not isinstance(definition, dict) or not isinstance(config.get("labels"), dict):
+        return None
+    unet = str(definition.get("_target_", "")).rpartition(".")[2] == "UNet"
+    return StartingPoint(
+        spec=spec,
+        network="unet" if unet else _known(str(definition.get("backbone", ""))),
+        bundle=bundle,
+        definition=definition,
+        options={name: tuple(config[name]) for name in _PLANNED if isinstance(config.get(name), list)},
+        label_names={int(value): str(name) for value, name in config["labels"].items()},
+    )
+
+
+def _known(name: str) -> str | None:
+    return name if name in NETWORKS else None

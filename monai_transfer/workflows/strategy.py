@@ -1,0 +1,110 @@
+"""How a fine-tuning goes: what is frozen, when it is freed, and what holds the weights back."""
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Self
+
+from monai_transfer.errors import UserError
+from monai_transfer.finetuning.batch_norm import POLICIES, Policy
+
+PLATEAU = "plateau"
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Values of ``configs/finetune.json``.
+
+    Attributes:
+        frozen: levels that never train: ``encoder``, ``stem``, ``level1``, ….
+        unfreeze_epochs: free a level every so many epochs, or at the start of these epochs.
+        unfreeze_patience: free a level after so many validations without a gain.
+        batch_norm: policy of batch normalisation.
+        layerwise_decay: factor of the learning rate from level to level towards the input.
+        head_factor: how much faster the head trains than the decoder.
+        weight_decay: L2 towards zero (decoupled, AdamW).
+        l2sp: strength of L2-SP towards the pretrained values.
+        l2sp_others: its strength towards zero for what was not pretrained.
+        dropout: share of decoder features dropped in training.
+        early_stop_patience: validations without a gain after which training stops.
+        minimum_share: share of the encoder that the weights must cover.
+    """
+
+    frozen: tuple[str, ...] = ()
+    unfreeze_epochs: int | tuple[int, ...] | None = None
+    unfreeze_patience: int | None = None
+    batch_norm: Policy = "follow_freezing"
+    layerwise_decay: float = 1.0
+    head_factor: float = 1.0
+    weight_decay: float = 1e-4
+    l2sp: float = 0.0
+    l2sp_others: float = 0.0
+    dropout: float = 0.0
+    early_stop_patience: int | None = None
+    minimum_share: float = 0.9
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if self.batch_norm not in POLICIES:
+            raise UserError(f"--batch-norm {self.batch_norm} is not known: choose one of {', '.join(POLICIES)}.")
+        if not 0 < self.layerwise_decay <= 1:
+            raise UserError(f"--layerwise-decay {self.layerwise_decay} is not possible: it lies in (0, 1].")
+        if not 0 <= self.dropout < 1 or min(self.l2sp, self.l2sp_others, self.weight_decay) < 0:
+            raise UserError("--dropout must lie in [0, 1), and --l2sp and --weight-decay must not be negative.")
+
+    @property
+    def watches_validation(self) -> bool:
+        """Whether the validation score decides anything, so that its cases must not be the test's."""
+        return self.unfreeze_patience is not None or self.early_stop_patience is not None
+
+    def unfreezing(self, text: str | None) -> Self:
+        """The strategy with what ``--unfreeze`` says: ``3`` (every), ``2,4,8`` (at), ``plateau:2``, or both by comma.
+
+        Raises:
+            UserError: the text says none of these.
+        """
+        if not text:
+            return self
+        parts = [part.strip() for part in text.split(",") if part.strip()]
+        patience = [part.partition(":")[2] or "1" for part in parts if part.startswith(PLATEAU)]
+        epochs = [part for part in parts if not part.startswith(PLATEAU)]
+        if len(patience) > 1 or not all(number.isdigit() and int(number) > 0 for number in (*patience, *epochs)):
+            raise UserError(
+                f"--unfreeze {text} is not possible: give epochs between levels (3), epochs (2,4,8) or plateau:2."
+            )
+        numbers = tuple(int(number) for number in epochs)
+        return replace(
+            self,
+            unfreeze_epochs=numbers[0] if len(numbers) == 1 else numbers or None,
+            unfreeze_patience=int(patience[0]) if patience else None,
+        )
+
+    def as_config(self) -> dict[str, Any]:
+        """Ids and values for ``configs/finetune.json``; dropout is part of the network's definition."""
+        content = asdict(self)
+        content.pop("dropout")
+        content["frozen"] = list(self.frozen)
+        if isinstance(self.unfreeze_epochs, tuple):
+            content["unfreeze_epochs"] = list(self.unfreeze_epochs)
+        if self.early_stop_patience is None:
+            content.pop("early_stop_patience")
+        return content
+
+    def describe(self) -> str:
+        """The strategy in words."""
+        words = [f"frozen: {', '.join(self.frozen)}"] if self.frozen else []
+        if self.unfreeze_epochs is not None:
+            when = self.unfreeze_epochs
+            words.append(f"a level freed every {when} epochs" if isinstance(when, int) else f"freed at epochs {when}")
+        if self.unfreeze_patience is not None:
+            words.append(f"a level freed after {self.unfreeze_patience} validations without a gain")
+        words.append(f"batch normalisation: {self.batch_norm.replace('_', ' ')}")
+        numbers = {
+            "layer-wise decay": (self.layerwise_decay, 1.0),
+            "head factor": (self.head_factor, 1.0),
+            "L2-SP": (self.l2sp, 0.0),
+            "dropout": (self.dropout, 0.0),
+            "weight decay": (self.weight_decay, None),
+        }
+        words += [f"{name} {value:g}" for name, (value, default) in numbers.items() if value != default]
+        if self.early_stop_patience is not None:
+            words.append(f"stops after {self.early_stop_patience} validations without a gain")
+        return "; ".join(words)

@@ -1,0 +1,94 @@
+"""From a labelled data set to a bundle that segments it."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.data import CaseDataset, read_dataset, require_sound
+from monai_transfer.errors import UserError
+from monai_transfer.evaluation import ScoreTable, write_evaluation_report
+from monai_transfer.inference import choose_device
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.cards import write_model_card
+from monai_transfer.workflows.filling import fill_supervised
+from monai_transfer.workflows.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.workflows.scoring import overlay_cases, score_bundle
+
+VALIDATION_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class LabelledSplit:
+    """The cases of one supervised training.
+
+    Attributes:
+        training: labelled cases to learn from.
+        held: labelled cases that are only scored; ``None`` when there are too few cases to set one aside.
+    """
+
+    training: CaseDataset
+    held: CaseDataset | None
+
+
+def choose_cases(data: str | Path, cases: Sequence[str] = ()) -> LabelledSplit:
+    """The labelled cases, the last fifth of their names held out.
+
+    Raises:
+        UserError: when there is no labelled case.
+    """
+    labelled = read_dataset(data).select(cases or ["*"]).labelled
+    if not labelled.cases:
+        raise UserError(f"{data} has no labelled cases: put label maps into labels/ under the images' names.")
+    if len(labelled) < 3:
+        return LabelledSplit(labelled, None)
+    return LabelledSplit(*labelled.split(VALIDATION_SHARE))
+
+
+def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any) -> Plan:
+    """Check every case and plan the training.
+
+    Raises:
+        UserError: for the first fault in the data set, or an option out of range.
+    """
+    fingerprint = require_sound(split.training, labelled=True)
+    if split.held is not None:
+        require_sound(split.held, labelled=True)
+    names = contiguous_labels(split.training.names_for(fingerprint.label_values))
+    return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **options)
+
+
+def prepare_bundle(split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False) -> BundleFolder:
+    """A copy of ``segmentation_transfer`` that is ready to train on these cases."""
+    bundle = BundleFolder.create("segmentation_transfer", output, overwrite=overwrite)
+    fill_supervised(bundle, plan, channels=len(split.training.channel_names))
+    held = split.held
+    everything = [*split.training.names, *(held.names if held is not None else ())]
+    changes = {
+        "dataset_dir": str(split.training.root.resolve()),
+        "cases": everything,
+        "validation_share": VALIDATION_SHARE if held is not None else 0.0,
+    }
+    bundle.change("train", changes)
+    return bundle
+
+
+def report_training(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> ScoreTable | None:
+    """Score the held cases and write ``report.html`` and the model card; ``None`` without held cases."""
+    run = {
+        "data": f"{split.training.root}, {len(split.training)} cases: {', '.join(split.training.names)}",
+        "held cases": ", ".join(split.held.names) if split.held is not None else "none",
+        "network": plan.network,
+        "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
+        "training": f"{plan.steps} steps of {plan.batch_size} case(s), seed {plan.seed}",
+    }
+    title = f"Segmentation of {plan.source_modality.upper()}"
+    if split.held is None:
+        write_model_card(bundle, title=title, plan=plan, sentences=["Not scored: too few cases."], scores={}, run=run)
+        return None
+    table = score_bundle(bundle, split.held, device=str(plan.device))
+    overlays = overlay_cases(split.held, {"prediction": bundle}, {"prediction": table}, order_by="prediction")
+    write_evaluation_report(bundle.root / "report.html", table, overlays=overlays, run=run, title=title)
+    sentence = f"Mean Dice {table.mean('dice'):.3f} on {len(split.held)} held cases."
+    write_model_card(bundle, title=title, plan=plan, sentences=[sentence], scores={"trained": table}, run=run)
+    return table

@@ -1,0 +1,28 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from monai_transfer.cli.app import app
+from monai_transfer.data import read_dataset
+
+RUNNER = CliRunner()
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_writes_a_data_set(tmp_path: Path, modality: str) -> None:
+    arguments = ["phantom", "--output", str(tmp_path), "--modality", modality, "--subjects", "2", "--size", "0.15"]
+    result = RUNNER.invoke(app, [*arguments, "--seed", "3", "--json"])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["cases"] == [f"{modality}_001", f"{modality}_002"]
+    assert len(read_dataset(tmp_path).labelled) == 2
+
+
+@pytest.mark.parametrize("wrong", [["--modality", "pet"], ["--modality", "ct", "--subjects", "0"], []])
+def test_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
+    assert RUNNER.invoke(app, ["phantom", "--output", str(tmp_path), *wrong]).exit_code == 2
+
+
+def test_help_has_an_example() -> None:
+    assert "Example" in RUNNER.invoke(app, ["phantom", "--help"]).stdout

@@ -1,0 +1,167 @@
+"""train, adapt, demo, bundles and info, as a user types them; and what they refuse before any training."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from monai_transfer.cli.app import app
+from monai_transfer.data import write_phantoms
+from monai_transfer.errors import UserError
+
+RUNNER = CliRunner()
+QUICK = ["--steps", "2", "--spacing", "16", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """What ``main`` does before it runs a command."""
+    logging.disable(logging.INFO)
+    yield
+    logging.disable(logging.NOTSET)
+
+
+@pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("domains")
+    write_phantoms(root / "ct", modality="ct", subjects=3, size=0.2)
+    write_phantoms(root / "mr", modality="mr", subjects=3, size=0.2)
+    return root
+
+
+@pytest.fixture
+def broken(domains: Path, tmp_path: Path) -> Path:
+    """A copy of the CT set, to be spoilt."""
+    for part in ("images", "labels"):
+        (tmp_path / "set" / part).mkdir(parents=True)
+        for path in (domains / "ct" / part).iterdir():
+            (tmp_path / "set" / part / path.name).write_bytes(path.read_bytes())
+    return tmp_path / "set"
+
+
+def _rewrite(path: Path, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    image = nib.load(path)
+    nib.save(nib.Nifti1Image(change(np.asarray(image.dataobj)), image.affine), path)
+
+
+def _spoil(folder: Path, fault: str) -> None:
+    image, label = folder / "images" / "ct_002.nii.gz", folder / "labels" / "ct_002.nii.gz"
+    if fault == "unreadable":
+        image.write_bytes(image.read_bytes()[:200])
+    elif fault == "other grid":
+        _rewrite(label, lambda voxels: voxels[:-3])
+    elif fault == "4D":
+        _rewrite(image, lambda voxels: np.stack([voxels, voxels], axis=-1))
+    elif fault == "RGB":
+        colour = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+        _rewrite(image, lambda voxels: np.zeros(voxels.shape, colour))
+    elif fault == "NaN":
+        _rewrite(image, lambda voxels: np.where(voxels > 0, np.nan, voxels).astype(np.float32))
+
+
+@pytest.mark.parametrize("fault", ["unreadable", "other grid", "4D", "RGB", "NaN"])
+@pytest.mark.parametrize("command", ["train", "adapt"])
+def test_a_faulty_volume_is_refused_before_training(broken: Path, domains: Path, fault: str, command: str) -> None:
+    _spoil(broken, fault)
+    output = broken.parent / "bundle"
+    data = ["--data", str(broken)]
+    if command == "adapt":
+        data = ["--source", str(broken), "--target", str(domains / "mr")]
+    result = RUNNER.invoke(app, [command, *data, "--output", str(output), *QUICK])
+    assert isinstance(result.exception, UserError)
+    assert "ct_002" in str(result.exception)
+    assert not output.exists()
+
+
+def test_an_empty_folder_and_a_missing_domain_are_refused(domains: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    source = ["--source", str(domains / "ct"), "--output", str(tmp_path / "bundle")]
+    empty = RUNNER.invoke(app, ["adapt", *source, "--target", str(tmp_path / "empty")])
+    assert isinstance(empty.exception, UserError)
+    assert "empty" in str(empty.exception)
+    alone = RUNNER.invoke(app, ["adapt", *source])
+    assert alone.exit_code == 2
+    assert "--target" in alone.output
+
+
+def test_an_error_is_one_sentence_and_status_two(tmp_path: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "monai_transfer",
+        "train",
+        "--data",
+        str(tmp_path),
+        "--output",
+        str(tmp_path / "x"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_a_dry_run_makes_nothing(domains: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    data = ["--source", str(domains / "ct"), "--target", str(domains / "mr")]
+    result = RUNNER.invoke(app, ["adapt", *data, "--output", str(output), "--dry-run", *QUICK])
+    assert result.exit_code == 0, result.output
+    assert "CT → MR, 5 labels" in result.stderr
+    assert not output.exists()
+
+
+def test_train_makes_a_scored_bundle(domains: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    result = RUNNER.invoke(app, ["train", "--data", str(domains / "ct"), "--output", str(output), "--json", *QUICK])
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["scores"]["cases"] == 1
+    assert (output / "models" / "model.pt").is_file()
+    assert (output / "report.html").is_file()
+
+
+def test_network_and_method_are_one_option_each(domains: Path, tmp_path: Path) -> None:
+    output = tmp_path / "bundle"
+    data = ["--source", str(domains / "ct"), "--target", str(domains / "mr"), "--output", str(output)]
+    choices = ["--network", "resnet10", "--method", "OutputAdversarial", "--no-oracle"]
+    result = RUNNER.invoke(app, ["adapt", *data, *choices, *QUICK])
+    assert result.exit_code == 0, result.output
+    train = json.loads((output / "configs" / "train.json").read_text())
+    assert train["network_def"]["backbone"] == "resnet10"
+    assert [method["_target_"] for method in train["methods"]["modules"]] == [
+        "monai_transfer.adaptation.OutputAdversarial"
+    ]
+
+
+@pytest.mark.slow
+def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
+    output = tmp_path / "demo"
+    result = RUNNER.invoke(app, ["demo", "--output", str(output), "--steps", "2", "--json"])
+    assert result.exit_code == 0, result.output
+    report = json.loads(result.stdout)
+    assert {"source_only", "adapted", "oracle", "gap_recovered"} <= set(report)
+    assert json.loads((output / "report.json").read_text())["oracle"] == report["oracle"]
+    assert (output / "report.html").read_text().count("data:image") >= 4
+    assert (output / "overview.png").is_file()
+
+
+def test_bundles_are_listed_and_copied(tmp_path: Path) -> None:
+    listed = json.loads(RUNNER.invoke(app, ["bundles", "list", "--json"]).stdout)
+    assert {bundle["name"] for bundle in listed} == {"domain_adaptation", "segmentation_transfer"}
+    result = RUNNER.invoke(app, ["bundles", "copy", "domain_adaptation", str(tmp_path / "mine")])
+    assert result.exit_code == 0, result.output
+    assert (tmp_path / "mine" / "configs" / "train.json").is_file()
+    again = RUNNER.invoke(app, ["bundles", "copy", "domain_adaptation", str(tmp_path / "mine")])
+    assert isinstance(again.exception, UserError)
+
+
+def test_info_names_versions_devices_and_folders() -> None:
+    facts = json.loads(RUNNER.invoke(app, ["info", "--json"]).stdout)
+    assert {"versions", "hardware", "folders"} == set(facts)
+    assert "monai" in facts["versions"]

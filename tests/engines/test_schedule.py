@@ -1,0 +1,45 @@
+"""The strength of the methods over a run."""
+
+import math
+
+import pytest
+from ignite.engine import Engine
+
+from monai_transfer.adaptation import SourceOnly
+from monai_transfer.engines import BalanceSchedule, StrengthSchedule
+from monai_transfer.losses import ClassBalancedDiceCELoss
+
+
+def test_linear_rises_between_warm_up_and_full_strength() -> None:
+    schedule = StrengthSchedule([], warm_up=10, ramp=20)
+    assert [schedule.strength(step) for step in (0, 9, 10, 20, 30, 500)] == [0, 0, 0, 0.5, 1, 1]
+
+
+def test_no_ramp_jumps() -> None:
+    schedule = StrengthSchedule([], warm_up=3)
+    assert [schedule.strength(step) for step in (2, 3)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [("sigmoid", math.exp(-5 * 0.25)), ("dann", 2 / (1 + math.exp(-5)) - 1)]
+)
+def test_published_curves_at_half_way(shape: str, expected: float) -> None:
+    assert StrengthSchedule([], ramp=2, shape=shape).strength(1) == pytest.approx(expected)  # type: ignore[arg-type]
+
+
+def test_it_sets_the_methods_before_each_step() -> None:
+    method = SourceOnly()
+    seen: list[float] = []
+    engine = Engine(lambda engine, batch: seen.append(method.strength))
+    StrengthSchedule([method], ramp=4).attach(engine)
+    engine.run(range(5), max_epochs=1)
+    assert seen == [0, 0.25, 0.5, 0.75, 1]
+
+
+def test_the_class_balance_fades_to_none() -> None:
+    loss = ClassBalancedDiceCELoss(2, gamma=0.5)
+    seen: list[float] = []
+    engine = Engine(lambda engine, batch: seen.append(loss.gamma))
+    BalanceSchedule(loss, steps=4).attach(engine)
+    engine.run(range(6), max_epochs=1)
+    assert seen == pytest.approx([0.5, 0.375, 0.25, 0.125, 0, 0])

@@ -1,0 +1,148 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from monai_transfer.errors import UserError
+from monai_transfer.inference import Segmenter, SegmentOptions, find_cases, segment_folder
+
+from .conftest import MakeBundle, body, write_nifti
+
+
+@pytest.fixture
+def scans(tmp_path: Path) -> Path:
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for n in range(3):
+        write_nifti(folder / f"case{n}.nii.gz", body((20, 18, 16), seed=n))
+    (folder / "broken.nii.gz").write_bytes(b"broken")
+    write_nifti(folder / "four.nii.gz", np.zeros((6, 6, 6, 4), np.int16))
+    (folder / "notes.txt").write_text("not a volume")
+    return folder
+
+
+def test_one_bad_input_stops_nobody(scans: Path, bundle: Path, tmp_path: Path) -> None:
+    seen: list[tuple[str, int, int]] = []
+    manifest = segment_folder(
+        scans,
+        bundle,
+        tmp_path / "out",
+        preview=True,
+        progress=lambda p: seen.append((p.name, p.windows_done, p.windows)),
+    )
+    entries = {c["case"]: c for c in manifest["cases"]}
+    assert {name: e["status"] for name, e in entries.items()} == {
+        "broken": "failed",
+        "four": "failed",
+        "case0": "ok",
+        "case1": "ok",
+        "case2": "ok",
+    }
+    assert "broken.nii.gz cannot be read" in entries["broken"]["error"]
+    assert entries["broken"]["output"] is None
+    good = entries["case1"]
+    assert set(good["seconds"]) == {"read", "preprocess", "network", "restore", "write"}
+    assert set(good["volumes_ml"]) == {"fat", "muscle", "bone"}
+    assert good["peak_memory_mb"] > 0
+    source, result = nibabel.load(good["input"]), nibabel.load(good["output"])
+    assert result.shape == source.shape
+    np.testing.assert_allclose(result.affine, source.affine)
+    labels = Segmenter.from_bundle(bundle).segment(Path(good["input"])).labels
+    np.testing.assert_array_equal(np.asanyarray(result.dataobj), labels)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text()) == manifest
+    assert len(manifest["bundle"]["checksum"]) == 64
+    names = {p.name for p in (tmp_path / "out").iterdir()}
+    assert {"labels.json", "labels.itksnap.txt", "labels.ctbl", "case0_preview.png"} <= names
+    last = [s for s in seen if s[0] == "case2"][-1]
+    assert last[1] == last[2] > 0
+
+
+def test_resume_skips_what_is_finished(scans: Path, bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    segment_folder(scans, bundle, out)
+    stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("case*.nii.gz")}
+    (out / "case1.nii.gz").unlink()
+    manifest = segment_folder(scans, bundle, out, resume=True)
+    after = {p.name: p.stat().st_mtime_ns for p in out.glob("case*.nii.gz")}
+    assert [name for name in stamps if after[name] != stamps[name]] == ["case1.nii.gz"]
+    assert sum(c["status"] == "ok" for c in manifest["cases"]) == 3
+    segment_folder(scans, make_bundle(smooth=False), out, resume=True)
+    assert all(p.stat().st_mtime_ns != stamps[p.name] for p in out.glob("case*.nii.gz"))
+
+
+def test_processes_share_a_folder(scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    parts = []
+    for rank in range(2):
+        monkeypatch.setenv("RANK", str(rank))
+        parts.append({c["case"] for c in segment_folder(scans, bundle, tmp_path / "out", device="cpu")["cases"]})
+    assert not parts[0] & parts[1]
+    together = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert {c["case"] for c in together["cases"]} == parts[0] | parts[1]
+    assert len(together["cases"]) == 5
+
+
+def test_probabilities_and_uncertainty_are_written(bundle: Path, tmp_path: Path) -> None:
+    image = write_nifti(tmp_path / "image.nii.gz", body((20, 18, 16)))
+    options = SegmentOptions(probabilities=True, uncertainty=True)
+    segment_folder(image, bundle, tmp_path / "out", options=options)
+    stored = nibabel.load(tmp_path / "out" / "image_probabilities.nii.gz")
+    assert stored.shape == (20, 18, 16, 4)
+    values = stored.get_fdata()
+    np.testing.assert_allclose(values.sum(axis=-1), 1, atol=1e-3)
+    labels = np.asanyarray(nibabel.load(tmp_path / "out" / "image.nii.gz").dataobj)
+    assert (values.argmax(axis=-1) == labels).mean() > 0.999
+    uncertainty = nibabel.load(tmp_path / "out" / "image_uncertainty.nii.gz").get_fdata()
+    assert uncertainty.min() >= 0
+    assert uncertainty.max() <= 1
+
+
+def test_find_cases(tmp_path: Path) -> None:
+    for name in (
+        "a/x.nii.gz",
+        "b/x.nii.gz",
+        "b/y.nrrd",
+        "b/.hidden.nii",
+        "b/y.txt",
+        "set/imagesTr/p.nii",
+        "set/labelsTr/p.nii",
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
+    cases = find_cases([tmp_path])
+    assert [c.name for c in cases] == ["a_x", "b_x", "y", "p"]
+    assert find_cases([tmp_path / "b" / "y.txt"])[0].name == "y.txt"
+    with pytest.raises(UserError, match="does not exist"):
+        find_cases([tmp_path / "nothing"])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="No volumes"):
+        find_cases([tmp_path / "empty"])
+
+
+def test_channels_are_grouped(tmp_path: Path) -> None:
+    for name in ("p_0000.nii.gz", "p_0001.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz"):
+        (tmp_path / name).touch()
+    cases = find_cases([tmp_path], channels=2)
+    assert [c.name for c in cases] == ["p", "q"]
+    assert [len(c.source) for c in cases] == [2, 2]  # type: ignore[arg-type]
+    assert len(find_cases([tmp_path], channels=1)) == 4
+
+
+@pytest.mark.slow
+def test_torchrun(scans: Path, bundle: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command += ["-m", "monai_transfer", "segment", str(scans), "--bundle", str(bundle), "--output", str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, check=False, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1  # two inputs are broken
+    assert "3 of 5 volumes" in done.stdout
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert len(manifest["cases"]) == 5

@@ -1,0 +1,93 @@
+"""The house rules that a machine can check."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+from pathlib import Path
+
+import pytest
+from monai.bundle import ComponentLocator
+
+import monai_transfer
+
+PACKAGE = Path(monai_transfer.__file__).parent
+ROOMS = (
+    "errors",
+    "losses",
+    "networks",
+    "transforms",
+    "data",
+    "weights",
+    "finetuning",
+    "adaptation",
+    "engines",
+    "inference",
+    "evaluation",
+    "workflows",
+    "cli",
+)
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def _imported_rooms(path: Path) -> set[str]:
+    modules: list[str] = []
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules += [node.module, *(f"{node.module}.{name.name}" for name in node.names)]
+        elif isinstance(node, ast.Import):
+            modules += [name.name for name in node.names]
+    parts = (module.split(".") for module in modules if module.startswith("monai_transfer."))
+    return {part[1] for part in parts if len(part) > 1 and part[1] in ROOMS}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_run_downwards(path: Path) -> None:
+    room = _room(path)
+    if room not in ROOMS:
+        return
+    upwards = {other for other in _imported_rooms(path) if ROOMS.index(other) > ROOMS.index(room)}
+    assert not upwards, f"{room} imports from {upwards}"
+
+
+def test_every_room_is_known() -> None:
+    assert {_room(path) for path in FILES} == {*ROOMS, "__init__", "__main__"}
+
+
+def test_there_is_no_drawer_for_helpers() -> None:
+    assert not [path for path in FILES if path.stem in ("utils", "util", "helpers", "misc", "common")]
+
+
+def test_no_public_name_is_one_of_monai() -> None:
+    """A short ``_target_`` that MONAI has too resolves to MONAI's or to ours, by chance."""
+    ours: dict[str, str] = {}
+    for module_info in pkgutil.walk_packages(monai_transfer.__path__, "monai_transfer."):
+        if module_info.name.endswith("__main__"):
+            continue
+        module = importlib.import_module(module_info.name)
+        for name, member in inspect.getmembers(module, lambda m: inspect.isclass(m) or inspect.isfunction(m)):
+            if member.__module__ == module_info.name and not name.startswith("_"):
+                ours[name] = module_info.name
+    found = {name: ComponentLocator().get_component_module_name(name) for name in ours}
+    clashes = {
+        name: [module for module in ([where] if isinstance(where, str) else where) if module.startswith("monai.")]
+        for name, where in found.items()
+        if where is not None
+    }
+    assert {name for name, modules in clashes.items() if modules} == set()
+
+
+def test_nothing_is_unpickled() -> None:
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            call = ast.unparse(node.func)
+            assert not call.startswith(("pickle.", "cloudpickle.")), path
+            if call == "torch.load":
+                given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
+                assert given.get("weights_only") == "True", path

@@ -1,0 +1,100 @@
+"""The presets equal what a bundle's inference spells out, and give tensors a network can train on."""
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from monai_transfer.data import write_phantoms
+from monai_transfer.errors import UserError
+from monai_transfer.transforms import preset
+from monai_transfer.transforms.presets import clip_to_foreground, standardise_foreground
+from monai_transfer.workflows.filling import inference_preprocessing
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
+    root = tmp_path_factory.mktemp("phantoms")
+    items = {}
+    for modality in ("ct", "mr"):
+        write_phantoms(root / modality, modality=modality, subjects=1, size=0.3)  # type: ignore[arg-type]
+        name = f"{modality}_001.nii.gz"
+        items[modality] = {
+            "image": str(root / modality / "images" / name),
+            "label": str(root / modality / "labels" / name),
+        }
+    return items
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_the_bundles_spelling_gives_the_same_tensor(case: dict[str, dict[str, str]], modality: str) -> None:
+    spelled = inference_preprocessing(modality, spacing=(8.0, 8.0, 8.0), window=(-160.0, 240.0))  # type: ignore[arg-type]
+    parser = ConfigParser({"imports": ["$import monai"], "chain": {"_target_": "Compose", "transforms": spelled}})
+    theirs = parser.get_parsed_content("chain")({"image": case[modality]["image"]})["image"]
+    ours = preset(modality, "infer", spacing=[8.0] * 3)({"image": case[modality]["image"]})["image"]  # type: ignore[arg-type]
+    torch.testing.assert_close(ours.as_tensor(), theirs.as_tensor(), rtol=0, atol=0)
+    torch.testing.assert_close(ours.affine, theirs.affine)
+
+
+def test_ct_intensities_are_the_window(case: dict[str, dict[str, str]]) -> None:
+    image = preset("ct", "infer", spacing=[8.0] * 3)({"image": case["ct"]["image"]})["image"]
+    assert float(image.min()) == -1
+    assert float(image.max()) == 1
+
+
+def test_mr_intensities_are_standardised_within_the_foreground() -> None:
+    image = torch.cat([torch.zeros(1, 600), torch.linspace(50, 100, 399)[None], torch.tensor([[9999.0]])], dim=1)
+    clipped = clip_to_foreground(image)
+    assert float(clipped.max()) < 500
+    foreground = clipped >= clipped.mean()
+    scaled = standardise_foreground(clipped)[foreground]
+    assert float(scaled.mean()) == pytest.approx(0, abs=1e-4)
+    assert float(scaled.std(correction=0)) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("augmentation", ["none", "standard", "modality"])
+def test_a_labelled_training_case_is_a_crop_with_whole_labels(
+    case: dict[str, dict[str, str]], augmentation: str
+) -> None:
+    chain = preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation=augmentation)  # type: ignore[arg-type]
+    chain.set_random_state(seed=0)
+    (sample,) = chain(dict(case["ct"]))
+    assert sample["image"].shape == sample["label"].shape == (1, 16, 16, 16)
+    assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 3, 4, 5}
+
+
+def test_an_unlabelled_training_case_keeps_its_plain_view(case: dict[str, dict[str, str]]) -> None:
+    chain = preset("mr", "train", spacing=[8.0] * 3, roi_size=[48] * 3, labelled=False, augmentation="modality")
+    chain.set_random_state(seed=1)
+    sample = chain({"image": case["mr"]["image"]})
+    assert sample["image"].shape == sample["weak"].shape == (1, 48, 48, 48)
+    assert not torch.equal(sample["image"], sample["weak"])
+    assert "label" not in sample
+
+
+def test_a_seed_fixes_the_augmentation(case: dict[str, dict[str, str]]) -> None:
+    chain = preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation="modality")
+    samples = []
+    for _ in range(2):
+        chain.set_random_state(seed=5)
+        samples.append(chain(dict(case["ct"]))[0]["image"])
+    torch.testing.assert_close(samples[0], samples[1], rtol=0, atol=0)
+
+
+def test_bias_correction_runs_on_request(case: dict[str, dict[str, str]]) -> None:
+    plain = preset("mr", "infer", spacing=[8.0] * 3)({"image": case["mr"]["image"]})["image"]
+    corrected = preset("mr", "infer", spacing=[8.0] * 3, bias_correction=True)({"image": case["mr"]["image"]})["image"]
+    assert plain.shape == corrected.shape
+    assert not torch.allclose(plain.as_tensor(), corrected.as_tensor(), atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("pet", "infer"), "modality is 'pet'"),
+        (("ct", "test"), "stage is 'test'"),
+        (("ct", "train"), "needs roi_size"),
+    ],
+)
+def test_what_does_not_exist_is_named(arguments: tuple[str, str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        preset(*arguments, spacing=[1.0] * 3)  # type: ignore[arg-type]

@@ -1,0 +1,96 @@
+"""The bundle keeps what looks better, without a look at the target's labels."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+
+from monai_transfer.workflows import adaptation
+from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
+from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, make_arm
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.choice import choose_weights, keep_source_only, source_sizes
+from monai_transfer.workflows.domains import Domains
+from monai_transfer.workflows.reporting import report_adaptation
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def chosen(domains: Path) -> Domains:
+    return choose_domains(domains / "ct", domains / "mr")
+
+
+@pytest.fixture(scope="module")
+def trained(chosen: Domains, tmp_path_factory: pytest.TempPathFactory) -> BundleFolder:
+    """Weights that learnt something of the target: the oracle's after some steps."""
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=60)
+    bundle = make_arm(chosen, plan, tmp_path_factory.mktemp("oracle") / "bundle", ORACLE)
+    bundle.run("train", device=CPU)
+    return bundle
+
+
+def _like(bundle: BundleFolder, chosen: Domains, folder: Path, weights: str) -> BundleFolder:
+    """A bundle with fresh or collapsed weights beside ``bundle``."""
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=2)
+    made = make_arm(chosen, plan, folder, SOURCE_ONLY)
+    state = torch.load(bundle.weights, weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for name, tensor in state.items():
+        if weights == "random":
+            state[name] = 0.1 * torch.randn(tensor.shape, generator=generator)
+        else:
+            state[name] = torch.zeros_like(tensor)
+    if weights == "collapsed":
+        bias = [name for name, tensor in state.items() if tensor.shape == (plan.classes,)][-1]
+        state[bias][0] = 9.0
+    made.weights.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, made.weights)
+    return made
+
+
+@pytest.mark.parametrize("weights", ["collapsed", "random"])
+def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
+    trained: BundleFolder, chosen: Domains, tmp_path: Path, weights: str
+) -> None:
+    broken = _like(trained, chosen, tmp_path / "broken", weights)
+    harmed = choose_weights(broken, trained, chosen.source, chosen.target, device=CPU)
+    helped = choose_weights(trained, broken, chosen.source, chosen.target, device=CPU)
+    assert (harmed.kept, helped.kept) == ("source_only", "adapted"), (harmed, helped)
+    assert harmed.adapted.foreground_ml == pytest.approx(helped.source_only.foreground_ml)
+    keep_source_only(broken, trained)
+    assert broken.weights.read_bytes() == trained.weights.read_bytes()
+    assert (broken.root / "models" / "adapted.pt").is_file()
+
+
+@pytest.mark.parametrize("choose", [True, False])
+def test_the_report_says_what_was_kept(
+    chosen: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, choose: bool
+) -> None:
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=1)
+
+    def source_only(*bundles, **options):
+        return replace(choose_weights(*bundles, **options), kept="source_only", reason="for the test")
+
+    monkeypatch.setattr(adaptation, "choose_weights", source_only)
+    result = adapt(chosen, plan, tmp_path / "bundle", oracle=False, choose=choose)
+    report = json.loads(report_adaptation(result, tmp_path).with_suffix(".json").read_text())
+    floor = result.arms["source_only"].weights.read_bytes()
+    assert report["kept"] == ("source_only" if choose else "adapted")
+    assert (result.bundle.weights.read_bytes() == floor) == choose
+    card = (result.bundle.root / "docs" / "README.md").read_text()
+    assert ("keeps source-only's weights: for the test" in card) == choose
+
+
+def test_sizes_are_the_volumes_of_the_source(chosen: Domains) -> None:
+    label = nib.load(chosen.source.cases[0].label)
+    voxels = np.asarray(label.dataobj)
+    sizes = source_sizes(chosen.source.select([chosen.source.names[0]]))
+    voxel_ml = float(np.prod(label.header.get_zooms())) / 1000
+    assert sizes.foreground_ml[0] == sizes.foreground_ml[1] == pytest.approx((voxels > 0).sum() * voxel_ml, rel=1e-4)
+    assert sizes.label_ml[1] == pytest.approx((voxels == 1).sum() * voxel_ml, rel=1e-4)
+    assert not sizes.plausible(0.0)

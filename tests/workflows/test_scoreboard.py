@@ -1,0 +1,64 @@
+"""The scoreboard trains what is missing, and only that."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from monai_transfer.cli.app import app
+from monai_transfer.errors import UserError
+from monai_transfer.workflows.arms import Arm
+from monai_transfer.workflows.domains import choose_domains, plan_adaptation
+from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
+
+RUNNER = CliRunner()
+
+
+def test_names_become_arms() -> None:
+    both = Arm.named("augmentation + meanteacher")
+    assert (both.name, both.augmentation) == ("Augmentation+MeanTeacher", "modality")
+    assert Arm.named("Augmentation").methods == ()
+    assert Arm.named("DANN").augmentation == "standard"
+    assert (Arm.named("default").methods, Arm.named("default").augmentation) == (None, None)
+    assert [arm.name for arm in choose_arms(["DANN", "dann", "DANN+MMD"])] == ["DANN", "DANN+MMD"]
+    assert {"Default", "Augmentation", "CDAN"} <= {arm.name for arm in choose_arms(["all"])}
+
+
+@pytest.mark.parametrize("name", ["Magic", "DANN+", "Default+DANN", "no.such.Method", "pathlib.Path"])
+def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, name: str) -> None:
+    output = tmp_path / "board"
+    data = ["--source", str(domains / "ct"), "--target", str(domains / "mr"), "--output", str(output)]
+    result = RUNNER.invoke(app, ["benchmark", "adaptation", *data, "--methods", f"DANN,{name}"])
+    assert isinstance(result.exception, UserError)
+    assert not output.exists()
+
+
+def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
+    arms = choose_arms(["Augmentation", "AdaBN"])
+    first = compare_methods(chosen, plan, tmp_path, arms=arms, seeds=[0])
+    assert first.reused == 0
+    assert set(first.runs) == {"source_only", "oracle", "Augmentation"}
+    assert "batch normalisation" in first.failures["AdaBN"]
+    page = report_comparison(first)
+    report = json.loads(page.with_suffix(".json").read_text())
+    assert set(report["methods"]) == {"Augmentation"}
+    assert report["methods"]["Augmentation"]["peak_memory_mb"] > 0
+    assert "data:image/png" in page.read_text()
+
+    (tmp_path / "runs" / "oracle" / "seed_0" / "result.json").write_text('{"half": ')
+    again = compare_methods(chosen, plan, tmp_path, arms=arms[:1], seeds=[0])
+    assert again.reused == 2
+    assert again.runs["Augmentation"][0] == first.runs["Augmentation"][0]
+    changed = compare_methods(chosen, replace(plan, learning_rate=1e-3), tmp_path, arms=arms[:1], seeds=[0])
+    assert changed.reused == 0
+
+
+def test_a_target_without_labels_cannot_be_scored(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr" / "images")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
+    with pytest.raises(UserError, match="--test"):
+        compare_methods(chosen, plan, tmp_path, arms=choose_arms(["DANN"]))
