@@ -21,6 +21,7 @@ class DeepCORAL(AdaptationMethod):
     """
 
     needs_features = True
+    rests_at_zero = True
 
     def __init__(self, weight: float = 1.0, *, samples: int = 4000) -> None:
         super().__init__(weight)

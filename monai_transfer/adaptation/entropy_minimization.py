@@ -20,6 +20,8 @@ class EntropyMinimization(AdaptationMethod):
         weight: weight at full strength.
     """
 
+    rests_at_zero = True
+
     def __init__(self, weight: float = 0.1) -> None:
         super().__init__(weight)
 

@@ -42,6 +42,8 @@ class MeanTeacher(AdaptationMethod):
         teacher_mode: ``"eval"``, or ``"train"`` to let the teacher use the statistics of its own batch.
     """
 
+    rests_at_zero = True
+
     def __init__(
         self,
         classes: int,

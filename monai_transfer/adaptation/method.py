@@ -47,6 +47,10 @@ class AdaptationMethod(nn.Module, ABC):
     needs_features: bool = False
     """Whether the encoder's features have to be tapped."""
 
+    rests_at_zero: bool = False
+    """Whether a step at strength 0 can do without this method, so that the target is not run for its sake.
+    Not so where something is learnt before the network is touched (a discriminator, running statistics)."""
+
     def __init__(self, weight: float = 1.0) -> None:
         """Weight of this method's losses at full strength."""
         super().__init__()
@@ -56,6 +60,11 @@ class AdaptationMethod(nn.Module, ABC):
     def set_strength(self, value: float) -> None:
         """Set the share of the full strength, in ``[0, 1]``, that applies from now on."""
         self.strength = value
+
+    @property
+    def resting(self) -> bool:
+        """Whether the present step can do without this method."""
+        return self.rests_at_zero and self.strength == 0
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss times ``weight`` and ``strength``; a constant 0 where that is 0, so that no gradient is touched."""

@@ -23,6 +23,7 @@ class MMD(AdaptationMethod):
     """
 
     needs_features = True
+    rests_at_zero = True
 
     def __init__(
         self, weight: float = 1.0, *, samples: int = 500, factors: Sequence[float] = (0.25, 0.5, 1.0, 2.0, 4.0)

@@ -1,6 +1,7 @@
 """The trainer that steps, and its handlers."""
 
 from monai_transfer.engines.history import History, read_history
+from monai_transfer.engines.intensity_transfer import IntensityTransfer
 from monai_transfer.engines.interrupt import GracefulInterrupt
 from monai_transfer.engines.panels import ContourPanels
 from monai_transfer.engines.progress import TrainingProgress
@@ -13,6 +14,7 @@ __all__ = [
     "ContourPanels",
     "GracefulInterrupt",
     "History",
+    "IntensityTransfer",
     "StrengthSchedule",
     "TrainingProgress",
     "read_history",

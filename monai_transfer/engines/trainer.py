@@ -30,7 +30,7 @@ class AdaptationTrainer(SupervisedTrainer):
     .. math:: L = \sum_d \lambda_d L_\text{supervised}(d) + \sum_m L_m + \sum_r \Omega_r
 
     over the domains that have a weight, the methods and the regularizers. A domain is run forward once, and only when
-    it has a weight or some method needs it.
+    it has a weight or some method needs it; a method that rests at strength 0 does not.
 
     Args:
         device: where to run.
@@ -96,7 +96,6 @@ class AdaptationTrainer(SupervisedTrainer):
         self.domain_weights = dict(domain_weights or {"source": 1.0})
         self.max_grad_norm = max_grad_norm
         self._needs_features = any(method.needs_features for method in self.methods)
-        self._needs_target = any(method.needs_target for method in self.methods)
         self._feature_layers = tuple(feature_layers or self._default_layers())
         for method in self.methods:
             method.prepare(network)
@@ -131,8 +130,9 @@ class AdaptationTrainer(SupervisedTrainer):
 
     def _forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Outputs]:
         outputs = {}
+        needs_target = any(method.needs_target and not method.resting for method in self.methods)
         for domain, tensors in batch.items():
-            if domain not in self.domain_weights and not self._needs_target:
+            if domain not in self.domain_weights and not needs_target:
                 continue
             with ExitStack() as surroundings:
                 for method in self.methods:
@@ -152,7 +152,7 @@ class AdaptationTrainer(SupervisedTrainer):
             loss = self.loss_function(outputs[domain].logits.float(), batch[domain][Keys.LABEL])
             losses[f"{domain}/supervised"] = weight * loss.mean()
         for method in self.methods:
-            for name, loss in method.losses(outputs, batch).items():
+            for name, loss in ({} if method.resting else method.losses(outputs, batch)).items():
                 losses[_free_name(name, losses)] = loss.float()
         for regularizer in self.regularizers:
             losses[_free_name(type(regularizer).__name__.lower(), losses)] = regularizer(self.network)

@@ -18,9 +18,11 @@ from monai_transfer.evaluation.scoreboard import Scoreboard, ScoredRun
 from monai_transfer.evaluation.scoreboard_report import method_bars, write_scoreboard_report
 from monai_transfer.evaluation.scores import METRICS, LabelScore, score_case
 from monai_transfer.evaluation.selection import (
+    CheckpointChoice,
     Choice,
     LabelFreeScores,
     SourceSizes,
+    choose_checkpoint,
     choose_network,
     label_free_scores,
 )
@@ -31,6 +33,7 @@ from monai_transfer.evaluation.table import LabelSummary, ScoreTable
 __all__ = [
     "METRICS",
     "AdaptationSummary",
+    "CheckpointChoice",
     "Choice",
     "Evaluation",
     "History",
@@ -48,6 +51,7 @@ __all__ = [
     "SourceSizes",
     "TeacherStudentAgreement",
     "best_median_worst",
+    "choose_checkpoint",
     "choose_network",
     "evaluate",
     "gap_recovered",

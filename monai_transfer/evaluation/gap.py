@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.evaluation.selection import Choice
+from monai_transfer.evaluation.selection import CheckpointChoice, Choice
 from monai_transfer.evaluation.table import ScoreTable, readable
 from monai_transfer.inference.writing import write_text
 
@@ -44,6 +44,7 @@ class AdaptationSummary:
         seeds: the seeds of the runs; the tables of several seeds are joined (:meth:`ScoreTable.joined`).
         methods: scores of each method by name, when several were compared.
         choice: what the bundle keeps, judged without labels; None when there was no choice.
+        checkpoint: which checkpoint of the adapted network is used; None when there was no choice.
         hardware: see :func:`~monai_transfer.evaluation.hardware`.
         versions: see :func:`~monai_transfer.evaluation.versions`.
     """
@@ -54,6 +55,7 @@ class AdaptationSummary:
     seeds: tuple[int, ...] = ()
     methods: Mapping[str, ScoreTable] = field(default_factory=dict)
     choice: Choice | None = None
+    checkpoint: CheckpointChoice | None = None
     hardware: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
 
@@ -104,7 +106,8 @@ class AdaptationSummary:
     @property
     def sentences(self) -> list[str]:
         """The result in plain words: the headline, the subjects, the choice, then every warning."""
-        return [self.headline, *self._subjects_moved(), *self._choice_told(), *self.warnings]
+        told = [*self._subjects_moved(), *self._checkpoint_told(), *self._choice_told()]
+        return [self.headline, *told, *self.warnings]
 
     def _subjects_moved(self) -> list[str]:
         if self.source_only is None or self.adapted is None:
@@ -112,6 +115,17 @@ class AdaptationSummary:
         cases = [case for case in self.adapted.cases if case in self.source_only.cases]
         better = sum(self.adapted.case_mean(case) > self.source_only.case_mean(case) for case in cases)
         return [f"Mean Dice rose in {better} of {len(cases)} test subjects."]
+
+    def _checkpoint_told(self) -> list[str]:
+        if self.checkpoint is None:
+            return []
+        count = len(self.checkpoint.scores)
+        told = f"Of {count} checkpoints, judged without labels, the one of step {self.checkpoint.step} is used"
+        if self.checkpoint.shortfall is None:
+            return [f"{told}."]
+        if self.checkpoint.shortfall == 0:
+            return [f"{told}; by the labels of the test subjects it is the best one."]
+        return [f"{told}; by the labels of the test subjects the best has {self.checkpoint.shortfall:.3f} mean Dice more."]
 
     def _choice_told(self) -> list[str]:
         if self.choice is None:
@@ -160,6 +174,7 @@ class AdaptationSummary:
             "gap_recovered_per_label": self.gap_per_label,
             "kept": self.choice.kept if self.choice else "adapted",
             "choice": self.choice.as_dict() if self.choice else None,
+            "checkpoint": self.checkpoint.as_dict() if self.checkpoint else None,
             "warnings": self.warnings,
             "seeds": list(self.seeds),
             "methods": {name: self._method(table) for name, table in self.methods.items()},

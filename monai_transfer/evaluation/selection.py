@@ -1,8 +1,8 @@
 """Whether an adapted network looks worse than source-only, judged without target labels."""
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -87,12 +87,8 @@ class Choice:
 
     def as_dict(self) -> dict[str, Any]:
         """Everything as JSON-ready values; a number that is none is None."""
-        scores = {"adapted": asdict(self.adapted), "source_only": asdict(self.source_only)}
-        ready = {
-            arm: {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in values.items()}
-            for arm, values in scores.items()
-        }
-        return {"kept": self.kept, "reason": self.reason, "scores": ready}
+        scores = {"adapted": _ready(self.adapted), "source_only": _ready(self.source_only)}
+        return {"kept": self.kept, "reason": self.reason, "scores": scores}
 
 
 @torch.no_grad()
@@ -170,6 +166,53 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     return Choice("adapted", reason, adapted, source_only)
 
 
+def choose_checkpoint(candidates: Mapping[int, LabelFreeScores], sizes: SourceSizes) -> int:
+    """The latest step that looks no worse than any other, by the rules of :func:`choose_network`.
+
+    A schedule that lowers the learning rate to almost nothing makes later weights the better ones, unless training
+    collapsed; so the last one is kept where nothing speaks against it.
+
+    Args:
+        candidates: step -> scores; at least one.
+        sizes: volumes of the source's labels.
+    """
+    latest_first = sorted(candidates, reverse=True)
+    for step in latest_first:
+        others = (candidates[other] for other in latest_first if other != step)
+        if all(choose_network(candidates[step], other, sizes).kept == "adapted" for other in others):
+            return step
+    return latest_first[0]
+
+
+@dataclass(frozen=True)
+class CheckpointChoice:
+    """Which of the checkpoints of one training is used.
+
+    Attributes:
+        step: optimizer steps of the chosen one.
+        scores: step -> label-free scores of each.
+        dice: step -> mean Dice on the labelled test cases, where there are any; they did not take part in the choice.
+    """
+
+    step: int
+    scores: dict[int, LabelFreeScores]
+    dice: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def shortfall(self) -> float | None:
+        """By how much mean Dice of the best checkpoint exceeds the chosen one's."""
+        return max(self.dice.values()) - self.dice[self.step] if self.dice else None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Everything as JSON-ready values."""
+        return {
+            "step": self.step,
+            "shortfall": self.shortfall,
+            "dice": {str(step): value for step, value in self.dice.items()},
+            "scores": {str(step): _ready(scores) for step, scores in self.scores.items()},
+        }
+
+
 def clearly_worse(adapted: LabelFreeScores, source_only: LabelFreeScores) -> list[str]:
     """The scores by which the adapted network is clearly worse, in words."""
     checks = {
@@ -182,6 +225,10 @@ def clearly_worse(adapted: LabelFreeScores, source_only: LabelFreeScores) -> lis
     if ours is not None and floor is not None:
         checks["source validation"] = ours < floor * (1 - VALIDATION_DROP)
     return [name for name, worse in checks.items() if worse]
+
+
+def _ready(scores: LabelFreeScores) -> dict[str, Any]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in asdict(scores).items()}
 
 
 def _size(volumes_ml: Sequence[float], sizes: SourceSizes, most: float = 6.0) -> float:

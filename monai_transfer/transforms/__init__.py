@@ -1,5 +1,6 @@
 """What MONAI's transforms lack: modality-breaking augmentation, and the CT and MR presets."""
 
+from monai_transfer.transforms.class_intensity import ClassIntensities, IntensityProfile, RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
 from monai_transfer.transforms.gin import RandGIN, RandGINd
@@ -12,10 +13,13 @@ from monai_transfer.transforms.reference_pool import ReferencePool
 from monai_transfer.transforms.smooth_bias import RandSmoothBias, RandSmoothBiasd
 
 __all__ = [
+    "ClassIntensities",
+    "IntensityProfile",
     "MINDFeatures",
     "MINDFeaturesd",
     "N4BiasCorrection",
     "N4BiasCorrectiond",
+    "RandClassIntensityd",
     "RandContrastCurve",
     "RandContrastCurved",
     "RandFourierStyle",

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
 
-_QUANTILE_SAMPLES = 50_000
+_QUANTILE_SAMPLES = 20_000
 
 
 class RandContrastCurve(RandIntensity):
@@ -18,6 +18,9 @@ class RandContrastCurve(RandIntensity):
     evidence any more, so a network has to learn from shape. Every channel gets a curve of its own. Monotone
     curves as self-supervision go back to Zhou et al., *Models Genesis*, MedIA 2021.
 
+    Soft tissues share a small part of a CT's range; between knots at even distances they would keep their order.
+    ``gather`` moves the knots to where the voxels are, so that the order of neighbouring tissues changes too.
+
     Args:
         prob: probability to act.
         knots: least and greatest number of knots, at least 2.
@@ -26,6 +29,8 @@ class RandContrastCurve(RandIntensity):
         air: share of the range, from below, that counts as air.
         blend: least weight of the changed image; below 1 the weight is drawn from ``[blend, 1]`` and the rest is
             the input.
+        gather: greatest share, below 1, of the way that the knots move from even distances to even quantiles of the
+            voxels above ``air``; the share is drawn from ``[0, gather]``.
     """
 
     def __init__(
@@ -37,7 +42,10 @@ class RandContrastCurve(RandIntensity):
         keep_air: float = 0.5,
         air: float = 0.02,
         blend: float = 1.0,
+        gather: float = 0.0,
     ) -> None:
+        if not 0 <= gather < 1:
+            raise ValueError(f"gather must be at least 0 and below 1, not {gather}")
         if not 2 <= knots[0] <= knots[1]:
             raise ValueError(f"knots must be two rising numbers of at least 2, not {knots}")
         super().__init__(prob)
@@ -46,9 +54,11 @@ class RandContrastCurve(RandIntensity):
         self.keep_air = keep_air
         self.air = air
         self.blend = blend
+        self.gather = gather
         self.curves = torch.zeros(0, knots[0])
         self.dark_air = False
         self.share = 1.0
+        self.gathered = 0.0
 
     def draw(self, image: Tensor) -> None:
         """Draw one curve per channel."""
@@ -56,6 +66,7 @@ class RandContrastCurve(RandIntensity):
         self.curves = torch.from_numpy(self.R.uniform(0.0, 1.0, size=(image.shape[0], count))).float()
         self.dark_air = bool(self.R.uniform() < self.keep_air)
         self.share = float(self.R.uniform(self.blend, 1.0))
+        self.gathered = float(self.R.uniform(0.0, self.gather))
 
     def apply(self, image: Tensor) -> Tensor:
         """Map every channel through its curve."""
@@ -69,9 +80,9 @@ class RandContrastCurve(RandIntensity):
         if not bool(high > low):
             return channel
         unit = ((channel - low) / (high - low)).clamp_(0.0, 1.0)
-        position = unit * (len(curve) - 1)
-        index = position.floor().clamp_(max=len(curve) - 2).long()
-        changed = torch.lerp(curve[index], curve[index + 1], position - index)
+        places = self._places(((sample - low) / (high - low)).clamp_(0.0, 1.0), len(curve))
+        index = torch.bucketize(unit.contiguous(), places[1:-1])
+        changed = torch.lerp(curve[index], curve[index + 1], (unit - places[index]) / places.diff()[index])
         if self.dark_air:
             changed.masked_fill_(unit <= self.air, 0.0)
         std, mean = torch.std_mean(channel)
@@ -79,6 +90,16 @@ class RandContrastCurve(RandIntensity):
         if not bool(changed_std > 1e-6):
             return channel
         return torch.lerp(channel, (changed - changed_mean) * (std / changed_std) + mean, self.share)
+
+    def _places(self, unit: Tensor, count: int) -> Tensor:
+        """Where the knots lie in ``[0, 1]``, rising from 0 to 1."""
+        even = torch.linspace(0.0, 1.0, count, device=unit.device)
+        inside = unit[unit > self.air]
+        if self.gathered == 0 or not inside.numel():
+            return even
+        places = torch.lerp(even, torch.quantile(inside, even), self.gathered)
+        places[0], places[-1] = 0.0, 1.0
+        return places
 
 
 class RandContrastCurved(RandIntensityMap):
@@ -94,7 +115,10 @@ class RandContrastCurved(RandIntensityMap):
         keep_air: float = 0.5,
         air: float = 0.02,
         blend: float = 1.0,
+        gather: float = 0.0,
         allow_missing_keys: bool = False,
     ) -> None:
-        transform = RandContrastCurve(1.0, knots, quantiles=quantiles, keep_air=keep_air, air=air, blend=blend)
+        transform = RandContrastCurve(
+            1.0, knots, quantiles=quantiles, keep_air=keep_air, air=air, blend=blend, gather=gather
+        )
         super().__init__(keys, transform, prob, allow_missing_keys)

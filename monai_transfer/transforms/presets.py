@@ -11,7 +11,6 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     LoadImaged,
-    OneOf,
     Orientationd,
     RandAffined,
     RandCropByPosNegLabeld,
@@ -32,8 +31,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.transforms.class_intensity import ClassIntensities, RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurved
-from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 
@@ -57,7 +56,7 @@ def preset(
     flip_axes: Sequence[int] = (),
     deformation: float = 1.0,
     bias_correction: bool = False,
-    references: Sequence[Tensor] | None = None,
+    intensities: ClassIntensities | None = None,
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -73,8 +72,8 @@ def preset(
         flip_axes: spatial axes to flip at random; empty because most organs have a side.
         deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
         bias_correction: run N4 (SimpleITK) on each MR volume first.
-        references: preprocessed target images ``(channels, *spatial)`` that lend their histogram to half of the images
-            of the ``"modality"`` augmentation.
+        intensities: how the target's classes look; labelled training images of the ``"modality"`` augmentation are
+            painted with them once they are measured.
 
     Raises:
         UserError: for a modality, stage or augmentation that does not exist, or training without ``roi_size``.
@@ -93,7 +92,7 @@ def preset(
         steps += _deform(keys, deformation=deformation, flip_axes=flip_axes)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
-        steps += appearance(augmentation, references=references)
+        steps += appearance(augmentation, intensities=intensities if labelled else None)
     return Compose(steps)
 
 
@@ -138,7 +137,7 @@ def standardise_foreground(image: Tensor) -> Tensor:
     return (image - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
 
 
-def appearance(augmentation: Augmentation, *, references: Sequence[Tensor] | None = None) -> list[Transform]:
+def appearance(augmentation: Augmentation, *, intensities: ClassIntensities | None = None) -> list[Transform]:
     """Random intensity transforms of one name, for the image alone."""
     if augmentation == "none":
         return []
@@ -154,21 +153,13 @@ def appearance(augmentation: Augmentation, *, references: Sequence[Tensor] | Non
             RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
             *common,
         ]
+    painted = [] if intensities is None else [RandClassIntensityd(image, Keys.LABEL, intensities)]
     return [
-        _contrast(image, references),
+        RandContrastCurved(keys=image, prob=0.9, knots=(3, 5)),
+        *painted,
         RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)),
         *common,
     ]
-
-
-def _contrast(image: list[str], references: Sequence[Tensor] | None) -> Transform:
-    """A random curve; with references, half of the time brought to a target image's histogram, air staying air."""
-    curve = RandContrastCurved(keys=image, prob=0.9, knots=(3, 5))
-    if not references:
-        return curve
-    dark = RandContrastCurved(keys=image, prob=0.9, knots=(3, 5), keep_air=1.0)
-    matched = Compose([dark, RandHistogramMatchd(keys=image, references=references, prob=1.0)])
-    return OneOf([matched, curve])
 
 
 def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:

@@ -5,10 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.evaluation import AdaptationSummary, Choice, ScoreTable, hardware, versions
+from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable, hardware, versions
 from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, Arm, make_arm, method_names
 from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.choice import choose_weights, keep_source_only
+from monai_transfer.workflows.checkpoints import (
+    choose_trained,
+    keep_checkpoints,
+    remove_checkpoints,
+    score_checkpoints,
+)
+from monai_transfer.workflows.choice import Judge, choose_weights, keep_source_only
 from monai_transfer.workflows.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.workflows.plan import Plan
 from monai_transfer.workflows.scoring import score_bundle
@@ -33,6 +39,7 @@ class Adaptation:
         methods: the adaptation methods by name.
         scores: arm -> scores on the test cases; empty without test labels.
         choice: which weights the bundle keeps, judged without target labels; ``None`` when it was not asked to choose.
+        checkpoint: which checkpoint of the adapted network that is; ``None`` likewise.
     """
 
     bundle: BundleFolder
@@ -42,6 +49,7 @@ class Adaptation:
     methods: tuple[str, ...]
     scores: dict[str, ScoreTable] = field(default_factory=dict)
     choice: Choice | None = None
+    checkpoint: CheckpointChoice | None = None
 
     @property
     def summary(self) -> AdaptationSummary:
@@ -52,6 +60,7 @@ class Adaptation:
             oracle=self.scores.get("oracle"),
             seeds=(self.plan.seed,),
             choice=self.choice,
+            checkpoint=self.checkpoint,
             hardware=hardware(),
             versions=versions(),
         )
@@ -76,8 +85,9 @@ def adapt(
         output: the bundle folder to make.
         methods: definitions of adaptation methods, in place of the bundle's own.
         oracle: whether to train the ceiling where target labels allow it.
-        choose: whether the bundle gets source-only's weights where the adapted network looks worse without labels; the
-            scores of the arm ``adapted`` are those of the adapted network all the same.
+        choose: whether to judge without labels which checkpoint of the adapted network is used, and to give the bundle
+            source-only's weights where the adapted network looks worse; the scores of the arm ``adapted`` are those of
+            the adapted network all the same.
         overwrite: whether to write into a folder that holds something.
         say: called with a sentence when a part begins.
 
@@ -87,6 +97,8 @@ def adapt(
     """
     recipe = Arm("adapted", None if methods is None else tuple(methods))
     bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite)
+    if choose:
+        keep_checkpoints(bundle)
     arms = {"adapted": bundle}
     result = Adaptation(bundle, arms, domains, plan, method_names(bundle))
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
@@ -97,6 +109,12 @@ def adapt(
             root = bundle.root / "comparison" / arm
             arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, title=title)
         arms[arm].run("train", device=plan.device)
+        if arm == "adapted" and choose:
+            judge = Judge(bundle, domains.source, domains.target, device=plan.device)
+            result.checkpoint = choose_trained(bundle, judge)
+            if result.checkpoint is not None and domains.test is not None:
+                result.checkpoint = score_checkpoints(bundle, result.checkpoint, domains.test, device=str(plan.device))
+            remove_checkpoints(bundle)
         if domains.test is not None:
             result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
     if choose:

@@ -15,6 +15,9 @@ from monai_transfer.workflows.plan import Plan
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""
 
+TRANSFER = "IntensityTransfer"
+"""The part of a name that asks for the target's intensities on the source's labels, on top of the augmentation."""
+
 DEFAULT = "Default"
 """The bundle's own recipe."""
 
@@ -27,19 +30,22 @@ class Arm:
         name: of the arm, for folders and reports.
         methods: definitions of adaptation methods; ``None`` keeps the bundle's own.
         augmentation: of the source's appearance (``standard`` or ``modality``); ``None`` keeps the bundle's own.
+        transfer: whether the source is painted with the target's intensities; ``None`` keeps the bundle's own.
         labels_of: the domain whose labels it learns from.
     """
 
     name: str
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Literal["standard", "modality"] | None = None
+    transfer: bool | None = None
     labels_of: Literal["source", "target"] = "source"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
-        """The arm of a name: methods joined by ``+``, with ``Augmentation`` as one of them, or ``Default``.
+        """The arm of a name: methods joined by ``+``, with ``Augmentation`` among them, or ``Default``.
 
-        A method whose name stands without ``Augmentation`` is trained with the standard augmentation alone.
+        ``IntensityTransfer`` includes ``Augmentation``; a method whose name stands without either is trained with the
+        standard augmentation alone.
 
         Raises:
             UserError: when a part of the name is no method.
@@ -47,20 +53,26 @@ class Arm:
         parts = [part.strip() for part in name.split("+")]
         if [part.lower() for part in parts] == [DEFAULT.lower()]:
             return cls(DEFAULT)
-        methods = [part for part in parts if part.lower() != AUGMENTATION.lower()]
+        special = {word.lower(): word for word in (AUGMENTATION, TRANSFER)}
+        methods = [part for part in parts if part.lower() not in special]
         if "" in parts or any(part.lower() == DEFAULT.lower() for part in parts):
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
-        augmented = len(methods) < len(parts)
+        appearance = {special[part.lower()] for part in parts if part.lower() in special}
         definitions = tuple(method_definitions(methods) or [])
         titles = [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
-        title = "+".join([*([AUGMENTATION] if augmented else []), *titles])
-        return cls(title or "SourceOnly", definitions, "modality" if augmented else "standard")
+        words = [word for word in (AUGMENTATION, TRANSFER) if word in appearance]
+        return cls(
+            "+".join([*words, *titles]) or "SourceOnly",
+            definitions,
+            "modality" if appearance else "standard",
+            transfer=TRANSFER in appearance,
+        )
 
 
-SOURCE_ONLY = Arm("source_only", (), "standard")
+SOURCE_ONLY = Arm("source_only", (), "standard", transfer=False)
 """The floor."""
 
-ORACLE = Arm("oracle", (), "standard", labels_of="target")
+ORACLE = Arm("oracle", (), "standard", transfer=False, labels_of="target")
 """The ceiling."""
 
 
@@ -89,6 +101,8 @@ def make_arm(
         changes["title"] = title
     if arm.augmentation is not None:
         changes["source_augmentation"] = arm.augmentation
+    if arm.transfer is False:
+        changes["transfer_start"] = None
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
     if arm.methods == ():

@@ -3,6 +3,7 @@
 import math
 import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from monai_transfer.data import CaseDataset
 from monai_transfer.data.volumes import read_volume
 from monai_transfer.engines import read_history
 from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
-from monai_transfer.inference import InferenceBundle, read_bundle
+from monai_transfer.inference import read_bundle
 from monai_transfer.inference.writing import replacing
 from monai_transfer.workflows.bundle import BundleFolder
 
@@ -25,6 +26,49 @@ SOURCE_LABELS = 12
 """So many label maps of the source tell the sizes."""
 
 _OVERLAP = 0.25
+
+
+class Judge:
+    """Scores networks of one pair of domains on a few target training images; their labels, if any, are not read.
+
+    Args:
+        bundle: whose preprocessing and working grid are used.
+        source: labelled cases.
+        target: target training cases.
+        device: where.
+    """
+
+    def __init__(self, bundle: BundleFolder, source: CaseDataset, target: CaseDataset, *, device: torch.device) -> None:
+        self.device = device
+        self.sizes = source_sizes(source)
+        read = read_bundle(bundle.root, device=device)
+        items = [{"image": item["image"]} for item in _spread(target.items(), TARGET_VOLUMES)]
+        prepared = [read.preprocessing(item)[read.image_key] for item in items]
+        self.images = [torch.as_tensor(image)[None].to(device) for image in prepared]
+        self.voxel_ml = math.prod(float(step) for step in bundle.read("train")["spacing"]) / 1000
+
+    def scores(self, bundle: BundleFolder, weights: Path | None = None, *, epoch: int | None = None) -> LabelFreeScores:
+        """Label-free scores of a bundle's network.
+
+        Args:
+            bundle: the bundle.
+            weights: a checkpoint in place of the bundle's own weights.
+            epoch: the epoch of that checkpoint; the last by default.
+        """
+        read = read_bundle(bundle.root, device=self.device)
+        if weights is not None:
+            read.network.load_state_dict(torch.load(weights, map_location=self.device, weights_only=True))
+        roi = [size if size > 0 else None for size in read.window.roi_size]
+        inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
+
+        def predict(image: Tensor) -> Tensor:
+            logits: Tensor = inferer(image, read.network)
+            return logits
+
+        validation = _source_validation(bundle, epoch)
+        return label_free_scores(
+            predict, self.images, voxel_ml=self.voxel_ml, sizes=self.sizes, source_validation=validation
+        )
 
 
 def choose_weights(
@@ -39,18 +83,8 @@ def choose_weights(
         target: target training cases.
         device: where.
     """
-    sizes = source_sizes(source)
-    read = {arm: read_bundle(bundle.root, device=device) for arm, bundle in _named(adapted, source_only).items()}
-    items = [{"image": item["image"]} for item in _spread(target.items(), TARGET_VOLUMES)]
-    prepared = [read["adapted"].preprocessing(item)[read["adapted"].image_key] for item in items]
-    images = [torch.as_tensor(image)[None].to(device) for image in prepared]
-    spacing = [float(step) for step in adapted.read("train")["spacing"]]
-    validation = {arm: _source_validation(bundle) for arm, bundle in _named(adapted, source_only).items()}
-    scores = {
-        arm: _scores(bundle, images, voxel_ml=math.prod(spacing) / 1000, sizes=sizes, validation=validation[arm])
-        for arm, bundle in read.items()
-    }
-    return choose_network(scores["adapted"], scores["source_only"], sizes)
+    judge = Judge(adapted, source, target, device=device)
+    return choose_network(judge.scores(adapted), judge.scores(source_only), judge.sizes)
 
 
 def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:
@@ -84,34 +118,12 @@ def source_sizes(source: CaseDataset) -> SourceSizes:
     return SourceSizes((min(foregrounds), max(foregrounds)), medians)
 
 
-def _named(adapted: BundleFolder, source_only: BundleFolder) -> dict[str, BundleFolder]:
-    return {"adapted": adapted, "source_only": source_only}
-
-
-def _scores(
-    bundle: InferenceBundle,
-    images: Sequence[Tensor],
-    *,
-    voxel_ml: float,
-    sizes: SourceSizes,
-    validation: float | None,
-) -> LabelFreeScores:
-    roi = [size if size > 0 else None for size in bundle.window.roi_size]
-    inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
-
-    def predict(image: Tensor) -> Tensor:
-        logits: Tensor = inferer(image, bundle.network)
-        return logits
-
-    return label_free_scores(predict, images, voxel_ml=voxel_ml, sizes=sizes, source_validation=validation)
-
-
-def _source_validation(bundle: BundleFolder) -> float | None:
-    """The last mean Dice on held source cases that the training recorded."""
+def _source_validation(bundle: BundleFolder, epoch: int | None) -> float | None:
+    """The last mean Dice on held source cases that the training recorded, up to an epoch."""
     path = bundle.root / "eval" / "history.jsonl"
     lines = read_history(path) if path.is_file() else []
-    values = [line["metrics"]["val_mean_dice"] for line in lines if "val_mean_dice" in line["metrics"]]
-    return float(values[-1]) if values else None
+    known = [line for line in lines if "val_mean_dice" in line["metrics"] and (epoch is None or line["epoch"] <= epoch)]
+    return float(known[-1]["metrics"]["val_mean_dice"]) if known else None
 
 
 def _spread(items: Sequence[Any], most: int) -> list[Any]:

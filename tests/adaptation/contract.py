@@ -118,6 +118,17 @@ class MethodContract:
         for name, gradient in reference.items():
             assert torch.equal(mine[name], gradient), name
 
+    def test_what_rests_at_zero_has_nothing_to_do_there(self):
+        network, method, batch = self.ready(3)
+        method.set_strength(0.0)
+        assert method.resting == method.rests_at_zero
+        if not method.resting:
+            return
+        before = {name: value.clone() for name, value in method.state_dict().items()}
+        assert all(loss == 0 for loss in method.losses(forward(network, method, batch), batch).values())
+        for name, value in method.state_dict().items():
+            torch.testing.assert_close(value, before[name], equal_nan=True, rtol=0, atol=0)
+
     def test_state_survives_a_checkpoint(self):
         network, method, batch = self.ready(3)
         method.losses(forward(network, method, batch), batch)

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from ignite.engine import Events
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import DANN, AdaptationMethod, Outputs, SourceOnly
-from monai_transfer.engines import AdaptationTrainer, History, read_history
+from monai_transfer.engines import AdaptationTrainer, History, StrengthSchedule, read_history
 from monai_transfer.engines.trainer import LOSSES
 from monai_transfer.errors import UserError
 from monai_transfer.losses import ClassBalancedDiceCELoss
@@ -64,6 +65,28 @@ def test_without_a_method_that_needs_it_the_target_is_not_run() -> None:
     network = Counting()
     make(network, [SourceOnly()]).run()
     assert network.calls == 2
+
+
+class Resting(Constant):
+    """The same, at rest until its strength rises."""
+
+    rests_at_zero = True
+
+
+def test_the_target_is_run_once_a_resting_method_wakes() -> None:
+    network = Counting()
+    method = Resting()
+    trainer = make(network, [method])
+    schedule = StrengthSchedule([method], warm_up=1)
+    schedule.attach(trainer)
+    calls = []
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda: calls.append((network.calls, "constant" in losses())))
+
+    def losses() -> dict[str, Tensor]:
+        return trainer.state.output[LOSSES]  # type: ignore[index, return-value]
+
+    trainer.run()
+    assert calls == [(1, False), (3, True)]
 
 
 def test_each_domain_is_run_once_whatever_the_number_of_methods() -> None:

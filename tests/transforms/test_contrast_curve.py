@@ -47,3 +47,33 @@ def test_large_image_is_no_problem_for_the_quantiles():
 def test_rejects_too_few_knots():
     with pytest.raises(ValueError, match="knots"):
         RandContrastCurve(knots=(1, 3))
+
+
+def test_gathered_knots_lie_where_the_voxels_are():
+    """Nine voxels in ten share a tenth of the range; even knots leave their order, gathered knots change it."""
+    crowd = torch.linspace(0.5, 0.6, 900)
+    image = torch.cat([crowd, torch.linspace(0, 1, 100)]).reshape(1, -1, 1)
+
+    def turns(gather: float) -> int:
+        curve = RandContrastCurve(1.0, (4, 4), keep_air=0.0, quantiles=(0.0, 1.0), gather=gather)
+        found = 0
+        for seed in range(40):
+            signs = curve.set_random_state(seed)(image)[0, :900, 0].diff().sign()
+            found += bool((signs > 0).any() and (signs < 0).any())
+        return found
+
+    assert turns(0.0) == 0
+    assert turns(0.95) > 3
+
+
+def test_gathered_knots_keep_the_ends():
+    curve = RandContrastCurve(1.0, (5, 5), keep_air=0.0, quantiles=(0.0, 1.0), gather=0.9).set_random_state(1)
+    y = curve(ramp().square())[0, :, 0]
+    knots = curve.curves[0]
+    ratio = (y[-1] - y[0]) / (y.max() - y.min())
+    assert ratio.item() == pytest.approx(((knots[-1] - knots[0]) / (knots.max() - knots.min())).item(), abs=0.05)
+
+
+def test_rejects_gathering_all_the_way():
+    with pytest.raises(ValueError, match="gather"):
+        RandContrastCurve(gather=1.0)

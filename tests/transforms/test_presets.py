@@ -6,7 +6,7 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.data import write_phantoms
 from monai_transfer.errors import UserError
-from monai_transfer.transforms import preset
+from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
 from monai_transfer.transforms.presets import clip_to_foreground, standardise_foreground
 from monai_transfer.workflows.filling import inference_preprocessing
 
@@ -69,6 +69,31 @@ def test_an_unlabelled_training_case_keeps_its_plain_view(case: dict[str, dict[s
     assert sample["image"].shape == sample["weak"].shape == (1, 48, 48, 48)
     assert not torch.equal(sample["image"], sample["weak"])
     assert "label" not in sample
+
+
+def test_a_labelled_case_is_painted_once_the_target_is_measured(case: dict[str, dict[str, str]]) -> None:
+    intensities = ClassIntensities()
+    chain = preset(
+        "ct", "train", spacing=[8.0] * 3, roi_size=[32] * 3, augmentation="modality", intensities=intensities
+    )
+
+    def liver_is_brightest() -> int:
+        chain.set_random_state(seed=2)
+        found = 0
+        for _ in range(10):
+            sample = chain(dict(case["ct"]))[0]
+            image, label = sample["image"], sample["label"]
+            liver, rest = image[label == 1], image[label != 1]
+            found += bool(len(liver)) and bool(liver.median() > rest.quantile(0.95))
+        return found
+
+    before = liver_is_brightest()
+    mean = torch.full((6, 1), float("nan"))
+    mean[1] = 50.0
+    profile = IntensityProfile(torch.zeros(1), torch.ones(1), mean, torch.full((6, 1), 0.1))
+    intensities.renew([profile])
+    assert before < 3
+    assert liver_is_brightest() > 5
 
 
 def test_a_seed_fixes_the_augmentation(case: dict[str, dict[str, str]]) -> None:

@@ -13,7 +13,8 @@ from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, make_arm
 from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.choice import choose_weights, keep_source_only, source_sizes
+from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
+from monai_transfer.workflows.choice import Judge, choose_weights, keep_source_only, source_sizes
 from monai_transfer.workflows.domains import Domains
 from monai_transfer.workflows.reporting import report_adaptation
 
@@ -94,3 +95,32 @@ def test_sizes_are_the_volumes_of_the_source(chosen: Domains) -> None:
     assert sizes.foreground_ml[0] == sizes.foreground_ml[1] == pytest.approx((voxels > 0).sum() * voxel_ml, rel=1e-4)
     assert sizes.label_ml[1] == pytest.approx((voxels == 1).sum() * voxel_ml, rel=1e-4)
     assert not sizes.plausible(0.0)
+
+
+def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told(
+    trained: BundleFolder, chosen: Domains, tmp_path: Path
+) -> None:
+    """Of a random, a working and a collapsed checkpoint, the working one is neither first nor last."""
+    good = torch.load(trained.weights, weights_only=True)
+    broken = {
+        weights: torch.load(_like(trained, chosen, tmp_path / weights, weights).weights, weights_only=True)
+        for weights in ("random", "collapsed")
+    }
+    bundle = _like(trained, chosen, tmp_path / "bundle", "random")
+    epochs = {1: broken["random"], 2: good, 3: broken["collapsed"]}
+    per_epoch = bundle.read("train")["steps_per_epoch"]
+    for epoch, state in epochs.items():
+        torch.save(state, bundle.weights.with_name(f"network_epoch={epoch}.pt"))
+    judge = Judge(bundle, chosen.source, chosen.target, device=CPU)
+    choice = choose_trained(bundle, judge)
+    assert choice is not None
+    assert choice.step == 2 * per_epoch
+    assert choice.shortfall is None
+    assert chosen.test is not None
+    choice = score_checkpoints(bundle, choice, chosen.test, device="cpu")
+    assert set(choice.dice) == {per_epoch, 2 * per_epoch, 3 * per_epoch}
+    assert choice.shortfall == 0
+    installed = torch.load(bundle.weights, weights_only=True)
+    assert all(torch.equal(installed[name], tensor) for name, tensor in good.items())
+    remove_checkpoints(bundle)
+    assert [path.name for path in bundle.weights.parent.iterdir()] == ["model.pt"]

@@ -1,0 +1,62 @@
+"""Which checkpoint of an adaptation is used, judged without target labels."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from monai_transfer.data import CaseDataset
+from monai_transfer.evaluation import CheckpointChoice, choose_checkpoint
+from monai_transfer.inference.writing import replacing
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.choice import Judge
+from monai_transfer.workflows.scoring import score_bundle
+
+
+def keep_checkpoints(bundle: BundleFolder) -> None:
+    """Let the training leave a checkpoint at every validation, beside the last weights."""
+    bundle.change("train", {"checkpoint_interval": bundle.read("train")["val_interval"]})
+
+
+def checkpoints(bundle: BundleFolder) -> dict[int, Path]:
+    """Step -> file of the checkpoints that a training left."""
+    steps = int(bundle.read("train")["steps_per_epoch"])
+    found = {}
+    for path in bundle.weights.parent.glob("*epoch=*.pt"):
+        if (epoch := re.search(r"epoch=(\d+)", path.name)) is not None:
+            found[int(epoch[1]) * steps] = path
+    return dict(sorted(found.items()))
+
+
+def choose_trained(bundle: BundleFolder, judge: Judge) -> CheckpointChoice | None:
+    """Judge the checkpoints and give the bundle the chosen one's weights; ``None`` when there is none to judge."""
+    files = checkpoints(bundle)
+    if not files:
+        return None
+    per_epoch = int(bundle.read("train")["steps_per_epoch"])
+    scores = {step: judge.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
+    step = choose_checkpoint(scores, judge.sizes)
+    _install(bundle, files[step])
+    return CheckpointChoice(step, scores)
+
+
+def score_checkpoints(
+    bundle: BundleFolder, choice: CheckpointChoice, test: CaseDataset, *, device: str
+) -> CheckpointChoice:
+    """Add mean Dice on the labelled test cases, for the report alone; the bundle keeps the chosen weights."""
+    files = checkpoints(bundle)
+    dice = {}
+    for step in [*(step for step in files if step != choice.step), choice.step]:  # the chosen one's label maps stay
+        _install(bundle, files[step])
+        dice[step] = score_bundle(bundle, test, device=device).mean("dice")
+    return replace(choice, dice=dict(sorted(dice.items())))
+
+
+def remove_checkpoints(bundle: BundleFolder) -> None:
+    """Delete all but the bundle's weights."""
+    for path in checkpoints(bundle).values():
+        path.unlink()
+
+
+def _install(bundle: BundleFolder, weights: Path) -> None:
+    with replacing(bundle.weights) as file:
+        file.write(weights.read_bytes())
