@@ -9,6 +9,7 @@ from monai_transfer.cli import console
 from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption
 
 if TYPE_CHECKING:
+    from monai_transfer.inference import Segmenter, SegmentOptions
     from monai_transfer.inference.folder import CaseProgress
 
 
@@ -32,6 +33,12 @@ def segment(
     smallest_ml: Annotated[float, typer.Option(help="Drop pieces smaller than this many millilitres.")] = 0.0,
     batch: Annotated[int | None, typer.Option(min=1, help="Windows per forward pass.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
+    adapt: Annotated[
+        bool,
+        typer.Option(
+            "--adapt", help="Adapt the network to these inputs first, without labels; the bundle stays as it is."
+        ),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Skip cases that are finished already.")] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -69,6 +76,8 @@ def segment(
                 soft_wrap=True,
             )
     segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
+    if adapt:
+        segmenter = _adapted(segmenter, inputs, device=device, options=options)
     with SegmentBar() as bar:
         manifest = segment_folder(inputs, segmenter, output, preview=preview, resume=resume, progress=bar.show)
     failed = [case for case in manifest["cases"] if case["status"] != "ok"]
@@ -81,6 +90,19 @@ def segment(
         console.out.print(f"{done} of {len(manifest['cases'])} volumes segmented into {output}", highlight=False)
     if failed:
         raise typer.Exit(1)
+
+
+def _adapted(segmenter: "Segmenter", inputs: list[Path], *, device: str, options: "SegmentOptions") -> "Segmenter":
+    """The same with every network adapted to the inputs."""
+    from monai_transfer.inference import Segmenter
+    from monai_transfer.workflows.source_free import adapt_to_inputs, told_of
+
+    members = []
+    for member in segmenter.bundles:
+        changed, adapted = adapt_to_inputs(member, inputs)
+        console.say(told_of(adapted))
+        members.append(changed)
+    return Segmenter(members, device=device, options=options)
 
 
 class SegmentBar:

@@ -123,9 +123,9 @@ class AdaptationSummary:
         told = f"Of {count} checkpoints, judged without labels, the one of step {self.checkpoint.step} is used"
         if self.checkpoint.shortfall is None:
             return [f"{told}."]
-        if self.checkpoint.shortfall == 0:
-            return [f"{told}; by the labels of the test subjects it is the best one."]
-        return [f"{told}; by the labels of the test subjects the best has {self.checkpoint.shortfall:.3f} mean Dice more."]
+        short = self.checkpoint.shortfall
+        rank = "it is the best one" if short == 0 else f"the best one has {short:.3f} mean Dice more"
+        return [f"{told}; by the labels of the test subjects {rank}."]
 
     def _choice_told(self) -> list[str]:
         if self.choice is None:

@@ -55,9 +55,7 @@ class Judge:
             weights: a checkpoint in place of the bundle's own weights.
             epoch: the epoch of that checkpoint; the last by default.
         """
-        read = read_bundle(bundle.root, device=self.device)
-        if weights is not None:
-            read.network.load_state_dict(torch.load(weights, map_location=self.device, weights_only=True))
+        read = read_bundle(bundle.root, device=self.device, weights=weights)
         roi = [size if size > 0 else None for size in read.window.roi_size]
         inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
 

@@ -1,0 +1,201 @@
+"""Adapting a trained bundle to images at hand, without its training data and without labels."""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import SpatialPad
+from monai.utils import PytorchPadMode
+
+from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
+from monai_transfer.adaptation.norm_layers import affine_norms
+from monai_transfer.data import CaseDataset
+from monai_transfer.errors import UserError
+from monai_transfer.evaluation import ScoreTable, hardware, versions
+from monai_transfer.inference import InferenceBundle, InputCase, find_cases, read_bundle
+from monai_transfer.inference.preprocessing import preprocess
+from monai_transfer.inference.reading import read_volume
+from monai_transfer.inference.segmenter import choose_device
+from monai_transfer.inference.writing import replacing, write_text
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.scoring import score_bundle
+
+VOLUMES = 16
+"""So many volumes, at most, are adapted to."""
+
+
+@dataclass(frozen=True)
+class TestTimeSettings:
+    """How long and how fast a network is adapted.
+
+    Attributes:
+        steps: optimizer steps, one patch each.
+        learning_rate: of Adam, for scale and shift of normalisation layers; a hundredth of it where a network has
+            none and all weights are changed.
+        patches: patches of the size of the bundle's window, in turn from the volumes.
+        seed: of the patches.
+    """
+
+    steps: int = 40
+    learning_rate: float = 1e-3
+    patches: int = 16
+    seed: int = 0
+
+    __test__ = False  # the name is no test's
+
+
+@dataclass(frozen=True)
+class SourceFree:
+    """What came of it.
+
+    Attributes:
+        bundle: the new bundle; it holds the old weights where the adapted ones were rolled back.
+        adapted: label-free scores before and after, and whether the adapted weights were kept.
+        before: scores of the old bundle on labelled cases, where there are any.
+        after: scores of the new bundle on them.
+    """
+
+    bundle: BundleFolder
+    adapted: AdaptedNetwork
+    before: ScoreTable | None = None
+    after: ScoreTable | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The result in plain words."""
+        told = [told_of(self.adapted)]
+        if self.before is not None and self.after is not None:
+            cases = len(self.after.cases)
+            was, now = self.before.mean("dice"), self.after.mean("dice")
+            told.append(f"Mean Dice on {cases} labelled case(s): {was:.3f} before, {now:.3f} after.")
+        return told
+
+    def as_report(self) -> dict[str, Any]:
+        """``report.json``."""
+        return {
+            "kept": self.adapted.kept,
+            **_figures(self.adapted),
+            "before": self.before.figures() if self.before else None,
+            "after": self.after.figures() if self.after else None,
+            "hardware": hardware(),
+            "versions": versions(),
+        }
+
+
+def adapt_source_free(
+    bundle: str | Path,
+    target: CaseDataset,
+    output: str | Path,
+    *,
+    test: CaseDataset | None = None,
+    settings: TestTimeSettings | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+) -> SourceFree:
+    """Write a copy of a bundle whose network was adapted to the target's images (see :func:`adapt_network`).
+
+    Args:
+        bundle: the trained bundle, left untouched.
+        target: images; labels are not read.
+        output: the bundle folder to make; also gets ``report.json``.
+        test: labelled cases to score before and after.
+        settings: how long and how fast.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        overwrite: whether to write into a folder that holds something.
+
+    Raises:
+        UserError: when the output is taken or no image can be read.
+    """
+    old, folder = BundleFolder(bundle), Path(output)
+    if folder.exists() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{output} exists and is not empty: choose another --output, or add --overwrite.")
+    read = read_bundle(old.root, device=choose_device(device))
+    adapted = adapt_network(
+        read, [InputCase(case.name, tuple(case.images)) for case in target.cases], settings=settings
+    )
+    for part in ("configs", "docs"):
+        if (old.root / part).is_dir():
+            shutil.copytree(old.root / part, folder / part, dirs_exist_ok=True)
+    if (old.root / "LICENSE").is_file():
+        shutil.copy2(old.root / "LICENSE", folder / "LICENSE")
+    new = BundleFolder(folder)
+    new.weights.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(new.weights) as file:
+        torch.save(adapted.network.state_dict(), file)
+    scores = [score_bundle(each, test, device=device) for each in (old, new)] if test is not None else [None, None]
+    result = SourceFree(new, adapted, *scores)
+    write_text(folder / "report.json", json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str) + "\n")
+    return result
+
+
+def adapt_to_inputs(
+    bundle: InferenceBundle, inputs: Sequence[Path], *, settings: TestTimeSettings | None = None
+) -> tuple[InferenceBundle, AdaptedNetwork]:
+    """The bundle with its network adapted to what is to be segmented; on disk it stays as it is.
+
+    Raises:
+        UserError: when there is no input, or none can be read.
+    """
+    adapted = adapt_network(bundle, find_cases(list(inputs), channels=bundle.in_channels), settings=settings)
+    checksum = f"{bundle.checksum}+adapted" if adapted.kept else bundle.checksum
+    return replace(bundle, network=adapted.network, checksum=checksum), adapted
+
+
+def adapt_network(
+    bundle: InferenceBundle, cases: Sequence[InputCase], *, settings: TestTimeSettings | None = None
+) -> AdaptedNetwork:
+    """Adapt a copy of a bundle's network by :func:`monai_transfer.adaptation.tent` to a few volumes.
+
+    A volume that cannot be read is left out. The copy is rolled back where its label-free score drops.
+
+    Raises:
+        UserError: when no volume can be read.
+    """
+    chosen = settings or TestTimeSettings()
+    device = next(bundle.network.parameters()).device
+    images, faults = [], []
+    for case in cases[:VOLUMES]:
+        try:
+            source = case.source if isinstance(case.source, Path) else list(case.source)
+            volume = read_volume(source, series=case.series)
+            image = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=device)
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            images.append(image.as_tensor().float())
+    if not images:
+        raise UserError(faults[0] if faults else "There is no volume to adapt to; name at least one.")
+    whole = SpatialPad(bundle.window.roi_size, mode=PytorchPadMode.REPLICATE)
+    images = [_plain(whole(image)) for image in images]
+    patches = random_patches(images, bundle.window.roi_size, count=chosen.patches, seed=chosen.seed)
+    norms = bool(affine_norms(bundle.network))
+    return tent(
+        bundle.network,
+        patches,
+        steps=chosen.steps,
+        learning_rate=chosen.learning_rate if norms else chosen.learning_rate / 100,
+        parameters="norm" if norms else "all",
+    )
+
+
+def told_of(adapted: AdaptedNetwork) -> str:
+    """One sentence on an adaptation."""
+    scores = f"information of the predictions {adapted.score_before:.3f} → {adapted.score_after:.3f}"
+    agreement = f"label maps agree to {adapted.agreement:.2f} Dice"
+    if adapted.kept:
+        return f"The network was adapted to the images: {scores}, {agreement}."
+    return f"The adapted network looked worse without labels and was rolled back: {scores}, {agreement}."
+
+
+def _plain(image: torch.Tensor) -> torch.Tensor:
+    return image.as_tensor() if isinstance(image, MetaTensor) else image
+
+
+def _figures(adapted: AdaptedNetwork) -> dict[str, Any]:
+    content = asdict(replace(adapted, network=torch.nn.Identity()))
+    return {name: content[name] for name in ("score_before", "score_after", "agreement")}

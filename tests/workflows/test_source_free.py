@@ -1,0 +1,85 @@
+"""A trained bundle adapts to images alone, and is rolled back where that goes wrong."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from monai_transfer.cli.app import app
+from monai_transfer.data import read_dataset
+from monai_transfer.errors import UserError
+from monai_transfer.inference import read_bundle
+from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
+from monai_transfer.workflows.arms import SOURCE_ONLY, make_arm
+from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, adapt_to_inputs
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def trained(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> BundleFolder:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=40)
+    bundle = make_arm(chosen, plan, tmp_path_factory.mktemp("trained") / "bundle", SOURCE_ONLY)
+    bundle.run("train", device=torch.device("cpu"))
+    return bundle
+
+
+def same(first: Path, second: Path) -> bool:
+    one, two = (torch.load(path, weights_only=True) for path in (first, second))
+    return all(torch.equal(one[name], two[name]) for name in one)
+
+
+def test_a_new_bundle_is_adapted_and_the_old_one_stays(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:
+    before = trained.weights.read_bytes()
+    target = read_dataset(domains / "mr")
+    result = adapt_source_free(
+        trained.root, target, tmp_path / "new", test=target.labelled, settings=TestTimeSettings(steps=4), device="cpu"
+    )
+    assert trained.weights.read_bytes() == before
+    report = json.loads((tmp_path / "new" / "report.json").read_text())
+    assert report["kept"] == result.adapted.kept == (not same(trained.weights, result.bundle.weights))
+    assert report["score_after"] >= report["score_before"]
+    assert set(report["before"]["per_label"]) == set(report["after"]["per_label"])
+    assert read_bundle(tmp_path / "new").label_names == read_bundle(trained.root).label_names
+
+
+def test_what_looks_worse_is_rolled_back(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:
+    wild = TestTimeSettings(steps=6, learning_rate=1e4)
+    result = adapt_source_free(
+        trained.root, read_dataset(domains / "mr"), tmp_path / "new", settings=wild, device="cpu"
+    )
+    assert not result.adapted.kept
+    assert same(trained.weights, result.bundle.weights)
+    assert "rolled back" in result.sentences[0]
+
+
+def test_inputs_that_cannot_be_read_are_left_out(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nii.gz"
+    broken.write_bytes(b"no volume")
+    bundle = read_bundle(trained.root)
+    good = next((domains / "mr" / "images").iterdir())
+    _, adapted = adapt_to_inputs(bundle, [broken, good], settings=TestTimeSettings(steps=1))
+    assert adapted.score_before > 0
+    with pytest.raises(UserError, match=r"broken\.nii\.gz"):
+        adapt_to_inputs(bundle, [broken])
+
+
+def test_the_commands(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:
+    target = ["--target", str(domains / "mr"), "--output", str(tmp_path / "new")]
+    for wrong in ([], ["--bundle", str(trained.root), "--source", str(domains / "ct")]):
+        assert isinstance(RUNNER.invoke(app, ["adapt", *target, *wrong]).exception, UserError)
+    adapted = RUNNER.invoke(app, ["adapt", *target, "--bundle", str(trained.root), "--steps", "2", "--json"])
+    assert adapted.exit_code == 0, adapted.output
+    assert json.loads(adapted.stdout)["before"]["cases"] > 0
+    again = RUNNER.invoke(app, ["adapt", *target, "--bundle", str(trained.root)])
+    assert "not empty" in str(again.exception)
+    volume = next((domains / "mr" / "images").iterdir())
+    segmented = RUNNER.invoke(
+        app, ["segment", str(volume), "--bundle", str(trained.root), "--output", str(tmp_path / "out"), "--adapt"]
+    )
+    assert segmented.exit_code == 0, segmented.output
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"][0]["status"] == "ok"
