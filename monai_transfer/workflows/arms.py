@@ -105,16 +105,22 @@ def make_arm(
         changes["transfer_start"] = None
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
-    if arm.methods == ():
-        changes["train#dataloader#datasets"] = {"source": "@train#dataset"}
     bundle.change("train", changes)
+    if not bundle.read("train")["methods"]["modules"]:  # nothing that the target would be loaded for
+        bundle.change("train", {"train#dataloader#datasets": {"source": "@train#dataset"}})
     return bundle
 
 
 def method_names(bundle: BundleFolder) -> tuple[str, ...]:
-    """The class names of a bundle's adaptation methods."""
-    definitions: Sequence[dict[str, Any]] = bundle.read("train")["methods"]["modules"]
-    return tuple(str(definition["_target_"]).rpartition(".")[2] for definition in definitions)
+    """What a bundle learns by: its augmentation, and the class names of its adaptation methods."""
+    train = bundle.read("train")
+    appearance = {
+        AUGMENTATION: train["source_augmentation"] == "modality",
+        TRANSFER: train["transfer_start"] is not None,
+    }
+    definitions: Sequence[dict[str, Any]] = train["methods"]["modules"]
+    titles = [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
+    return (*(name for name, used in appearance.items() if used), *titles)
 
 
 def _cases(domains: Domains) -> dict[str, Any]:
