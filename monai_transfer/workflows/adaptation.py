@@ -112,7 +112,7 @@ def adapt(
         if arm == "adapted" and choose:
             judge = Judge(bundle, domains.source, domains.target, device=plan.device)
             result.checkpoint = choose_trained(bundle, judge)
-            if result.checkpoint is not None and domains.test is not None:
+            if domains.test is not None:
                 result.checkpoint = score_checkpoints(bundle, result.checkpoint, domains.test, device=str(plan.device))
             remove_checkpoints(bundle)
         if domains.test is not None:

@@ -1,6 +1,7 @@
 """Which checkpoint of an adaptation is used, judged without target labels."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,12 +28,13 @@ def checkpoints(bundle: BundleFolder) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def choose_trained(bundle: BundleFolder, judge: Judge) -> CheckpointChoice | None:
-    """Judge the checkpoints and give the bundle the chosen one's weights; ``None`` when there is none to judge."""
+def choose_trained(bundle: BundleFolder, judge: Judge) -> CheckpointChoice:
+    """Judge the checkpoints and the last weights, and give the bundle the chosen one's."""
+    train = bundle.read("train")
+    per_epoch, last = int(train["steps_per_epoch"]), int(train["max_epochs"])
+    if last * per_epoch not in checkpoints(bundle):
+        shutil.copy2(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
     files = checkpoints(bundle)
-    if not files:
-        return None
-    per_epoch = int(bundle.read("train")["steps_per_epoch"])
     scores = {step: judge.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
     step = choose_checkpoint(scores, judge.sizes)
     _install(bundle, files[step])
