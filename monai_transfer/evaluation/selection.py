@@ -20,6 +20,9 @@ SIZE_FACTOR = 4.0
 INFORMATION_DROP, DENSITY_DROP = 0.2, 0.1
 AGREEMENT_DROP, VALIDATION_DROP = 0.1, 0.5
 SIZE_DROP = 1.0
+SCRAMBLED = 0.6
+"""A network whose labels of an image and of a scrambled one agree to more than this Dice does not look at the image."""
+
 VOTES = 3
 """So many scores must be clearly worse before source-only is kept: in doubt, the adapted network is."""
 
@@ -30,12 +33,15 @@ _GAIN = 1.1
 
 @dataclass(frozen=True)
 class LabelFreeScores:
-    """How a network's predictions on unlabelled images look; higher is better but for ``foreground_ml``.
+    """How a network's predictions on unlabelled images look.
+
+    Higher is better but for ``foreground_ml`` and ``scrambled``.
 
     Attributes:
         information: see :func:`monai_transfer.losses.information_score`.
         density: see :func:`monai_transfer.losses.soft_neighbourhood_density`.
         agreement: mean foreground Dice of the label maps of an image and of a slightly perturbed one.
+        scrambled: the same of an image and of one with its power spectrum and random phases, which shows nothing.
         foreground_ml: median volume of all labels together.
         size: minus the mean distance, in factors of two, of the labels' median volumes from the source's; at least -6.
         finite: whether every prediction is a number.
@@ -45,6 +51,7 @@ class LabelFreeScores:
     information: float
     density: float
     agreement: float
+    scrambled: float
     foreground_ml: float
     size: float
     finite: bool = True
@@ -115,7 +122,7 @@ def label_free_scores(
         ValueError: when there is no image.
     """
     generator = torch.Generator().manual_seed(seed)
-    samples, agreements, volumes, finite = [], [], [], True
+    samples, agreements, scrambled, volumes, finite = [], [], [], [], True
     for image in images:
         logits = predict(image).float()
         finite = finite and bool(torch.isfinite(logits).all())
@@ -124,6 +131,8 @@ def label_free_scores(
         noise = torch.randn(image.shape, generator=generator).to(image)
         again = predict(_GAIN * image + _NOISE * image.std() * noise).float().argmax(1)
         agreements.append(float(label_agreement(labels, again, classes)))
+        nothing = predict(_phase_scrambled(image, noise)).float().argmax(1)
+        scrambled.append(float(label_agreement(labels, nothing, classes)) if bool(labels.any()) else 0.0)
         volumes.append(torch.bincount(labels.flatten(), minlength=classes).double().cpu() * voxel_ml)
         samples.append(voxel_samples(logits.softmax(1), _SAMPLED_VOXELS))
     if not samples:
@@ -134,6 +143,7 @@ def label_free_scores(
         information=float(information_score(voxels)),
         density=float(soft_neighbourhood_density(voxels, limit=_SAMPLED_VOXELS)),
         agreement=sum(agreements) / len(agreements),
+        scrambled=sum(scrambled) / len(scrambled),
         foreground_ml=float(per_label.sum(1).median()),
         size=_size(per_label.median(0).values.tolist(), sizes),
         finite=finite,
@@ -145,7 +155,8 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     """Keep source-only where the adapted network looks worse; in doubt, keep the adapted one.
 
     Source-only is kept when the adapted network gives no numbers; when its foreground is implausible and source-only's
-    is not; or when at least three of the scores, the sizes of the labels among them, are clearly worse. Certainty alone
+    is not; when it paints the same anatomy into an image and into one with the same power spectrum and random phases;
+    or when at least three of the scores, the sizes of the labels among them, are clearly worse. Certainty alone
     decides nothing: a network on a domain that it does not know is often certainly wrong.
     """
     if not adapted.finite:
@@ -155,6 +166,12 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     given = f"against {low:.3g} to {high:.3g} ml in the source's labels"
     if floor_sound and not sound:
         reason = f"the adapted network finds {adapted.foreground_ml:.3g} ml of foreground, {given}"
+        return Choice("source_only", reason, adapted, source_only)
+    if adapted.scrambled > SCRAMBLED >= source_only.scrambled:
+        reason = (
+            f"the adapted network gives nearly the same labels ({adapted.scrambled:.2f} Dice) for an image and for a "
+            "scrambled one that shows nothing"
+        )
         return Choice("source_only", reason, adapted, source_only)
     worse = clearly_worse(adapted, source_only)
     if "label sizes" in worse and len(worse) >= VOTES and not (sound and not floor_sound):
@@ -225,6 +242,14 @@ def clearly_worse(adapted: LabelFreeScores, source_only: LabelFreeScores) -> lis
     if ours is not None and floor is not None:
         checks["source validation"] = ours < floor * (1 - VALIDATION_DROP)
     return [name for name, worse in checks.items() if worse]
+
+
+def _phase_scrambled(image: Tensor, noise: Tensor) -> Tensor:
+    """An image ``(1, channels, *spatial)`` with each channel's power spectrum and the phases of ``noise``."""
+    axes = tuple(range(2, image.ndim))
+    spectrum, phases = torch.fft.rfftn(image.float(), dim=axes), torch.fft.rfftn(noise.float(), dim=axes)
+    phases = phases / phases.abs().clamp(min=1e-9)
+    return torch.fft.irfftn(spectrum.abs() * phases, s=image.shape[2:], dim=axes)
 
 
 def _ready(scores: LabelFreeScores) -> dict[str, Any]:

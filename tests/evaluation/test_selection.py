@@ -46,6 +46,11 @@ def random(image: Tensor) -> Tensor:
     return torch.randn(1, CLASSES, *image.shape[2:], generator=generator) + image
 
 
+def dreaming(image: Tensor) -> Tensor:
+    """The labels of one image, whatever is shown."""
+    return good(_image(0)).expand(image.shape[0], -1, -1, -1, -1)
+
+
 def _scores(predict, **options) -> LabelFreeScores:
     return label_free_scores(predict, [_image(0), _image(1)], voxel_ml=0.001, sizes=SIZES, **options)
 
@@ -65,6 +70,15 @@ def test_a_broken_adapted_network_loses(broken) -> None:
     choice = choose_network(_scores(broken), _scores(blurred), SIZES)
     assert choice.kept == "source_only"
     assert "ml of foreground" in choice.reason
+
+
+def test_a_network_that_does_not_look_loses() -> None:
+    """Its labels have the right sizes, and it is certain of them."""
+    choice = choose_network(_scores(dreaming), _scores(blurred), SIZES)
+    assert (choice.adapted.scrambled, choice.kept) == (1.0, "source_only")
+    assert choice.source_only.scrambled < 0.5
+    assert "scrambled" in choice.reason
+    assert choose_network(_scores(dreaming), _scores(dreaming), SIZES).kept == "adapted"
 
 
 @pytest.mark.parametrize("floor", [collapsed, random, blurred])

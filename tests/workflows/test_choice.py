@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
+from monai_transfer.data import write_phantoms
 from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, make_arm
@@ -124,3 +126,26 @@ def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told
     assert all(torch.equal(installed[name], tensor) for name, tensor in good.items())
     remove_checkpoints(bundle)
     assert [path.name for path in bundle.weights.parent.iterdir()] == ["model.pt"]
+
+
+def test_source_only_is_kept_where_the_target_is_unrelated_to_the_source(tmp_path: Path) -> None:
+    """The target's training volumes are smooth noise, its test subjects like the source's: adapting costs them Dice."""
+    write_phantoms(tmp_path / "ct", modality="ct", subjects=5, size=0.35, seed=0)
+    images = sorted((tmp_path / "ct" / "images").iterdir())
+    (tmp_path / "noise" / "images").mkdir(parents=True)
+    for number, like in enumerate(images[:3]):
+        reference = nib.load(like)
+        noise = ndimage.gaussian_filter(np.random.default_rng(number).normal(size=reference.shape), 1.5)
+        noise = (800 + 300 * noise / noise.std()).clip(0).astype(np.float32)
+        nib.save(nib.Nifti1Image(noise, reference.affine), tmp_path / "noise" / "images" / f"noise_{number}.nii.gz")
+    unrelated = choose_domains(
+        tmp_path / "ct", tmp_path / "noise", tmp_path / "ct", source_cases=["ct_00[1-4]"], test_cases=["ct_005"]
+    )
+    plan = plan_adaptation(unrelated, device="cpu", spacing=[10.0] * 3, steps=75)
+    result = adapt(unrelated, plan, tmp_path / "bundle", oracle=False)
+    assert result.scores["adapted"].mean() < result.scores["source_only"].mean() - 0.03
+    assert result.choice is not None
+    assert result.choice.kept == "source_only", result.choice
+    assert "scrambled" in result.choice.reason
+    floor = result.arms["source_only"].weights.read_bytes()
+    assert result.bundle.weights.read_bytes() == floor
