@@ -159,6 +159,17 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     or when at least three of the scores, the sizes of the labels among them, are clearly worse. Certainty alone
     decides nothing: a network on a domain that it does not know is often certainly wrong.
     """
+    if adapted.scrambled > SCRAMBLED >= source_only.scrambled:
+        reason = (
+            f"the adapted network gives nearly the same labels ({adapted.scrambled:.2f} Dice) for an image and for a "
+            "scrambled one that shows nothing"
+        )
+        return Choice("source_only", reason, adapted, source_only)
+    return _compared(adapted, source_only, sizes)
+
+
+def _compared(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes: SourceSizes) -> Choice:
+    """The choice by everything but the scrambled image."""
     if not adapted.finite:
         return Choice("source_only", "the adapted network gives values that are no numbers", adapted, source_only)
     sound, floor_sound = (scores.finite and sizes.plausible(scores.foreground_ml) for scores in (adapted, source_only))
@@ -166,12 +177,6 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     given = f"against {low:.3g} to {high:.3g} ml in the source's labels"
     if floor_sound and not sound:
         reason = f"the adapted network finds {adapted.foreground_ml:.3g} ml of foreground, {given}"
-        return Choice("source_only", reason, adapted, source_only)
-    if adapted.scrambled > SCRAMBLED >= source_only.scrambled:
-        reason = (
-            f"the adapted network gives nearly the same labels ({adapted.scrambled:.2f} Dice) for an image and for a "
-            "scrambled one that shows nothing"
-        )
         return Choice("source_only", reason, adapted, source_only)
     worse = clearly_worse(adapted, source_only)
     if "label sizes" in worse and len(worse) >= VOTES and not (sound and not floor_sound):
@@ -186,6 +191,8 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
 def choose_checkpoint(candidates: Mapping[int, LabelFreeScores], sizes: SourceSizes) -> int:
     """The latest step that looks no worse than any other, by the rules of :func:`choose_network`.
 
+    That a network looks at the image at all is asked once, of the chosen one: an unfinished network always does.
+
     A schedule that lowers the learning rate to almost nothing makes later weights the better ones, unless training
     collapsed; so the last one is kept where nothing speaks against it.
 
@@ -196,7 +203,7 @@ def choose_checkpoint(candidates: Mapping[int, LabelFreeScores], sizes: SourceSi
     latest_first = sorted(candidates, reverse=True)
     for step in latest_first:
         others = (candidates[other] for other in latest_first if other != step)
-        if all(choose_network(candidates[step], other, sizes).kept == "adapted" for other in others):
+        if all(_compared(candidates[step], other, sizes).kept == "adapted" for other in others):
             return step
     return latest_first[0]
 
