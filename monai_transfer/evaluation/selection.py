@@ -159,13 +159,14 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
     or when at least three of the scores, the sizes of the labels among them, are clearly worse. Certainty alone
     decides nothing: a network on a domain that it does not know is often certainly wrong.
     """
-    if adapted.scrambled > SCRAMBLED >= source_only.scrambled:
+    judged = _compared(adapted, source_only, sizes)
+    if judged.kept == "adapted" and adapted.scrambled > SCRAMBLED >= source_only.scrambled:
         reason = (
             f"the adapted network gives nearly the same labels ({adapted.scrambled:.2f} Dice) for an image and for a "
             "scrambled one that shows nothing"
         )
         return Choice("source_only", reason, adapted, source_only)
-    return _compared(adapted, source_only, sizes)
+    return judged
 
 
 def _compared(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes: SourceSizes) -> Choice:
@@ -256,7 +257,8 @@ def _phase_scrambled(image: Tensor, noise: Tensor) -> Tensor:
     axes = tuple(range(2, image.ndim))
     spectrum, phases = torch.fft.rfftn(image.float(), dim=axes), torch.fft.rfftn(noise.float(), dim=axes)
     phases = phases / phases.abs().clamp(min=1e-9)
-    return torch.fft.irfftn(spectrum.abs() * phases, s=image.shape[2:], dim=axes)
+    scrambled: Tensor = torch.fft.irfftn(spectrum.abs() * phases, s=image.shape[2:], dim=axes)
+    return scrambled
 
 
 def _ready(scores: LabelFreeScores) -> dict[str, Any]:
