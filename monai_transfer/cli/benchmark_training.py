@@ -29,8 +29,8 @@ def training(
     """
     import json
 
+    from monai_transfer.files import write_text
     from monai_transfer.inference import choose_device
-    from monai_transfer.inference.writing import write_text
     from monai_transfer.workflows.step_cost import StepSettings, default_methods, step_costs
 
     settings = StepSettings(

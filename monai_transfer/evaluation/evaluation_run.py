@@ -15,8 +15,8 @@ from monai_transfer.evaluation.overlays import best_median_worst
 from monai_transfer.evaluation.report import evaluation_headline, evaluation_warnings, write_evaluation_report
 from monai_transfer.evaluation.slices import OverlayCase
 from monai_transfer.evaluation.table import ScoreTable
+from monai_transfer.files import write_text
 from monai_transfer.inference import CaseProgress, Segmenter, segment_folder
-from monai_transfer.inference.writing import write_text
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, all, name)."""

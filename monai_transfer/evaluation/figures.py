@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from monai_transfer.inference.writing import replacing
+from monai_transfer.files import replacing
 
 # Okabe and Ito's palette, ordered for contours on grey; ink and greys for everything that is no label.
 LABEL_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#00B386", "#D55E00", "#3A86D9", "#B9A7FF")

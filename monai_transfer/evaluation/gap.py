@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_transfer.evaluation.selection import CheckpointChoice, Choice
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 SMALLEST_GAP = 0.01
 CHANCE = 0.005

@@ -22,7 +22,7 @@ from monai_transfer.evaluation.report_tables import (
 )
 from monai_transfer.evaluation.slices import OverlayCase
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 
 def write_adaptation_report(

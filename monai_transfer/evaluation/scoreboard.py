@@ -14,7 +14,7 @@ import numpy as np
 from monai_transfer.evaluation.gap import CHANCE, gap_recovered
 from monai_transfer.evaluation.scores import METRICS
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 _CSV_FIELDS = ("method", "seed", "label", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "gap_recovered", "seconds",
                "peak_memory_mb")  # fmt: skip

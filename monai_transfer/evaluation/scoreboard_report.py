@@ -13,7 +13,7 @@ from monai_transfer.evaluation.report_tables import MISSING, figure_text
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.evaluation.slices import OverlayCase
 from monai_transfer.evaluation.table import readable
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 _WORSE = "#B3400A"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from monai_transfer.evaluation.scores import METRICS, LabelScore, Outcome
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 
 @dataclass(frozen=True)

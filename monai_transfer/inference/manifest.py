@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 import monai_transfer
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 NAME = "manifest.json"
 

@@ -8,8 +8,8 @@ import nibabel.affines
 import numpy as np
 from scipy import ndimage
 
+from monai_transfer.files import replacing
 from monai_transfer.inference.sidecars import colour
-from monai_transfer.inference.writing import replacing
 
 HEIGHT = 360
 

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 GOLDEN = 0.618033988749895
 

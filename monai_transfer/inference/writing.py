@@ -3,18 +3,16 @@
 import io
 import os
 import struct
-import tempfile
 import zlib
 from collections import deque
-from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 import nibabel
 import numpy as np
 
+from monai_transfer.files import replacing
 from monai_transfer.inference.reading import Volume
 
 LEVEL = 1
@@ -87,33 +85,6 @@ class FastGzip(io.RawIOBase):
 def _deflate(data: bytes, level: int, mode: int) -> bytes:
     packer = zlib.compressobj(level, zlib.DEFLATED, -zlib.MAX_WBITS)
     return packer.compress(data) + packer.flush(mode)
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file in the folder of ``path`` that takes its place when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            yield file
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears when it is complete."""
-    with replacing(path) as file:
-        file.write(text.encode())
 
 
 def write_like(array: np.ndarray, volume: Volume, path: Path, *, slope: float = 1.0) -> None:

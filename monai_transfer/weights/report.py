@@ -8,6 +8,8 @@ from typing import Any, Literal
 
 from rich.table import Table
 
+from monai_transfer.files import write_text
+
 Status = Literal["matched", "adapted", "skipped", "missing"]
 STATUSES: tuple[Status, ...] = ("matched", "adapted", "skipped", "missing")
 
@@ -150,11 +152,7 @@ class LoadReport:
 
     def write_json(self, path: str | Path) -> None:
         """Write :meth:`as_dict` to a file, whole or not at all."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_name(f".{path.name}.partial")
-        partial.write_text(json.dumps(self.as_dict(), indent=2) + "\n")
-        partial.replace(path)
+        write_text(Path(path), json.dumps(self.as_dict(), indent=2) + "\n")
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain values for JSON, for a bundle or ``--json``."""

@@ -12,7 +12,7 @@ from monai.bundle import ConfigWorkflow
 import monai_transfer
 from monai_transfer.engines import GracefulInterrupt
 from monai_transfer.errors import UserError
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 
 _PACKAGED = Path(monai_transfer.__file__).parent / "bundles"
 _CHECKOUT = Path(monai_transfer.__file__).parents[1] / "bundles"

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_transfer.evaluation import ScoreTable
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.plan import Plan
 

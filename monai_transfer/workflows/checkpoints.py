@@ -7,7 +7,7 @@ from pathlib import Path
 
 from monai_transfer.data import CaseDataset
 from monai_transfer.evaluation import CheckpointChoice, choose_checkpoint
-from monai_transfer.inference.writing import replacing
+from monai_transfer.files import replacing
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.choice import Judge
 from monai_transfer.workflows.scoring import score_bundle

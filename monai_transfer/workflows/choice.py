@@ -15,8 +15,8 @@ from monai_transfer.data import CaseDataset
 from monai_transfer.data.volumes import read_volume
 from monai_transfer.engines import read_history
 from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
+from monai_transfer.files import replacing
 from monai_transfer.inference import read_bundle
-from monai_transfer.inference.writing import replacing
 from monai_transfer.workflows.bundle import BundleFolder
 
 TARGET_VOLUMES = 3

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from monai_transfer.evaluation import ScoreTable, hardware, save_figure, versions, write_evaluation_report
 from monai_transfer.evaluation.figures import INK, RULE, bare, new_figure
-from monai_transfer.inference.writing import write_text
+from monai_transfer.files import write_text
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.finetuning import Run
 from monai_transfer.workflows.finetuning_cases import FineTuningCases

@@ -13,8 +13,8 @@ import torch
 
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable, hardware, versions, write_scoreboard_report
+from monai_transfer.files import write_text
 from monai_transfer.inference.manifest import peak_memory_mb, reset_peak_memory
-from monai_transfer.inference.writing import write_text
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.arms import AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, make_arm
 from monai_transfer.workflows.bundle import BundleFolder

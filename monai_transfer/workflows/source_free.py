@@ -17,11 +17,11 @@ from monai_transfer.adaptation.norm_layers import affine_norms
 from monai_transfer.data import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable, hardware, versions
+from monai_transfer.files import replacing, write_text
 from monai_transfer.inference import InferenceBundle, InputCase, find_cases, read_bundle
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.reading import read_volume
 from monai_transfer.inference.segmenter import choose_device
-from monai_transfer.inference.writing import replacing, write_text
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.scoring import score_bundle
 

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import replacing
 from monai_transfer.inference.reading import read_volume
 from monai_transfer.inference.sidecars import colour, write_sidecars
-from monai_transfer.inference.writing import FastGzip, replacing, write_like
+from monai_transfer.inference.writing import FastGzip, write_like
 
 from .conftest import body, write_nifti
 

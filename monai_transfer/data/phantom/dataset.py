@@ -15,6 +15,7 @@ from monai_transfer.data.phantom.appearance import ct_image, mr_image
 from monai_transfer.data.phantom.painting import paint
 from monai_transfer.data.phantom.tissue import LABEL_NAMES
 from monai_transfer.errors import UserError
+from monai_transfer.files import write_text
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
 
@@ -137,6 +138,4 @@ def _write_description(root: Path, *, modality: Modality) -> None:
         "training": pairs,
         "test": [],
     }
-    temporary = root / ".dataset.json.tmp"
-    temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-    temporary.replace(root / "dataset.json")
+    write_text(root / "dataset.json", json.dumps(description, indent=2) + "\n")
