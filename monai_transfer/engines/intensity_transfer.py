@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
-from monai.data import MetaTensor
+from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
@@ -59,9 +59,8 @@ class IntensityTransfer:
 
     @torch.no_grad()
     def _profile(self, item: Mapping[str, Any]) -> IntensityProfile:
-        image = item[Keys.IMAGE]
-        plain = image.as_tensor() if isinstance(image, MetaTensor) else torch.as_tensor(image)
-        plain = plain.to(next(self.network.parameters()).device)
+        device = next(self.network.parameters()).device
+        plain: Tensor = convert_to_tensor(item[Keys.IMAGE], track_meta=False, device=device)
         was_training = self.network.training
         self.network.eval()
         try:

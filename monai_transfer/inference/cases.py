@@ -9,7 +9,7 @@ from pathlib import Path
 import itk
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.reading import ITK_SUFFIXES, NIBABEL_SUFFIXES, has_suffix, is_dicom
+from monai_transfer.inference.reading import ITK_SUFFIXES, NIBABEL_SUFFIXES, Volume, has_suffix, is_dicom, read_volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")
@@ -33,6 +33,15 @@ class InputCase:
     def path(self) -> Path:
         """The file or folder, the first where there are several."""
         return self.source if isinstance(self.source, Path) else self.source[0]
+
+    def read(self) -> Volume:
+        """The volume, all channels.
+
+        Raises:
+            UserError: when it cannot be read.
+        """
+        source = self.source if isinstance(self.source, Path) else list(self.source)
+        return read_volume(source, series=self.series)
 
 
 def find_cases(inputs: Sequence[Path], *, channels: int | None = None) -> list[InputCase]:

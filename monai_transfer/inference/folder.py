@@ -16,7 +16,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.inference.cases import InputCase, find_cases
 from monai_transfer.inference.manifest import Manifest, peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.inference.preview import write_preview
-from monai_transfer.inference.reading import Volume, read_volume
+from monai_transfer.inference.reading import Volume
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.inference.sidecars import write_sidecars
@@ -216,8 +216,7 @@ class _Job:
 
 def _read(case: InputCase) -> tuple[Volume, float]:
     begin = time.perf_counter()
-    source = case.source if isinstance(case.source, Path) else list(case.source)
-    return read_volume(source, series=case.series), time.perf_counter() - begin
+    return case.read(), time.perf_counter() - begin
 
 
 def _read_ahead(cases: Sequence[InputCase]) -> "Iterator[tuple[InputCase, Future[tuple[Volume, float]]]]":

@@ -37,6 +37,17 @@ def template(name: str) -> Path:
     return known[name]
 
 
+def require_free(root: str | Path, *, overwrite: bool = False) -> None:
+    """See that a bundle can be made at ``root``.
+
+    Raises:
+        UserError: when it holds something already and ``overwrite`` is off.
+    """
+    folder = Path(root)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
+        raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
+
+
 class BundleFolder:
     """A MONAI bundle on disk that can be changed and run.
 
@@ -59,10 +70,17 @@ class BundleFolder:
         Raises:
             UserError: when ``root`` holds something already and ``overwrite`` is off.
         """
+        return cls.copy(template(name), root, overwrite=overwrite)
+
+    @classmethod
+    def copy(cls, source: Path, root: str | Path, *, overwrite: bool = False) -> Self:
+        """Copy the bundle in ``source`` to ``root``, but for what its training left.
+
+        Raises:
+            UserError: when ``root`` holds something already and ``overwrite`` is off.
+        """
+        require_free(root, overwrite=overwrite)
         folder = Path(root)
-        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-            raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
-        source = template(name)
         for part in _PARTS:
             if (source / part).is_dir():
                 shutil.copytree(source / part, folder / part, dirs_exist_ok=True)

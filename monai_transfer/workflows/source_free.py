@@ -1,16 +1,14 @@
 """Adapting a trained bundle to images at hand, without its training data and without labels."""
 
 import json
-import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from monai.data import MetaTensor
 from monai.transforms import SpatialPad
-from monai.utils import PytorchPadMode
+from monai.utils import PytorchPadMode, convert_to_tensor
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
@@ -20,9 +18,8 @@ from monai_transfer.evaluation import ScoreTable, hardware, versions
 from monai_transfer.files import replacing, write_text
 from monai_transfer.inference import InferenceBundle, InputCase, find_cases, read_bundle
 from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.inference.reading import read_volume
 from monai_transfer.inference.segmenter import choose_device
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.bundle import BundleFolder, require_free
 from monai_transfer.workflows.scoring import score_bundle
 
 VOLUMES = 16
@@ -111,25 +108,20 @@ def adapt_source_free(
     Raises:
         UserError: when the output is taken or no image can be read.
     """
-    old, folder = BundleFolder(bundle), Path(output)
-    if folder.exists() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{output} exists and is not empty: choose another --output, or add --overwrite.")
+    old = BundleFolder(bundle)
+    require_free(output, overwrite=overwrite)
     read = read_bundle(old.root, device=choose_device(device))
     adapted = adapt_network(
         read, [InputCase(case.name, tuple(case.images)) for case in target.cases], settings=settings
     )
-    for part in ("configs", "docs"):
-        if (old.root / part).is_dir():
-            shutil.copytree(old.root / part, folder / part, dirs_exist_ok=True)
-    if (old.root / "LICENSE").is_file():
-        shutil.copy2(old.root / "LICENSE", folder / "LICENSE")
-    new = BundleFolder(folder)
-    new.weights.parent.mkdir(parents=True, exist_ok=True)
+    new = BundleFolder.copy(old.root, output, overwrite=overwrite)
     with replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
     scores = [score_bundle(each, test, device=device) for each in (old, new)] if test is not None else [None, None]
     result = SourceFree(new, adapted, *scores)
-    write_text(folder / "report.json", json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(
+        new.root / "report.json", json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str) + "\n"
+    )
     return result
 
 
@@ -161,9 +153,7 @@ def adapt_network(
     images, faults = [], []
     for case in cases[:VOLUMES]:
         try:
-            source = case.source if isinstance(case.source, Path) else list(case.source)
-            volume = read_volume(source, series=case.series)
-            image = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=device)
+            image = preprocess(case.read(), bundle.preprocessing, key=bundle.image_key, device=device)
         except UserError as error:
             faults.append(str(error))
         else:
@@ -171,7 +161,7 @@ def adapt_network(
     if not images:
         raise UserError(faults[0] if faults else "There is no volume to adapt to; name at least one.")
     whole = SpatialPad(bundle.window.roi_size, mode=PytorchPadMode.REPLICATE)
-    images = [_plain(whole(image)) for image in images]
+    images = [convert_to_tensor(whole(image), track_meta=False) for image in images]
     patches = random_patches(images, bundle.window.roi_size, count=chosen.patches, seed=chosen.seed)
     norms = bool(affine_norms(bundle.network))
     return tent(
@@ -192,10 +182,5 @@ def told_of(adapted: AdaptedNetwork) -> str:
     return f"The adapted network looked worse without labels and was rolled back: {scores}, {agreement}."
 
 
-def _plain(image: torch.Tensor) -> torch.Tensor:
-    return image.as_tensor() if isinstance(image, MetaTensor) else image
-
-
 def _figures(adapted: AdaptedNetwork) -> dict[str, Any]:
-    content = asdict(replace(adapted, network=torch.nn.Identity()))
-    return {name: content[name] for name in ("score_before", "score_after", "agreement")}
+    return {name: getattr(adapted, name) for name in ("score_before", "score_after", "agreement")}
