@@ -1,11 +1,11 @@
 """The trainer that steps, and its handlers."""
 
 from monai_transfer.engines.history import History, read_history
-from monai_transfer.engines.intensity_transfer import IntensityTransfer
 from monai_transfer.engines.interrupt import GracefulInterrupt
 from monai_transfer.engines.panels import ContourPanels
 from monai_transfer.engines.progress import TrainingProgress
 from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule
+from monai_transfer.engines.target_view import TargetView
 from monai_transfer.engines.trainer import AdaptationTrainer
 
 __all__ = [
@@ -14,8 +14,8 @@ __all__ = [
     "ContourPanels",
     "GracefulInterrupt",
     "History",
-    "IntensityTransfer",
     "StrengthSchedule",
+    "TargetView",
     "TrainingProgress",
     "read_history",
 ]

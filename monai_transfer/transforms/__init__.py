@@ -1,14 +1,16 @@
 """What MONAI's transforms lack: modality-breaking augmentation, and the CT and MR presets."""
 
-from monai_transfer.transforms.class_intensity import ClassIntensities, IntensityProfile, RandClassIntensityd
+from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
 from monai_transfer.transforms.gin import RandGIN, RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatch, RandHistogramMatchd
+from monai_transfer.transforms.intensity_profile import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.mind import MINDFeatures, MINDFeaturesd
 from monai_transfer.transforms.n4 import N4BiasCorrection, N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.presets import preset
+from monai_transfer.transforms.pseudo_label import PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.reference_pool import ReferencePool
 from monai_transfer.transforms.smooth_bias import RandSmoothBias, RandSmoothBiasd
 
@@ -19,6 +21,8 @@ __all__ = [
     "MINDFeaturesd",
     "N4BiasCorrection",
     "N4BiasCorrectiond",
+    "PseudoLabeld",
+    "PseudoLabels",
     "RandClassIntensityd",
     "RandContrastCurve",
     "RandContrastCurved",

@@ -1,7 +1,6 @@
-"""The source's organs painted with the intensities that they seem to have in the target."""
+"""The source's organs painted with other intensities: random ones, and those that they seem to have in the target."""
 
 from collections.abc import Hashable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -12,93 +11,53 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.transforms.contrast_curve import RandContrastCurve
+from monai_transfer.transforms.intensity_profile import (
+    AROUND,
+    ClassIntensities,
+    IntensityProfile,
+    intensity_range,
+    surroundings,
+)
 
-_QUANTILES = (0.01, 0.995)
-_SAMPLES = 20_000
-_LEAST_VOXELS = 8
-_MAD_TO_SD = 1.4826
-
-
-@dataclass(frozen=True)
-class IntensityProfile:
-    """How one volume looks.
-
-    Attributes:
-        low: 1 % quantile of each channel, ``(channels,)``.
-        high: 99.5 % quantile of each channel, ``(channels,)``.
-        mean: median intensity of each class and channel, ``(classes, channels)``; NaN where the class was not found.
-        deviation: scaled median absolute deviation, ``(classes, channels)``.
-    """
-
-    low: Tensor
-    high: Tensor
-    mean: Tensor
-    deviation: Tensor
-
-    @classmethod
-    def measure(cls, image: Tensor, probabilities: Tensor) -> "IntensityProfile":
-        """Measure each class over the surer half of the voxels that are predicted to be of it.
-
-        Args:
-            image: ``(channels, *spatial)``.
-            probabilities: a network's, ``(classes, *spatial)``.
-        """
-        channels, classes = image.shape[0], probabilities.shape[0]
-        values = image.flatten(1).float()
-        confidence, label = probabilities.flatten(1).max(0)
-        low, high = _range(values)
-        mean = torch.full((classes, channels), float("nan"))
-        deviation = torch.full((classes, channels), float("nan"))
-        for number in range(1, classes):
-            found = (label == number).nonzero()[:, 0]
-            if len(found) < _LEAST_VOXELS:
-                continue
-            least = confidence[found].kthvalue(len(found) // 2 + 1).values
-            sure = found[confidence[found] >= least]
-            mean[number] = values[:, sure].median(1).values.cpu()
-            distance = (values[:, sure] - mean[number, :, None].to(values)).abs()
-            deviation[number] = _MAD_TO_SD * distance.median(1).values.cpu()
-        return cls(low.cpu(), high.cpu(), mean, deviation)
-
-
-class ClassIntensities:
-    """Profiles of the target's volumes: empty at first, renewed while a network learns.
-
-    One object stands in the transforms of the source and in the handler that measures the target.
-    """
-
-    def __init__(self) -> None:
-        self.profiles: list[IntensityProfile] = []
-
-    def renew(self, profiles: list[IntensityProfile]) -> None:
-        """Take these profiles from now on; those without any class are left out."""
-        self.profiles = [profile for profile in profiles if bool(torch.isfinite(profile.mean).any())]
+_RANDOM_SPREAD = (0.01, 0.1)
+_KNOTS = (3, 6)
+_AIR = 0.02
+_DARK_AIR = 0.5
+_SAMPLES = 2_000
 
 
 class RandClassIntensityd(RandomizableTransform, MapTransform):
-    r"""Gives every labelled class the intensities of that class in a random target volume, and the rest its range.
+    r"""Gives every labelled class an intensity of its own: the target's where it is known, a random one elsewhere.
 
     A voxel of class :math:`c` with intensity :math:`x` becomes
 
-    .. math:: \mu_c + j_c + r_c \sigma_c \frac{x - m_c}{s_c}, \qquad
-       j_c \sim N(0, (\mathtt{jitter}\, \sigma_c)^2), \quad \log r_c \sim N(0, 0.2^2)
+    .. math:: \mu_c + r_c \sigma_c \frac{x - m_c}{s_c}
 
-    where :math:`m_c, s_c` are the mean and deviation of the class in the image, and :math:`\mu_c, \sigma_c` those of
-    the class in the target, as a network sees it. The background, and a class that the target's profile lacks, is
-    mapped linearly to the target's range of intensities; give it a random contrast first
-    (:class:`~monai_transfer.transforms.RandContrastCurved`), for what it looks like in the target is not known. A blur
-    with kernel ``[b, 1 - 2b, b]`` per axis, :math:`b \sim U(0, \mathtt{blur})`, then mixes the tissues at their
-    borders, as a scanner does.
+    where :math:`m_c, s_c` are the mean and deviation of the class in the image. A class that a random profile of the
+    target holds gets its :math:`\mu_c + j_c, \sigma_c` with :math:`j_c \sim N(0, (\mathtt{jitter}\, \sigma_c)^2)` and
+    :math:`\log r_c \sim N(0, 0.2^2)`; any other class, with probability ``unknown`` for all of them at once,
+    :math:`\mu_c` uniform over the range of intensities and :math:`\sigma_c` from 1 to 10 % of it. A blur with kernel
+    ``[b, 1 - 2b, b]`` per axis, :math:`b \sim U(0, \mathtt{blur})`, then mixes the tissues at their borders, as a
+    scanner does.
 
-    The labels' borders are the source's own, so the network learns how they look in the target, which wrong
-    pseudo-labels cannot teach. After Billot et al., *SynthSeg*, MedIA 2023, which draws an intensity for every class
-    at random; here texture and background are kept, and the intensities are the target's.
+    What has no label goes through a random contrast curve. Once the target is known, ``candidates`` curves of three to
+    six knots are drawn, and the one is taken that brings the tissues around the classes closest to those in the
+    target: with the least distance of their quantiles (Wasserstein-1), so that fat becomes bright where most of what
+    lies around the organs is bright.
+
+    A random intensity tears a class from the tissues that happen to be as bright in the source, which no contrast curve
+    does: a dark vessel would stay as dark as bone and air. Random intensities per class are those of Billot et al.,
+    *SynthSeg*, MedIA 2023; here texture and background are kept, and they give way to the target's.
 
     Args:
         keys: of the image ``(channels, *spatial)``.
         label_key: of the label ``(1, *spatial)``.
-        intensities: profiles of the target; nothing is done while there are none.
-        prob: probability to act.
+        intensities: profiles of the target.
+        prob: probability to paint.
+        curve: random contrast of an image that is not fitted to the target; none by default.
+        unknown: probability of random intensities for the classes that the profile does not hold.
+        candidates: curves to choose from, at least 1.
         jitter: standard deviation of the change of a class's mean, in its deviations in the target.
         blur: greatest weight of a neighbour in the blur, at most 1/3.
         allow_missing_keys: as in MONAI.
@@ -113,6 +72,9 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         intensities: ClassIntensities,
         prob: float = 0.8,
         *,
+        curve: RandContrastCurve | None = None,
+        unknown: float = 0.9,
+        candidates: int = 32,
         jitter: float = 0.5,
         blur: float = 0.2,
         allow_missing_keys: bool = False,
@@ -121,59 +83,121 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         RandomizableTransform.__init__(self, prob)
         if not 0 <= blur <= 1 / 3:
             raise ValueError(f"blur must be from 0 to 1/3, not {blur}")
+        if candidates < 1:
+            raise ValueError(f"candidates must be at least 1, not {candidates}")
         self.label_key = label_key
         self.intensities = intensities
+        self.curve = curve
+        self.unknown = unknown
+        self.candidates = candidates
         self.jitter = jitter
         self.blur = blur
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Paint the images under the keys, each with the same target volume.
+        """Change the images under the keys, each after the same target volume.
 
         Raises:
             UserError: when the label holds a class that the profiles do not know of.
         """
         d = dict(data)
         self.randomize(None)
-        if not (self._do_transform and self.intensities.profiles):
-            return d
-        profile = self.intensities.profiles[int(self.R.randint(len(self.intensities.profiles)))]
-        label = convert_to_tensor(d[self.label_key], track_meta=False)[0].long().flatten()
-        if int(label.max()) >= len(profile.mean):
-            raise UserError(f"The label holds {int(label.max())}, but the target was measured for {len(profile.mean)}.")
+        label = convert_to_tensor(d[self.label_key], track_meta=False)[0].long()
+        profile = self._draw_profile(int(label.max())) if self._do_transform else None
+        guess = float(self.R.uniform()) < self.unknown
         weight = float(self.R.uniform(0.0, self.blur))
         for key in self.key_iterator(d):
             image = convert_to_tensor(d[key], track_meta=get_track_meta())
             plain = convert_to_tensor(image, track_meta=False, dtype=torch.float32)
-            painted = torch.stack([self._paint(plain[c], label, profile, c) for c in range(len(plain))])
-            d[key] = convert_to_dst_type(_blurred(painted, weight), image, dtype=torch.float32)[0]
+            changed = self._contrast(plain, label, profile)
+            if self._do_transform:
+                changed = _blurred(self._paint(changed, label, profile, guess=guess), weight)
+            d[key] = convert_to_dst_type(changed, image, dtype=torch.float32)[0]
         return d
 
-    def _paint(self, image: Tensor, label: Tensor, profile: IntensityProfile, channel: int) -> Tensor:
-        values = image.flatten()
-        low, high = (edge[0] for edge in _range(values[None]))
-        mean, deviation = _moments(values, label, len(profile.mean))
-        wanted, spread = self._drawn(profile, channel)
-        known = wanted.isfinite() & (deviation > 0)
-        factor = spread / deviation.clamp(min=1e-6)
-        span = (profile.high[channel] - profile.low[channel]).to(values) / (high - low).clamp(min=1e-6)
-        scale = torch.where(known.to(values.device), factor.to(values), span)
-        shift = torch.where(
-            known.to(values.device), (wanted - factor * mean).to(values), profile.low[channel].to(values) - low * span
-        )
-        return (values * scale[label] + shift[label]).reshape(image.shape)
+    def _draw_profile(self, highest: int) -> IntensityProfile | None:
+        profiles = self.intensities.profiles
+        if not profiles:
+            return None
+        profile = profiles[int(self.R.randint(len(profiles)))]
+        if highest >= len(profile.mean):
+            raise UserError(f"The label holds {highest}, but the target was measured for {len(profile.mean)} classes.")
+        return profile
 
-    def _drawn(self, profile: IntensityProfile, channel: int) -> tuple[Tensor, Tensor]:
-        """Mean and deviation of each class, changed at random."""
-        mean, deviation = profile.mean[:, channel], profile.deviation[:, channel]
-        draws = torch.from_numpy(self.R.normal(size=(2, len(mean)))).float()
-        return mean + self.jitter * deviation * draws[0], deviation * (0.2 * draws[1]).exp()
+    def _contrast(self, image: Tensor, label: Tensor, profile: IntensityProfile | None) -> Tensor:
+        """The image through a random curve, or through the best of several and in the range of the target."""
+        if profile is None:
+            if self.curve is None:
+                return image
+            self.curve.set_random_state(int(self.R.randint(2**31)))
+            changed: Tensor = self.curve(image)
+            return changed
+        spatial = [1] * (image.ndim - 1)
+        low, high = (edge.to(image).reshape(-1, *spatial) for edge in (profile.low, profile.high))
+        unit = _unit(image)
+        ring = surroundings(label)
+        if profile.around is not None and bool(ring.any()):
+            wanted = ((profile.around.to(image) - low.flatten(1)) / (high - low).flatten(1).clamp(min=1e-6)).clamp(0, 1)
+            fitted = torch.stack([self._fit(unit[c], unit[c][ring], wanted[c]) for c in range(len(image))])
+            dark_air = bool(self.R.uniform() < _DARK_AIR)
+            unit = fitted.masked_fill(unit <= _AIR, 0.0) if dark_air else fitted
+        return low + (high - low) * unit
+
+    def _fit(self, unit: Tensor, ring: Tensor, wanted: Tensor) -> Tensor:
+        """``unit`` through the curve that brings the values of ``ring`` closest to the wanted quantiles."""
+        chosen = torch.from_numpy(self.R.randint(len(ring), size=min(_SAMPLES, len(ring)))).to(ring.device)
+        sample, quantiles = ring[chosen], torch.tensor(AROUND, device=ring.device)
+        best, least = None, float("inf")
+        for _ in range(self.candidates):
+            knots = self.R.uniform(size=int(self.R.randint(_KNOTS[0], _KNOTS[1] + 1)))
+            curve = torch.from_numpy(knots).to(unit)
+            distance = float((torch.quantile(_through(sample, curve), quantiles) - wanted).abs().mean())
+            if best is None or distance < least:
+                best, least = curve, distance
+        return unit if best is None else _through(unit, best)
+
+    def _paint(self, image: Tensor, label: Tensor, profile: IntensityProfile | None, *, guess: bool) -> Tensor:
+        profile = profile or IntensityProfile.of_range(image, classes=int(label.max()) + 1)
+        wanted, spread = self._draw_intensities(profile, guess=guess)
+        return torch.stack([_painted(image[c], label, wanted[:, c], spread[:, c]) for c in range(len(image))])
+
+    def _draw_intensities(self, profile: IntensityProfile, *, guess: bool) -> tuple[Tensor, Tensor]:
+        """Mean and deviation of each class and channel, ``(classes, channels)``; NaN leaves a class as it is."""
+        shape = tuple(profile.mean.shape)
+        draws = torch.from_numpy(self.R.normal(size=(2, *shape))).float()
+        mean = profile.mean + self.jitter * profile.deviation * draws[0]
+        deviation = profile.deviation * (0.2 * draws[1]).exp()
+        if guess:
+            low, span = profile.low, profile.high - profile.low
+            missing = ~profile.mean.isfinite()
+            missing[0] = False
+            anywhere = low + span * torch.from_numpy(self.R.uniform(size=shape)).float()
+            width = span * torch.from_numpy(self.R.uniform(*_RANDOM_SPREAD, size=shape)).float()
+            mean, deviation = torch.where(missing, anywhere, mean), torch.where(missing, width, deviation)
+        return mean, deviation
 
 
-def _range(values: Tensor) -> tuple[Tensor, Tensor]:
-    """The low and the high quantile of ``(channels, voxels)``."""
-    sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
-    low, high = torch.quantile(sample, torch.tensor(_QUANTILES, device=values.device), dim=1)
-    return low, high
+def _unit(image: Tensor) -> Tensor:
+    """Every channel of ``(channels, *spatial)`` with its range brought to ``[0, 1]``."""
+    values = image.flatten(1)
+    low, high = intensity_range(values)
+    return ((values - low[:, None]) / (high - low)[:, None].clamp(min=1e-6)).clamp(0, 1).reshape(image.shape)
+
+
+def _through(unit: Tensor, curve: Tensor) -> Tensor:
+    """Linear interpolation of a curve's knots at even distances in ``[0, 1]``."""
+    place = unit * (len(curve) - 1)
+    index = place.long().clamp(max=len(curve) - 2)
+    return torch.lerp(curve[index], curve[index + 1], place - index)
+
+
+def _painted(image: Tensor, label: Tensor, wanted: Tensor, spread: Tensor) -> Tensor:
+    """One channel with the wanted mean and deviation in each class; a class with NaN stays as it is."""
+    values, classes = image.flatten(), label.flatten()
+    mean, deviation = _moments(values, classes, len(wanted))
+    known = wanted.isfinite() & (deviation > 0)
+    scale = torch.where(known, spread / deviation.clamp(min=1e-6), 1.0)
+    shift = torch.where(known, wanted - scale * mean, 0.0)
+    return (values * scale.to(values)[classes] + shift.to(values)[classes]).reshape(image.shape)
 
 
 def _moments(values: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:

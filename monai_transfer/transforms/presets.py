@@ -31,14 +31,19 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms.class_intensity import ClassIntensities, RandClassIntensityd
-from monai_transfer.transforms.contrast_curve import RandContrastCurved
+from monai_transfer.transforms.class_intensity import RandClassIntensityd
+from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
+from monai_transfer.transforms.intensity_profile import ClassIntensities
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 
 Modality = Literal["ct", "mr"]
 Stage = Literal["train", "validate", "infer"]
 Augmentation = Literal["none", "standard", "modality"]
+
+_CURVED = 0.9
+_KNOTS = (3, 5)
 
 WEAK = "weak"
 """Key under which the unlabelled training pipeline keeps the image as it was before strong augmentation."""
@@ -57,6 +62,7 @@ def preset(
     deformation: float = 1.0,
     bias_correction: bool = False,
     intensities: ClassIntensities | None = None,
+    pseudo_labels: PseudoLabels | None = None,
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -72,8 +78,9 @@ def preset(
         flip_axes: spatial axes to flip at random; empty because most organs have a side.
         deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
         bias_correction: run N4 (SimpleITK) on each MR volume first.
-        intensities: how the target's classes look; labelled training images of the ``"modality"`` augmentation are
-            painted with them once they are measured.
+        intensities: how the target's classes look; the classes of labelled training images are painted with random
+            intensities by the ``"modality"`` augmentation, and with these once they are measured.
+        pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
 
     Raises:
         UserError: for a modality, stage or augmentation that does not exist, or training without ``roi_size``.
@@ -88,6 +95,9 @@ def preset(
     if labelled:
         steps.append(CastToTyped(keys=Keys.LABEL, dtype="uint8"))
     if stage == "train" and roi_size is not None:
+        if pseudo_labels is not None and not labelled:
+            steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
+            keys = [*keys, PSEUDO_LABEL]
         steps += _crop(keys, roi_size)
         steps += _deform(keys, deformation=deformation, flip_axes=flip_axes)
         if not labelled:
@@ -153,10 +163,11 @@ def appearance(augmentation: Augmentation, *, intensities: ClassIntensities | No
             RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
             *common,
         ]
-    painted = [] if intensities is None else [RandClassIntensityd(image, Keys.LABEL, intensities)]
+    contrast: Transform = RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)
+    if intensities is not None:
+        contrast = RandClassIntensityd(image, Keys.LABEL, intensities, curve=RandContrastCurve(_CURVED, _KNOTS))
     return [
-        RandContrastCurved(keys=image, prob=0.9, knots=(3, 5)),
-        *painted,
+        contrast,
         RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)),
         *common,
     ]
@@ -166,6 +177,7 @@ def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
     size = list(roi_size)
     pads: list[Transform] = [SpatialPadd(keys=Keys.IMAGE, spatial_size=size, mode=PytorchPadMode.REPLICATE)]
     if Keys.LABEL not in keys:
+        pads += [SpatialPadd(keys=key, spatial_size=size) for key in keys if key != Keys.IMAGE]
         return [*pads, RandSpatialCropd(keys=keys, roi_size=size, random_size=False)]
     crop = RandCropByPosNegLabeld(
         keys=keys, label_key=Keys.LABEL, spatial_size=size, pos=2.0, neg=1.0, num_samples=1, allow_smaller=False

@@ -1,10 +1,10 @@
 """The networks that are trained and compared on one pair of domains, each a bundle of its own."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from monai_transfer.adaptation import SelfTraining
 from monai_transfer.errors import UserError
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.domains import Domains
@@ -15,8 +15,11 @@ from monai_transfer.workflows.plan import Plan
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""
 
+RANDOM = "RandomIntensity"
+"""The part of a name that asks for random intensities on the source's labels too, on top of the augmentation."""
+
 TRANSFER = "IntensityTransfer"
-"""The part of a name that asks for the target's intensities on the source's labels, on top of the augmentation."""
+"""The part of a name that asks for the target's intensities as well, as soon as they can be measured."""
 
 DEFAULT = "Default"
 """The bundle's own recipe."""
@@ -30,22 +33,23 @@ class Arm:
         name: of the arm, for folders and reports.
         methods: definitions of adaptation methods; ``None`` keeps the bundle's own.
         augmentation: of the source's appearance (``standard`` or ``modality``); ``None`` keeps the bundle's own.
-        transfer: whether the source is painted with the target's intensities; ``None`` keeps the bundle's own.
+        painting: whether the source's labels are painted with no other intensities, with random ones or with the
+            target's; ``None`` keeps the bundle's own.
         labels_of: the domain whose labels it learns from.
     """
 
     name: str
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Literal["standard", "modality"] | None = None
-    transfer: bool | None = None
+    painting: Literal["none", "random", "target"] | None = None
     labels_of: Literal["source", "target"] = "source"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
         """The arm of a name: methods joined by ``+``, with ``Augmentation`` among them, or ``Default``.
 
-        ``IntensityTransfer`` includes ``Augmentation``; a method whose name stands without either is trained with the
-        standard augmentation alone.
+        ``IntensityTransfer`` includes ``RandomIntensity``, and that ``Augmentation``; a method whose name stands
+        without any of them is trained with the standard augmentation alone.
 
         Raises:
             UserError: when a part of the name is no method.
@@ -53,26 +57,26 @@ class Arm:
         parts = [part.strip() for part in name.split("+")]
         if [part.lower() for part in parts] == [DEFAULT.lower()]:
             return cls(DEFAULT)
-        special = {word.lower(): word for word in (AUGMENTATION, TRANSFER)}
+        special = {word.lower(): word for word in (AUGMENTATION, RANDOM, TRANSFER)}
         methods = [part for part in parts if part.lower() not in special]
         if "" in parts or any(part.lower() == DEFAULT.lower() for part in parts):
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
         appearance = {special[part.lower()] for part in parts if part.lower() in special}
         definitions = tuple(method_definitions(methods) or [])
         titles = [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
-        words = [word for word in (AUGMENTATION, TRANSFER) if word in appearance]
+        words = [word for word in special.values() if word in appearance]
         return cls(
             "+".join([*words, *titles]) or "SourceOnly",
             definitions,
             "modality" if appearance else "standard",
-            transfer=TRANSFER in appearance,
+            painting="target" if TRANSFER in appearance else "random" if RANDOM in appearance else "none",
         )
 
 
-SOURCE_ONLY = Arm("source_only", (), "standard", transfer=False)
+SOURCE_ONLY = Arm("source_only", (), "standard", painting="none")
 """The floor."""
 
-ORACLE = Arm("oracle", (), "standard", transfer=False, labels_of="target")
+ORACLE = Arm("oracle", (), "standard", painting="none", labels_of="target")
 """The ceiling."""
 
 
@@ -101,14 +105,27 @@ def make_arm(
         changes["title"] = title
     if arm.augmentation is not None:
         changes["source_augmentation"] = arm.augmentation
-    if arm.transfer is False:
-        changes["transfer_start"] = None
+    if arm.painting is not None:
+        changes |= _PAINTING[arm.painting]
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
     bundle.change("train", changes)
-    if not bundle.read("train")["methods"]["modules"]:  # nothing that the target would be loaded for
-        bundle.change("train", {"train#dataloader#datasets": {"source": "@train#dataset"}})
+    bundle.change("train", _spared(bundle))
     return bundle
+
+
+_PAINTING: dict[str, dict[str, Any]] = {
+    "none": {"intensities": None, "measure_from": None},
+    "random": {"measure_from": None},
+    "target": {},
+}
+
+
+def _spared(bundle: BundleFolder) -> dict[str, Any]:
+    """What none of the bundle's methods needs: labels of the target, or the target itself."""
+    titles = _titles(bundle.read("train"))
+    changes: dict[str, Any] = {} if SelfTraining.__name__ in titles else {"label_from": None}
+    return changes if titles else {**changes, "train#dataloader#datasets": {"source": "@train#dataset"}}
 
 
 def method_names(bundle: BundleFolder) -> tuple[str, ...]:
@@ -116,11 +133,15 @@ def method_names(bundle: BundleFolder) -> tuple[str, ...]:
     train = bundle.read("train")
     appearance = {
         AUGMENTATION: train["source_augmentation"] == "modality",
-        TRANSFER: train["transfer_start"] is not None,
+        RANDOM: train["intensities"] is not None,
+        TRANSFER: train["measure_from"] is not None,
     }
-    definitions: Sequence[dict[str, Any]] = train["methods"]["modules"]
-    titles = [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
-    return (*(name for name, used in appearance.items() if used), *titles)
+    return (*(name for name, used in appearance.items() if used), *_titles(train))
+
+
+def _titles(train: dict[str, Any]) -> list[str]:
+    """Class names of the adaptation methods of a configuration."""
+    return [str(definition["_target_"]).rpartition(".")[2] for definition in train["methods"]["modules"]]
 
 
 def _cases(domains: Domains) -> dict[str, Any]:

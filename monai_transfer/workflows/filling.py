@@ -20,7 +20,12 @@ def fill_supervised(bundle: BundleFolder, plan: Plan, *, channels: int = 1) -> N
 def fill_adaptation(bundle: BundleFolder, plan: Plan, *, channels: int = 1) -> None:
     """Write ``plan`` into a copy of ``domain_adaptation``; its inference is the target's."""
     modalities = {"source_modality": plan.source_modality, "target_modality": plan.target_modality}
-    schedule = {"transfer_start": plan.steps * 2 // 5, "warm_up": plan.steps * 3 // 5, "ramp": plan.steps // 10}
+    schedule = {
+        "measure_from": plan.steps // 4,
+        "label_from": plan.steps * 11 // 20,
+        "warm_up": plan.steps * 3 // 5,
+        "ramp": plan.steps // 10,
+    }
     bundle.change("train", {**_training(plan, channels), **modalities, **schedule})
     _fill_inference(bundle, plan, plan.target_modality, channels)
     _fill_metadata(bundle, plan, plan.target_modality, channels)

@@ -30,6 +30,8 @@ def make_batch(spatial_dims: int, domains: tuple[str, ...] = ("source", "target"
         batch[name] = {"image": image, "weak": image + 0.1}
         if not name.startswith("target"):
             batch[name]["label"] = torch.randint(0, CLASSES, shape, generator=generator)
+    for name in (name for name in domains if name.startswith("target")):
+        batch[name]["pseudo_label"] = torch.randint(0, CLASSES, shape, generator=generator).to(torch.uint8)
     return batch
 
 

@@ -2,7 +2,8 @@ import pytest
 import torch
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd
+from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd, RandContrastCurve
+from monai_transfer.transforms.intensity_profile import AROUND, surroundings
 
 
 def profile(mean: list[float], deviation: list[float], low: float = 0.0, high: float = 1.0) -> IntensityProfile:
@@ -16,8 +17,10 @@ def holder(*profiles: IntensityProfile) -> ClassIntensities:
     return intensities
 
 
-def painter(intensities: ClassIntensities, prob: float = 1.0, **options: float) -> RandClassIntensityd:
-    return RandClassIntensityd("image", "label", intensities, prob, **options)
+def painter(
+    intensities: ClassIntensities, prob: float = 1.0, *, unknown: float = 0.0, **options: float
+) -> RandClassIntensityd:
+    return RandClassIntensityd("image", "label", intensities, prob, unknown=unknown, **options)
 
 
 def case() -> dict[str, torch.Tensor]:
@@ -32,25 +35,58 @@ def case() -> dict[str, torch.Tensor]:
 NAN = float("nan")
 
 
-def test_measures_the_surer_half_of_each_class_as_median_and_scaled_mad():
-    image = torch.tensor([0.0] * 40 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0] + [100.0] * 8).reshape(1, -1, 1)
-    probabilities = torch.zeros(3, 56, 1)
-    probabilities[0, :40] = 1
-    probabilities[1, 40:48] = 0.9
-    probabilities[1, 48:] = 0.6  # unsure voxels must not count
-    measured = IntensityProfile.measure(image, probabilities)
-    assert measured.mean[1].item() == 4.0  # the lower median of 1 … 8
-    assert measured.deviation[1].item() == pytest.approx(1.4826 * 2.0)  # distances 3 2 1 0 1 2 3 4
-    assert measured.mean[[0, 2]].isnan().all()
+def test_classes_that_are_not_known_get_random_intensities_of_their_own():
+    given, label = case(), case()["label"]
+    paint = painter(ClassIntensities(), unknown=1.0, blur=0.0).set_random_state(0)
+    means = []
+    for _ in range(40):
+        out = paint(given)["image"]
+        torch.testing.assert_close(out[label == 0], given["image"][label == 0])
+        means.append((out[label == 1].mean().item(), out[label == 2].mean().item()))
+    first, second = torch.tensor(means).T
+    assert first.min() > 0
+    assert first.max() < 1
+    assert first.std() > 0.2
+    assert abs(float(torch.corrcoef(torch.stack([first, second]))[0, 1])) < 0.4
 
 
-def test_does_nothing_before_the_target_was_measured():
+def test_changes_nothing_that_it_is_not_asked_to():
     given = case()
-    assert painter(ClassIntensities())(given)["image"] is given["image"]
+    idle = painter(ClassIntensities(), unknown=0.0, blur=0.0)
+    torch.testing.assert_close(idle(given)["image"], given["image"])
+    resting = painter(holder(profile([NAN, 5.0, 5.0], [NAN, 0.1, 0.1])), prob=0.0)
+    torch.testing.assert_close(resting(given)["image"], given["image"])
 
 
-def test_profiles_without_any_class_are_left_out():
-    assert holder(profile([NAN, NAN, NAN], [NAN, NAN, NAN])).profiles == []
+def test_an_image_that_is_not_painted_goes_through_the_random_curve():
+    given = case()
+    curved = RandClassIntensityd("image", "label", ClassIntensities(), 0.0, curve=RandContrastCurve(1.0, (3, 5)))
+    first, second = (curved.set_random_state(seed)(given)["image"] for seed in (1, 2))
+    assert not torch.allclose(first, given["image"])
+    assert not torch.allclose(first, second)
+
+
+def test_the_surroundings_come_to_look_like_the_target_s():
+    """Most of what lies around the organ is dark; in the target most of it is bright."""
+    label = torch.zeros(1, 20, 20, 20, dtype=torch.uint8)
+    label[:, 8:12, 8:12, 8:12] = 1
+    image = torch.full((1, 20, 20, 20), 0.1)
+    image[:, :, :, 14:] = 1.0
+    image[:, :2] = 0.0  # air, far away
+    image[label == 1] = 0.5
+    ring = surroundings(label[0])
+    dark = float((image[0][ring] < 0.5).float().mean())
+    assert 0.6 < dark < 0.9
+    quantiles = torch.tensor(AROUND)
+    around = torch.where(quantiles < 1 - dark, 0.0, 1.0)[None]
+    known = profile([NAN, 0.5], [NAN, 0.01])
+    opposite = IntensityProfile(known.low, known.high, known.mean, known.deviation, around)
+    fit = painter(holder(opposite), blur=0.0, candidates=64).set_random_state(0)
+    outs = [fit({"image": image, "label": label})["image"] for _ in range(10)]
+    contrast = [
+        float(out[0][ring & (image[0] == 0.1)].median() - out[0][ring & (image[0] == 1)].median()) for out in outs
+    ]
+    assert min(contrast) > 0.3
 
 
 def test_classes_get_the_target_s_intensities_and_the_rest_its_range():
@@ -63,11 +99,11 @@ def test_classes_get_the_target_s_intensities_and_the_rest_its_range():
     texture = torch.corrcoef(torch.stack([out[label == 1], given["image"][label == 1]]))[0, 1]
     assert texture.item() == pytest.approx(1.0, abs=1e-4)
     low, high = torch.quantile(given["image"], torch.tensor([0.01, 0.995]))
-    expected = (given["image"] - low) / (high - low) * 20 - 10
+    expected = ((given["image"] - low) / (high - low)).clamp(0, 1) * 20 - 10
     torch.testing.assert_close(out[label == 0], expected[label == 0], atol=1e-3, rtol=1e-3)
 
 
-def test_a_class_that_the_target_lacks_is_mapped_like_the_background():
+def test_a_class_that_the_target_lacks_may_be_mapped_like_the_background():
     given = case()
     out = painter(holder(profile([NAN, 5.0, NAN], [NAN, 0.5, NAN])), blur=0.0)(given)["image"]
     low, high = torch.quantile(given["image"], torch.tensor([0.01, 0.995]))
@@ -112,3 +148,9 @@ def test_a_label_that_was_not_measured_is_named():
     given["label"][0, 0, 0, 0] = 7
     with pytest.raises(UserError, match="7"):
         painter(holder(profile([NAN, 5.0, -3.0], [NAN, 0.5, 0.2])))(given)
+
+
+def test_impossible_options_are_refused():
+    for options in ({"blur": 0.5}, {"candidates": 0}):
+        with pytest.raises(ValueError, match=next(iter(options))):
+            painter(ClassIntensities(), **options)

@@ -118,7 +118,7 @@ def test_a_method_from_outside_the_package_trains(
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
     methods = method_definitions(["own_method.MeanMatching", "DANN"])
     result = adapt(chosen, plan, tmp_path / "bundle", methods=methods, oracle=False)
-    assert result.methods == ("Augmentation", "IntensityTransfer", "MeanMatching", "DANN")
+    assert result.methods == ("Augmentation", "RandomIntensity", "IntensityTransfer", "MeanMatching", "DANN")
     line = json.loads((result.bundle.root / "eval" / "history.jsonl").read_text().splitlines()[-1])
     assert {"mean_matching", "domain"} <= set(line["losses"])
 

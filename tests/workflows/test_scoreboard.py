@@ -22,8 +22,9 @@ def test_names_become_arms() -> None:
     assert Arm.named("Augmentation").methods == ()
     assert Arm.named("DANN").augmentation == "standard"
     transfer = Arm.named("DANN+intensitytransfer")
-    assert (transfer.name, transfer.augmentation, transfer.transfer) == ("IntensityTransfer+DANN", "modality", True)
-    assert not Arm.named("Augmentation").transfer
+    assert (transfer.name, transfer.augmentation, transfer.painting) == ("IntensityTransfer+DANN", "modality", "target")
+    assert Arm.named("RandomIntensity").painting == "random"
+    assert Arm.named("Augmentation").painting == "none"
     assert (Arm.named("default").methods, Arm.named("default").augmentation) == (None, None)
     assert [arm.name for arm in choose_arms(["DANN", "dann", "DANN+MMD"])] == ["DANN", "DANN+MMD"]
     assert {"Default", "Augmentation", "CDAN"} <= {arm.name for arm in choose_arms(["all"])}

@@ -1,0 +1,50 @@
+"""Training on the target with labels that the network gave it, corrected by the intensities of each volume."""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from monai_transfer.adaptation.domains import is_target, of_target
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.errors import UserError
+from monai_transfer.losses import pseudo_label_loss
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, UNLABELLED
+
+
+class SelfTraining(AdaptationMethod):
+    """Learns the target's volumes with the labels found in ``batch["target"]["pseudo_label"]``.
+
+    The labels are made once, in the course of the training, by :class:`monai_transfer.engines.TargetView`: the averaged
+    network's prediction of a whole volume, corrected by that volume's intensities
+    (:func:`~monai_transfer.adaptation.refine_probabilities`), voxels that stay doubtful left out. They are not renewed:
+    a network that is taught by its own latest labels enlarges whatever it draws too large. After Lee, *Pseudo-Label*,
+    ICML workshop 2013, and Zou et al., *Class-Balanced Self-Training*, ECCV 2018.
+
+    Args:
+        weight: weight of Dice and cross entropy on the trusted voxels at full strength.
+    """
+
+    rests_at_zero = True
+
+    def __init__(self, weight: float = 3.0) -> None:
+        super().__init__(weight)
+
+    def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
+        """Dice and cross entropy over the labelled voxels of every target domain; 0 where none is labelled.
+
+        Raises:
+            UserError: when the target's transforms give no pseudo-label.
+        """
+        terms = [out.logits.new_zeros(()) for out in of_target(outputs)]
+        for name, out in outputs.items():
+            if is_target(name) and self.strength > 0:
+                if PSEUDO_LABEL not in batch[name]:
+                    raise UserError(
+                        f"SelfTraining needs batch[{name!r}][{PSEUDO_LABEL!r}]: give the target's preset "
+                        "pseudo_labels, as the bundle domain_adaptation does."
+                    )
+                label = batch[name][PSEUDO_LABEL]
+                known = label != UNLABELLED
+                terms.append(pseudo_label_loss(out.logits.float(), label.long() * known, known))
+        return {"self_training": self.scaled(torch.stack(terms).sum())}

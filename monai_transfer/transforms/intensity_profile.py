@@ -1,0 +1,129 @@
+"""How a volume of the target looks: the intensities of its classes and of what lies around them."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+RANGE = (0.01, 0.995)
+"""Quantiles between which an image's range of intensities lies."""
+
+AROUND = tuple(0.01 + 0.02 * step for step in range(50))
+"""Quantiles that describe the surroundings of the classes."""
+
+_SAMPLES = 20_000
+_LEAST_VOXELS = 8
+_LEAST_SURROUNDINGS = 50
+_MAD_TO_SD = 1.4826
+_PLAUSIBLE = (0.625, 2.5)
+_WIDTH = 5
+
+
+@dataclass(frozen=True)
+class IntensityProfile:
+    """How one volume looks.
+
+    Attributes:
+        low: 1 % quantile of each channel, ``(channels,)``.
+        high: 99.5 % quantile of each channel, ``(channels,)``.
+        mean: median intensity of each class and channel, ``(classes, channels)``; NaN where the class was not found.
+        deviation: scaled median absolute deviation, ``(classes, channels)``.
+        around: quantiles :data:`AROUND` of the background within five voxels of the classes, ``(channels, 50)``;
+            ``None`` where there is none.
+    """
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+    deviation: Tensor
+    around: Tensor | None = None
+
+    @classmethod
+    def of_range(cls, image: Tensor, *, classes: int) -> "IntensityProfile":
+        """A profile of an image ``(channels, *spatial)`` that holds its range and no class."""
+        low, high = intensity_range(image.flatten(1).float())
+        nothing = torch.full((classes, len(image)), float("nan"))
+        return cls(low.cpu(), high.cpu(), nothing, nothing)
+
+    @classmethod
+    def measure(cls, image: Tensor, probabilities: Tensor, *, sizes: Tensor | None = None) -> "IntensityProfile":
+        """Measure each class over the surer half of the voxels that are predicted to be of it.
+
+        Args:
+            image: ``(channels, *spatial)``.
+            probabilities: a network's, ``(classes, *spatial)``.
+            sizes: usual number of voxels of each class, ``(classes,)``; a class of no :func:`plausible` size is left
+                out, for the network may have taken something else for it.
+        """
+        values, classes = image.flatten(1).float(), probabilities.shape[0]
+        confidence, label = probabilities.flatten(1).max(0)
+        low, high = intensity_range(values)
+        mean = torch.full((classes, len(image)), float("nan"))
+        deviation = mean.clone()
+        believed = torch.ones(classes, dtype=torch.bool) if sizes is None else plausible(label, sizes)
+        for number in range(1, classes):
+            found = (label == number).nonzero()[:, 0]
+            if len(found) < _LEAST_VOXELS or not believed[number]:
+                continue
+            least = confidence[found].kthvalue(len(found) // 2 + 1).values
+            sure = found[confidence[found] >= least]
+            centre = values[:, sure].median(1).values
+            mean[number] = centre.cpu()
+            deviation[number] = _MAD_TO_SD * (values[:, sure] - centre[:, None]).abs().median(1).values.cpu()
+        ring = surroundings(label.reshape(image.shape[1:])).flatten()
+        return cls(low.cpu(), high.cpu(), mean, deviation, _quantiles(values[:, ring]))
+
+
+class ClassIntensities:
+    """Profiles of the target's volumes: empty at first, renewed while a network learns.
+
+    One object stands in the transforms of the source and in the handler that measures the target.
+    """
+
+    def __init__(self) -> None:
+        self.profiles: list[IntensityProfile] = []
+
+    def renew(self, profiles: list[IntensityProfile]) -> None:
+        """Take these profiles from now on; those without any class are left out."""
+        self.profiles = [profile for profile in profiles if bool(torch.isfinite(profile.mean).any())]
+
+
+def intensity_range(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The low and the high quantile of ``(channels, voxels)``."""
+    sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
+    low, high = torch.quantile(sample, torch.tensor(RANGE, device=values.device), dim=1)
+    return low, high
+
+
+def surroundings(label: Tensor) -> Tensor:
+    """Where the background ``(*spatial)`` lies within five voxels of a class."""
+    return dilated(label > 0, _WIDTH) & (label == 0)
+
+
+def dilated(mask: Tensor, by: int) -> Tensor:
+    """A mask ``(*spatial)`` of two or three dimensions, grown by so many voxels in every direction."""
+    pool = F.max_pool3d if mask.ndim == 3 else F.max_pool2d
+    return pool(mask[None, None].float(), 2 * by + 1, 1, by)[0, 0] > 0
+
+
+def plausible(label: Tensor, sizes: Tensor) -> Tensor:
+    """Which classes have between 0.625 and 2.5 times their usual number of voxels, ``(classes,)``.
+
+    Too small is the worse sign: a network that has lost a class finds a few voxels of it in the wrong place, while one
+    that draws a class too large still covers it. A class of size 0 is not known, and is plausible.
+
+    Args:
+        label: of any shape.
+        sizes: usual number of voxels of each class, ``(classes,)``.
+    """
+    found = torch.bincount(label.flatten().cpu(), minlength=len(sizes)) / sizes.clamp(min=1.0)
+    least, most = _PLAUSIBLE
+    return (sizes == 0) | ((found >= least) & (found <= most))
+
+
+def _quantiles(values: Tensor) -> Tensor | None:
+    if values.shape[1] < _LEAST_SURROUNDINGS:
+        return None
+    sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
+    return torch.quantile(sample, torch.tensor(AROUND, device=values.device), dim=1).T.cpu()

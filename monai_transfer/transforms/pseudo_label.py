@@ -1,0 +1,75 @@
+"""Labels that a network gave the target's volumes, on their way into its training batches."""
+
+from collections.abc import Hashable, Mapping
+from typing import Any
+
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from monai.transforms.traits import RandomizableTrait
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+
+PSEUDO_LABEL = "pseudo_label"
+"""Key of a target volume's labels in a training batch."""
+
+UNLABELLED = 255
+"""Value of a voxel that has no trusted label."""
+
+
+class PseudoLabels:
+    """Label maps by the file of their image: empty at first, filled while a network learns.
+
+    One object stands in the transforms of the target and in the handler that predicts the target.
+    """
+
+    def __init__(self) -> None:
+        self._maps: dict[str, Tensor] = {}
+
+    def __len__(self) -> int:
+        """Number of labelled volumes."""
+        return len(self._maps)
+
+    def __contains__(self, image: MetaTensor) -> bool:
+        """Whether the image has a label."""
+        return _file(image) in self._maps
+
+    def set(self, image: MetaTensor, label: Tensor) -> None:
+        """Keep the label ``(1, *spatial)`` of an image on the same grid."""
+        self._maps[_file(image)] = label.to(torch.uint8).cpu()
+
+    def of(self, image: MetaTensor) -> Tensor:
+        """The label ``(1, *spatial)`` of an image, ``UNLABELLED`` everywhere when it has none."""
+        found = self._maps.get(_file(image))
+        return torch.full((1, *image.shape[1:]), UNLABELLED, dtype=torch.uint8) if found is None else found.clone()
+
+
+class PseudoLabeld(MapTransform, RandomizableTrait):
+    """Puts the present pseudo-label of the image beside it, before both are cropped and deformed.
+
+    It is no constant of the case, and so counts as random: a cache stops before it.
+
+    Args:
+        keys: under which the label ``(1, *spatial)`` goes.
+        labels: by image.
+        image_key: of the image ``(channels, *spatial)``.
+    """
+
+    def __init__(self, keys: KeysCollection, labels: PseudoLabels, *, image_key: str = Keys.IMAGE) -> None:
+        super().__init__(keys)
+        self.labels = labels
+        self.image_key = image_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """Add the label."""
+        d = dict(data)
+        image = d[self.image_key]
+        for key in self.keys:
+            d[key] = MetaTensor(self.labels.of(image), affine=image.affine, meta=dict(image.meta))
+        return d
+
+
+def _file(image: MetaTensor) -> str:
+    name = image.meta["filename_or_obj"]
+    return str(name if isinstance(name, str) else name[0])

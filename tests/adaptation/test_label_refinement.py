@@ -1,0 +1,95 @@
+"""Intensities correct a network's borders, and leave alone what they cannot tell."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from monai_transfer.adaptation import refine_probabilities
+
+
+def balls(*radii: float, size: int = 24) -> list[Tensor]:
+    grid = torch.stack(torch.meshgrid(*[torch.arange(size) - size / 2] * 3, indexing="ij")).float()
+    return [grid.norm(dim=0) < radius for radius in radii]
+
+
+def probability(organ: Tensor, sure: float = 0.8) -> Tensor:
+    foreground = torch.where(organ, sure, 1 - sure)
+    return torch.stack([1 - foreground, foreground])
+
+
+def dice(one: Tensor, other: Tensor) -> float:
+    return 2 * float((one & other).sum()) / float(one.sum() + other.sum())
+
+
+def test_an_organ_drawn_too_large_shrinks_to_its_intensities():
+    torch.manual_seed(0)
+    truth, drawn = balls(6, 7)
+    image = (truth.float() + 0.1 * torch.randn(truth.shape))[None]
+    before = probability(drawn)
+    after = refine_probabilities(image, before)
+    assert dice(drawn, truth) < 0.8
+    assert dice(after.argmax(0) == 1, truth) > 0.97
+    torch.testing.assert_close(after.sum(0), torch.ones(truth.shape))
+
+
+def test_an_organ_drawn_too_small_grows_to_its_intensities():
+    torch.manual_seed(0)
+    truth, drawn = balls(7, 6)
+    image = (truth.float() + 0.1 * torch.randn(truth.shape))[None]
+    after = refine_probabilities(image, probability(drawn, sure=0.6))
+    assert dice(drawn, truth) < 0.8
+    assert dice(after.argmax(0) == 1, truth) > 0.95
+
+
+def test_where_organ_and_background_look_alike_the_prediction_stands():
+    torch.manual_seed(0)
+    (drawn,) = balls(7)
+    image = torch.randn(1, *drawn.shape)
+    after = refine_probabilities(image, probability(drawn))
+    assert dice(after.argmax(0) == 1, drawn) > 0.97
+
+
+def test_far_from_the_organs_nothing_changes():
+    truth, drawn, near = balls(4, 5, 12)
+    image = truth.float()[None] + 0.05 * torch.randn(1, *truth.shape)
+    before = probability(drawn)
+    after = refine_probabilities(image, before, band=2)
+    assert torch.equal(after[:, ~near], before[:, ~near])
+
+
+def test_nothing_predicted_nothing_changed():
+    before = torch.stack([torch.full((8, 8, 8), 0.9), torch.full((8, 8, 8), 0.1)])
+    assert refine_probabilities(torch.rand(1, 8, 8, 8), before) is before
+
+
+def test_works_on_slices_and_several_channels():
+    truth, drawn = (ball[:, :, 12] for ball in balls(6, 7))
+    silent = torch.zeros(truth.shape)
+    image = torch.stack([truth.float(), silent]) + 0.1 * torch.randn(2, *truth.shape)
+    after = refine_probabilities(image, probability(drawn))
+    assert dice(after.argmax(0) == 1, truth) > 0.95
+
+
+def test_the_posterior_of_one_voxel_by_hand():
+    """Constant prediction and no neighbours: Bayes' rule over the two histograms of 64 bins."""
+    side, outliers = 20, 0.05
+    generator = np.random.default_rng(0)
+    image = generator.normal(0, 1, (side, side, side)).astype(np.float32)
+    before = np.stack([np.full_like(image, 0.4), np.full_like(image, 0.6)])
+    after = refine_probabilities(
+        torch.from_numpy(image)[None], torch.from_numpy(before), coherence=0.0, outliers=outliers
+    )
+    low, high = np.quantile(image, [0.005, 0.995])
+    bins = np.clip((image - low) / (high - low) * 63, 0, 63)
+    centre = np.median(bins)
+    deviation = 1.4826 * np.median(np.abs(bins - centre))
+    organ = np.exp(-0.5 * ((np.arange(64) - centre) / deviation) ** 2)
+    organ = (1 - outliers) * organ / organ.sum() + outliers / 64
+    counts = np.bincount(np.rint(bins).astype(int).ravel(), minlength=64).astype(float)
+    kernel = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)
+    rest = np.convolve(counts, kernel / kernel.sum(), mode="same")
+    rest = (1 - outliers) * rest / rest.sum() + outliers / 64
+    voxel = (10, 10, 10)
+    number = int(np.rint(bins[voxel]))
+    expected = 0.6 * organ[number] / (0.6 * organ[number] + 0.4 * rest[number])
+    assert abs(float(after[1][voxel]) - expected) < 0.01

@@ -1,0 +1,48 @@
+import pytest
+import torch
+
+from monai_transfer.adaptation import Outputs, SelfTraining
+from monai_transfer.errors import UserError
+from monai_transfer.losses import pseudo_label_loss
+from monai_transfer.transforms.pseudo_label import UNLABELLED
+
+from .contract import MethodContract
+
+
+class TestSelfTraining(MethodContract):
+    def make(self, spatial_dims, network):
+        return SelfTraining()
+
+
+def logits_and_label():
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(2, 3, 4, 4, generator=generator, requires_grad=True)
+    return logits, torch.randint(0, 3, (2, 1, 4, 4), generator=generator).to(torch.uint8)
+
+
+def loss(method, logits, label):
+    return method.losses({"target": Outputs(logits)}, {"target": {"pseudo_label": label}})["self_training"]
+
+
+def test_learns_the_labelled_voxels_alone():
+    logits, label = logits_and_label()
+    known = torch.rand(label.shape) < 0.5
+    given = label.masked_fill(~known, UNLABELLED)
+    expected = pseudo_label_loss(logits, label.long(), known)
+    torch.testing.assert_close(loss(SelfTraining(2.0), logits, given), 2 * expected)
+    loss(SelfTraining(), logits, given).backward()
+    assert logits.grad.movedim(1, -1)[~known[:, 0]].abs().max() == 0
+
+
+def test_without_any_label_there_is_nothing_to_learn():
+    logits, label = logits_and_label()
+    value = loss(SelfTraining(), logits, torch.full_like(label, UNLABELLED))
+    assert value.item() == 0
+    value.backward()
+    assert logits.grad.abs().max() == 0
+
+
+def test_a_target_without_the_key_is_named():
+    logits, _ = logits_and_label()
+    with pytest.raises(UserError, match="pseudo_labels"):
+        SelfTraining().losses({"target": Outputs(logits)}, {"target": {"image": logits}})

@@ -1,0 +1,130 @@
+"""The handler that looks at the target with the network that learns."""
+
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
+from torch import Tensor, nn
+
+from monai_transfer.engines import TargetView
+from monai_transfer.transforms import ClassIntensities, PseudoLabels
+from monai_transfer.transforms.pseudo_label import UNLABELLED
+
+
+class Thresholds(nn.Module):
+    """Background below 1, class 1 to 3, class 2 above; notes its mode."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(()))
+        self.modes: list[bool] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.modes.append(self.training)
+        classes = (image >= 1).long() + (image >= 3).long()
+        return 20 * nn.functional.one_hot(classes[:, 0], 3).movedim(-1, 1).float() * self.weight
+
+
+def volume(organ: float, name: str = "one") -> dict[str, MetaTensor]:
+    image = torch.zeros(1, 12, 12, 12)
+    image[:, 2:5, 2:10, 2:10] = 2.0
+    image[:, 7:10, 2:10, 2:10] = organ
+    image[:, 6, 2:10, 2:10] = 1.5  # a fuzzy layer that intensities alone cannot decide
+    return {"image": MetaTensor(image, meta={"filename_or_obj": f"{name}.nii.gz"})}
+
+
+def run(view: TargetView, *, epochs: int = 4, steps: int = 2) -> list[int]:
+    """Run an engine and say how many profiles there were in each epoch."""
+    found: list[int] = []
+
+    def step(engine: Engine, batch: int) -> None:
+        found.append(len(view.intensities.profiles) if view.intensities is not None else -1)
+
+    engine = Engine(step)
+    view.attach(engine)
+    engine.run([0] * steps, max_epochs=epochs)
+    return found[::steps]
+
+
+def make(**options: object) -> TargetView:
+    images = [volume(5.0), volume(7.0, "two")]
+    options = {"intensities": ClassIntensities(), **options}
+    return TargetView(Thresholds(), images, inferer=SimpleInferer(), **options)  # type: ignore[arg-type]
+
+
+def test_measures_every_volume_from_a_step_on() -> None:
+    view = make(intensities_from=4)
+    assert run(view) == [0, 0, 2, 2]
+    assert view.intensities is not None
+    means = [profile.mean[1:, 0].tolist() for profile in view.intensities.profiles]
+    assert means == [[2.0, 5.0], [2.0, 7.0]]
+
+
+def test_measures_no_more_volumes_than_asked() -> None:
+    assert run(make(most=1), epochs=1) == [1]
+
+
+def test_the_network_predicts_in_evaluation_mode_and_goes_on_as_it_was() -> None:
+    view = make()
+    run(view, epochs=1)
+    assert view.network.training
+    assert view.network.modes == [False, False]  # type: ignore[comparison-overlap]
+
+
+def test_none_never_measures() -> None:
+    assert run(make(intensities_from=None)) == [0, 0, 0, 0]
+    assert run(make(intensities=None, labels=None)) == [-1] * 4
+
+
+def test_a_class_is_measured_only_where_its_size_is_plausible() -> None:
+    label = torch.zeros(1, 12, 12, 12)
+    label[:, 2:5, 2:10, 2:10] = 1
+    label[:, 7, 2:4, 2:4] = 2  # an organ of 4 voxels; some 200 are predicted
+    labelled = [{"label": label}, {"label": torch.where(label == 2, 0.0, label)}]
+    view = make(labelled=labelled, doubt=1.0)
+    run(view, epochs=1)
+    assert view.intensities is not None
+    assert [profile.mean.isfinite()[:, 0].tolist() for profile in view.intensities.profiles] == [
+        [False, True, False]
+    ] * 2
+
+
+def test_late_in_the_training_every_class_is_measured() -> None:
+    label = torch.zeros(1, 12, 12, 12)
+    label[:, 2:5] = 1
+    view = make(labelled=[{"label": label}], doubt=0.5)
+    seen: list[bool] = []
+    engine = Engine(lambda *_: seen.append(bool(view.intensities.profiles[0].mean[1].isfinite())))  # type: ignore[union-attr]
+    view.attach(engine)
+    engine.run([0, 0], max_epochs=4)
+    assert seen == [False] * 4 + [True] * 4  # class 1 has 192 of 432 voxels: not plausible
+
+
+def test_a_volume_that_lacks_a_class_is_not_labelled() -> None:
+    label = torch.zeros(1, 12, 12, 12)
+    label[:, 2:5, 2:10, 2:10] = 1
+    label[:, 7:10] = 2  # usually more than twice as large as what is predicted
+    labels = PseudoLabels()
+    run(make(intensities=None, labels=labels, labelled=[{"label": label}]), epochs=2)
+    assert len(labels) == 0
+
+
+def test_labels_every_volume_once() -> None:
+    labels = PseudoLabels()
+    view = make(intensities=None, labels=labels, labels_from=2)
+    run(view, epochs=1)
+    assert len(labels) == 0
+    run(view)
+    assert len(view.network.modes) == 2  # type: ignore[arg-type]
+    label = labels.of(volume(5.0)["image"])[0]
+    assert label[3, 5, 5] == 1
+    assert label[8, 5, 5] == 2
+    assert label[0, 0, 0] == 0
+
+
+@pytest.mark.parametrize(("trust", "known"), [(0.0, True), (1.01, False)])
+def test_doubtful_voxels_get_no_label(trust: float, known: bool) -> None:
+    labels = PseudoLabels()
+    run(make(intensities=None, labels=labels, trust=trust), epochs=1)
+    assert bool((labels.of(volume(5.0)["image"]) != UNLABELLED).all()) == known
