@@ -66,7 +66,7 @@ class PseudoLabeld(MapTransform, RandomizableTrait):
         d = dict(data)
         image = d[self.image_key]
         for key in self.keys:
-            d[key] = MetaTensor(self.labels.of(image), affine=image.affine, meta=dict(image.meta))
+            d[key] = MetaTensor(self.labels.of(image), meta=dict(image.meta))
         return d
 
 

@@ -102,6 +102,7 @@ def adapt(
     arms = {"adapted": bundle}
     result = Adaptation(bundle, arms, domains, plan, method_names(bundle))
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
+    judge: Judge | None = None
     for number, arm in enumerate(wanted, start=1):
         say(f"{number}/{len(wanted)} {arm.replace('_', '-')}: {plan.steps} steps on {plan.device}")
         if arm != "adapted":
@@ -111,14 +112,22 @@ def adapt(
         arms[arm].run("train", device=plan.device)
         if arm == "adapted" and choose:
             judge = Judge(bundle, domains.source, domains.target, device=plan.device)
-            result.checkpoint = choose_trained(bundle, judge)
-            if domains.test is not None:
-                result.checkpoint = score_checkpoints(bundle, result.checkpoint, domains.test, device=str(plan.device))
-            remove_checkpoints(bundle)
-        if domains.test is not None:
+            _choose_checkpoint(result, judge)
+        elif domains.test is not None:
             result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
-    if choose:
-        result.choice = choose_weights(bundle, arms["source_only"], domains.source, domains.target, device=plan.device)
+    if judge is not None:
+        result.choice = choose_weights(bundle, arms["source_only"], judge)
         if result.choice.kept == "source_only":
             keep_source_only(bundle, arms["source_only"])
     return result
+
+
+def _choose_checkpoint(result: Adaptation, judge: Judge) -> None:
+    """Give the bundle the checkpoint that looks best without labels, and score all of them where there are some."""
+    bundle, domains = result.bundle, result.domains
+    result.checkpoint = choose_trained(bundle, judge)
+    if domains.test is not None:
+        result.checkpoint, result.scores["adapted"] = score_checkpoints(
+            bundle, result.checkpoint, domains.test, device=str(result.plan.device)
+        )
+    remove_checkpoints(bundle)

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from monai_transfer.data import CaseDataset
-from monai_transfer.evaluation import CheckpointChoice, choose_checkpoint
+from monai_transfer.evaluation import CheckpointChoice, ScoreTable, choose_checkpoint
 from monai_transfer.files import replacing
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.choice import Judge
@@ -43,14 +43,18 @@ def choose_trained(bundle: BundleFolder, judge: Judge) -> CheckpointChoice:
 
 def score_checkpoints(
     bundle: BundleFolder, choice: CheckpointChoice, test: CaseDataset, *, device: str
-) -> CheckpointChoice:
-    """Add mean Dice on the labelled test cases, for the report alone; the bundle keeps the chosen weights."""
+) -> tuple[CheckpointChoice, ScoreTable]:
+    """The choice with the mean Dice of every checkpoint on the labelled test cases, and the chosen one's scores.
+
+    For the report alone: the bundle keeps the chosen weights, and the label maps that they give.
+    """
     files = checkpoints(bundle)
-    dice = {}
-    for step in [*(step for step in files if step != choice.step), choice.step]:  # the chosen one's label maps stay
+    tables = {}
+    for step in [*(step for step in files if step != choice.step), choice.step]:
         _install(bundle, files[step])
-        dice[step] = score_bundle(bundle, test, device=device).mean("dice")
-    return replace(choice, dice=dict(sorted(dice.items())))
+        tables[step] = score_bundle(bundle, test, device=device)
+    dice = {step: tables[step].mean("dice") for step in sorted(tables)}
+    return replace(choice, dice=dice), tables[choice.step]
 
 
 def remove_checkpoints(bundle: BundleFolder) -> None:

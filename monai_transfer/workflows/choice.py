@@ -69,19 +69,8 @@ class Judge:
         )
 
 
-def choose_weights(
-    adapted: BundleFolder, source_only: BundleFolder, source: CaseDataset, target: CaseDataset, *, device: torch.device
-) -> Choice:
-    """Compare two trained bundles on a few target training images; their labels, if there are any, are not read.
-
-    Args:
-        adapted: the adapted bundle.
-        source_only: the floor, with the same preprocessing.
-        source: labelled cases.
-        target: target training cases.
-        device: where.
-    """
-    judge = Judge(adapted, source, target, device=device)
+def choose_weights(adapted: BundleFolder, source_only: BundleFolder, judge: Judge) -> Choice:
+    """Compare two trained bundles of the same preprocessing; labels of the target, if there are any, are not read."""
     return choose_network(judge.scores(adapted), judge.scores(source_only), judge.sizes)
 
 

@@ -61,8 +61,9 @@ def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
     trained: BundleFolder, chosen: Domains, tmp_path: Path, weights: str
 ) -> None:
     broken = _like(trained, chosen, tmp_path / "broken", weights)
-    harmed = choose_weights(broken, trained, chosen.source, chosen.target, device=CPU)
-    helped = choose_weights(trained, broken, chosen.source, chosen.target, device=CPU)
+    judge = Judge(trained, chosen.source, chosen.target, device=CPU)
+    harmed = choose_weights(broken, trained, judge)
+    helped = choose_weights(trained, broken, judge)
     assert (harmed.kept, helped.kept) == ("source_only", "adapted"), (harmed, helped)
     assert harmed.adapted.foreground_ml == pytest.approx(helped.source_only.foreground_ml)
     keep_source_only(broken, trained)
@@ -76,8 +77,8 @@ def test_the_report_says_what_was_kept(
 ) -> None:
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=1)
 
-    def source_only(*bundles, **options):
-        return replace(choose_weights(*bundles, **options), kept="source_only", reason="for the test")
+    def source_only(*bundles_and_judge):
+        return replace(choose_weights(*bundles_and_judge), kept="source_only", reason="for the test")
 
     monkeypatch.setattr(adaptation, "choose_weights", source_only)
     result = adapt(chosen, plan, tmp_path / "bundle", oracle=False, choose=choose)
@@ -119,7 +120,8 @@ def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told
     assert choice.step == 2 * per_epoch
     assert choice.shortfall is None
     assert chosen.test is not None
-    choice = score_checkpoints(bundle, choice, chosen.test, device="cpu")
+    choice, scores = score_checkpoints(bundle, choice, chosen.test, device="cpu")
+    assert scores.mean("dice") == choice.dice[choice.step]
     assert set(choice.dice) == {per_epoch, 2 * per_epoch, 3 * per_epoch}
     assert choice.shortfall == 0
     installed = torch.load(bundle.weights, weights_only=True)
