@@ -15,6 +15,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation import hardware, versions
 from monai_transfer.losses import ClassBalancedDiceCELoss
 from monai_transfer.networks import feature_channels
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.methods import known_methods, method_definitions
 from monai_transfer.workflows.networks import network_definition
@@ -138,6 +139,6 @@ def _batch(settings: StepSettings) -> dict[str, dict[str, Tensor]]:
     label = torch.randint(0, settings.classes, shape, generator=generator, dtype=torch.uint8)
     batch = {
         "source": {"image": images["source"], "label": label},
-        "target": {"image": images["target"], "weak": images["target"].clone()},
+        "target": {"image": images["target"], "weak": images["target"].clone(), PSEUDO_LABEL: label},
     }
     return {d: {key: value.to(settings.device) for key, value in part.items()} for d, part in batch.items()}

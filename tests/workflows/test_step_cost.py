@@ -11,12 +11,12 @@ from monai_transfer.workflows.step_cost import StepSettings, default_methods, st
 
 
 def test_the_passes_are_those_that_the_methods_need() -> None:
-    names = ("SourceOnly", "DANN", "MeanTeacher", "OutputAdversarial", "DANN+MeanTeacher", "AdaBN")
+    names = ("SourceOnly", "DANN", "MeanTeacher", "OutputAdversarial", "SelfTraining", "DANN+MeanTeacher", "AdaBN")
     report = step_costs(StepSettings(networks=("unet",), methods=names, roi=32, batch_size=1, steps=1))
     methods = report["networks"]["unet"]
     assert methods["SourceOnly"]["passes"] == ["logits"]
     assert methods["DANN"]["passes"] == ["logits", "features"]
-    assert methods["OutputAdversarial"]["passes"] == ["logits", "logits"]
+    assert methods["OutputAdversarial"]["passes"] == methods["SelfTraining"]["passes"] == ["logits", "logits"]
     assert methods["MeanTeacher"]["passes"] == methods["DANN+MeanTeacher"]["passes"] == ["logits", "logits", "none"]
     assert "batch normalisation" in methods["AdaBN"]["error"]
     measured = [entry["overhead"] for entry in methods.values() if entry["overhead"]]
