@@ -30,8 +30,8 @@ class TargetView:
     first part of the training, ``doubt``; it keeps random intensities, so that the network goes on looking for it
     everywhere.
 
-    From ``labels_from`` on every volume is labelled, once, as soon as the sizes of all its classes are plausible: a
-    class that is missing would be taught as background. :class:`~monai_transfer.transforms.PseudoLabeld` hands the
+    From ``labels_from`` on the volumes are labelled, ``most`` at an epoch and each once, as soon as the sizes of all
+    its classes are plausible: a class that is missing would be taught as background. :class:`~monai_transfer.transforms.PseudoLabeld` hands the
     labels to :class:`~monai_transfer.adaptation.SelfTraining`.
 
     Args:
@@ -45,7 +45,7 @@ class TargetView:
         intensities_from: finished steps before the first measurement; ``None`` never measures.
         labels_from: finished steps before the volumes are labelled; ``None`` never labels.
         doubt: share of the training in which implausible classes are not measured.
-        most: so many volumes are measured.
+        most: so many volumes are measured, and so many looked at for labels, at an epoch.
         trust: least probability of a labelled voxel.
     """
 
@@ -76,6 +76,7 @@ class TargetView:
         self.most = most
         self.trust = trust
         self._sizes: Tensor | None = None
+        self._unlabelled = list(range(len(images)))
 
     def attach(self, engine: Engine) -> None:
         """Look at the start of the epochs of the trainer ``engine``."""
@@ -89,22 +90,23 @@ class TargetView:
             chosen = range(min(self.most, len(self.images)))
             self.intensities.renew([self._profile(self.images[number][Keys.IMAGE], doubtful) for number in chosen])
         if self.labels is not None and self.labels_from is not None and step >= self.labels_from:
-            for number in range(len(self.images)):
-                self._label(self.images[number][Keys.IMAGE], self.labels)
+            tried, rest = self._unlabelled[: self.most], self._unlabelled[self.most :]
+            self._unlabelled = rest + [n for n in tried if not self._label(self.images[n][Keys.IMAGE], self.labels)]
 
     def _profile(self, image: Tensor, doubtful: bool) -> IntensityProfile:
         plain, probabilities = self._predict(image)
         sizes = self._source_sizes(len(probabilities)) if doubtful else None
         return IntensityProfile.measure(plain, probabilities, sizes=sizes)
 
-    def _label(self, image: MetaTensor, labels: PseudoLabels) -> None:
-        if image in labels:
-            return
+    def _label(self, image: MetaTensor, labels: PseudoLabels) -> bool:
+        """Label a volume, if all its classes are plausible."""
         probabilities = self._predict(image)[1]
         confidence, label = probabilities.max(0, keepdim=True)
         sizes = self._source_sizes(len(probabilities))
-        if sizes is None or bool(plausible(label, sizes)[1:].all()):
+        sound = sizes is None or bool(plausible(label, sizes)[1:].all())
+        if sound:
             labels.set(image, label.masked_fill(confidence < self.trust, UNLABELLED))
+        return sound
 
     @torch.no_grad()
     def _predict(self, image: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,10 +31,6 @@ class PseudoLabels:
         """Number of labelled volumes."""
         return len(self._maps)
 
-    def __contains__(self, image: MetaTensor) -> bool:
-        """Whether the image has a label."""
-        return _file(image) in self._maps
-
     def set(self, image: MetaTensor, label: Tensor) -> None:
         """Keep the label ``(1, *spatial)`` of an image on the same grid."""
         self._maps[_file(image)] = label.to(torch.uint8).cpu()

@@ -123,6 +123,15 @@ def test_labels_every_volume_once() -> None:
     assert label[0, 0, 0] == 0
 
 
+def test_labels_few_volumes_at_an_epoch() -> None:
+    labels = PseudoLabels()
+    view = make(intensities=None, labels=labels, most=1)
+    run(view, epochs=1)
+    assert len(labels) == 1
+    run(view, epochs=1)
+    assert len(labels) == 2
+
+
 @pytest.mark.parametrize(("trust", "known"), [(0.0, True), (1.01, False)])
 def test_doubtful_voxels_get_no_label(trust: float, known: bool) -> None:
     labels = PseudoLabels()
