@@ -31,8 +31,9 @@ class TargetView:
     everywhere.
 
     From ``labels_from`` on the volumes are labelled, ``most`` at an epoch and each once, as soon as the sizes of all
-    its classes are plausible: a class that is missing would be taught as background. :class:`~monai_transfer.transforms.PseudoLabeld` hands the
-    labels to :class:`~monai_transfer.adaptation.SelfTraining`.
+    its classes are plausible: a class that is missing would be taught as background.
+    :class:`~monai_transfer.transforms.PseudoLabeld` hands the labels to
+    :class:`~monai_transfer.adaptation.SelfTraining`.
 
     Args:
         network: predicts the target; a moving average is steadier than the network that learns.
