@@ -146,14 +146,13 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         """``unit`` through the curve that brings the values of ``ring`` closest to the wanted quantiles."""
         chosen = torch.from_numpy(self.R.randint(len(ring), size=min(_SAMPLES, len(ring)))).to(ring.device)
         sample, quantiles = ring[chosen], torch.tensor(AROUND, device=ring.device)
-        best, least = None, float("inf")
-        for _ in range(self.candidates):
-            knots = self.R.uniform(size=int(self.R.randint(_KNOTS[0], _KNOTS[1] + 1)))
-            curve = torch.from_numpy(knots).to(unit)
-            distance = float((torch.quantile(_through(sample, curve), quantiles) - wanted).abs().mean())
-            if best is None or distance < least:
-                best, least = curve, distance
-        return unit if best is None else _through(unit, best)
+        counts = range(_KNOTS[0], _KNOTS[1] + 1)
+        knots = (self.R.uniform(size=counts[int(self.R.randint(len(counts)))]) for _ in range(self.candidates))
+
+        def distance(curve: Tensor) -> float:
+            return float((torch.quantile(_through(sample, curve), quantiles) - wanted).abs().mean())
+
+        return _through(unit, min((torch.from_numpy(drawn).to(unit) for drawn in knots), key=distance))
 
     def _paint(self, image: Tensor, label: Tensor, profile: IntensityProfile | None, *, guess: bool) -> Tensor:
         profile = profile or IntensityProfile.of_range(image, classes=int(label.max()) + 1)
