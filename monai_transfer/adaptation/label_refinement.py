@@ -4,12 +4,10 @@ import torch
 from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from monai_transfer.transforms.intensity_profile import dilated
+from monai_transfer.transforms.intensity_profile import LEAST_VOXELS, dilated, robust_moments
 
 _BINS = 64
 _RANGE = (0.005, 0.995)
-_LEAST_VOXELS = 8
-_MAD_TO_SD = 1.4826
 _SAMPLES = 1_000_000
 
 
@@ -76,12 +74,11 @@ def _log_likelihood(image: Tensor, probabilities: Tensor, label: Tensor, near: T
 
 def _gaussian(values: Tensor) -> Tensor:
     """Of the bins; 0 where the class was not found."""
-    if len(values) < _LEAST_VOXELS:
+    if len(values) < LEAST_VOXELS:
         return values.new_zeros(_BINS)
-    centre = values.median()
-    deviation = (_MAD_TO_SD * (values - centre).abs().median()).clamp(min=0.02 * _BINS)
+    centre, deviation = robust_moments(values)
     bins = torch.arange(_BINS, device=values.device, dtype=values.dtype)
-    return torch.exp(-0.5 * ((bins - centre) / deviation).square())
+    return torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
 
 
 def _smoothed(histogram: Tensor) -> Tensor:

@@ -36,15 +36,19 @@ class SelfTraining(AdaptationMethod):
         Raises:
             UserError: when the target's transforms give no pseudo-label.
         """
-        terms = [out.logits.new_zeros(()) for out in of_target(outputs)]
-        for name, out in outputs.items():
-            if is_target(name) and self.strength > 0:
-                if PSEUDO_LABEL not in batch[name]:
-                    raise UserError(
-                        f"SelfTraining needs batch[{name!r}][{PSEUDO_LABEL!r}]: give the target's preset "
-                        "pseudo_labels, as the bundle domain_adaptation does."
-                    )
-                label = batch[name][PSEUDO_LABEL]
-                known = label != UNLABELLED
-                terms.append(pseudo_label_loss(out.logits.float(), label.long() * known, known))
+        targets = of_target(outputs)
+        if self.strength == 0:
+            return {"self_training": targets[0].logits.new_zeros(())}
+        terms = [_loss(name, out.logits, batch) for name, out in outputs.items() if is_target(name)]
         return {"self_training": self.scaled(torch.stack(terms).sum())}
+
+
+def _loss(name: str, logits: Tensor, batch: Batch) -> Tensor:
+    if PSEUDO_LABEL not in batch[name]:
+        raise UserError(
+            f"SelfTraining needs batch[{name!r}][{PSEUDO_LABEL!r}]: give the target's preset pseudo_labels, as the "
+            "bundle domain_adaptation does."
+        )
+    label = batch[name][PSEUDO_LABEL]
+    known = label != UNLABELLED
+    return pseudo_label_loss(logits.float(), label.long() * known, known)

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
+from monai.networks.utils import eval_mode
 from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
@@ -86,40 +87,38 @@ class TargetView:
     def __call__(self, engine: Engine) -> None:
         """Look if it is time."""
         step = engine.state.iteration
-        if self.intensities is not None and self.intensities_from is not None and step >= self.intensities_from:
-            doubtful = step < self.doubt * (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
-            chosen = range(min(self.most, len(self.images)))
-            self.intensities.renew([self._profile(self.images[number][Keys.IMAGE], doubtful) for number in chosen])
-        if self.labels is not None and self.labels_from is not None and step >= self.labels_from:
-            tried, rest = self._unlabelled[: self.most], self._unlabelled[self.most :]
-            self._unlabelled = rest + [n for n in tried if not self._label(self.images[n][Keys.IMAGE], self.labels)]
+        doubtful = step < self.doubt * (engine.state.max_epochs or 1) * (engine.state.epoch_length or 1)
+        measures = self.intensities is not None and self.intensities_from is not None and step >= self.intensities_from
+        labels = self.labels is not None and self.labels_from is not None and step >= self.labels_from
+        measured = range(min(self.most, len(self.images))) if measures else range(0)
+        tried = self._unlabelled[: self.most] if labels else []
+        profiles, unsound = [], []
+        for number in dict.fromkeys([*measured, *tried]):
+            image = self.images[number][Keys.IMAGE]
+            plain, probabilities = self._predict(image)
+            sizes = self._source_sizes(len(probabilities))
+            if number in measured:
+                profiles.append(IntensityProfile.measure(plain, probabilities, sizes=sizes if doubtful else None))
+            if number in tried and not self._label(image, probabilities, sizes):
+                unsound.append(number)
+        if self.intensities is not None and measures:
+            self.intensities.renew(profiles)
+        self._unlabelled = self._unlabelled[len(tried) :] + unsound
 
-    def _profile(self, image: Tensor, doubtful: bool) -> IntensityProfile:
-        plain, probabilities = self._predict(image)
-        sizes = self._source_sizes(len(probabilities)) if doubtful else None
-        return IntensityProfile.measure(plain, probabilities, sizes=sizes)
-
-    def _label(self, image: MetaTensor, labels: PseudoLabels) -> bool:
+    def _label(self, image: MetaTensor, probabilities: Tensor, sizes: Tensor | None) -> bool:
         """Label a volume, if all its classes are plausible."""
-        probabilities = self._predict(image)[1]
         confidence, label = probabilities.max(0, keepdim=True)
-        sizes = self._source_sizes(len(probabilities))
         sound = sizes is None or bool(plausible(label, sizes)[1:].all())
-        if sound:
-            labels.set(image, label.masked_fill(confidence < self.trust, UNLABELLED))
+        if self.labels is not None and sound:
+            self.labels.set(image, label.masked_fill(confidence < self.trust, UNLABELLED))
         return sound
 
-    @torch.no_grad()
     def _predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The image as a plain tensor, and corrected probabilities ``(classes, *spatial)``."""
         device = next(self.network.parameters()).device
         plain: Tensor = convert_to_tensor(image, track_meta=False, device=device)
-        was_training = self.network.training
-        self.network.eval()
-        try:
+        with eval_mode(self.network):
             logits = self.inferer(plain[None], self.network)
-        finally:
-            self.network.train(was_training)
         return plain, refine_probabilities(plain, logits[0].float().softmax(0))
 
     def _source_sizes(self, classes: int) -> Tensor | None:

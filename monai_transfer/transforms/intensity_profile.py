@@ -12,8 +12,10 @@ RANGE = (0.01, 0.995)
 AROUND = tuple(0.01 + 0.02 * step for step in range(50))
 """Quantiles that describe the surroundings of the classes."""
 
+LEAST_VOXELS = 8
+"""A class with fewer voxels has no intensity worth measuring."""
+
 _SAMPLES = 20_000
-_LEAST_VOXELS = 8
 _LEAST_SURROUNDINGS = 50
 _MAD_TO_SD = 1.4826
 _PLAUSIBLE = (0.625, 2.5)
@@ -64,15 +66,14 @@ class IntensityProfile:
         believed = torch.ones(classes, dtype=torch.bool) if sizes is None else plausible(label, sizes)
         for number in range(1, classes):
             found = (label == number).nonzero()[:, 0]
-            if len(found) < _LEAST_VOXELS or not believed[number]:
+            if len(found) < LEAST_VOXELS or not believed[number]:
                 continue
             least = confidence[found].kthvalue(len(found) // 2 + 1).values
             sure = found[confidence[found] >= least]
-            centre = values[:, sure].median(1).values
-            mean[number] = centre.cpu()
-            deviation[number] = _MAD_TO_SD * (values[:, sure] - centre[:, None]).abs().median(1).values.cpu()
-        ring = surroundings(label.reshape(image.shape[1:])).flatten()
-        return cls(low.cpu(), high.cpu(), mean, deviation, _quantiles(values[:, ring]))
+            mean[number], deviation[number] = (moment.cpu() for moment in robust_moments(values[:, sure]))
+        near = values[:, surroundings(label.reshape(image.shape[1:])).flatten()]
+        around = _sampled_quantiles(near, AROUND).T.cpu() if near.shape[1] >= _LEAST_SURROUNDINGS else None
+        return cls(low.cpu(), high.cpu(), mean, deviation, around)
 
 
 class ClassIntensities:
@@ -91,9 +92,17 @@ class ClassIntensities:
 
 def intensity_range(values: Tensor) -> tuple[Tensor, Tensor]:
     """The low and the high quantile of ``(channels, voxels)``."""
-    sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
-    low, high = torch.quantile(sample, torch.tensor(RANGE, device=values.device), dim=1)
+    low, high = _sampled_quantiles(values, RANGE)
     return low, high
+
+
+def robust_moments(values: Tensor) -> tuple[Tensor, Tensor]:
+    """Median and scaled median absolute deviation over the last axis, as robust as mean and standard deviation are not.
+
+    The factor 1.4826 makes the deviation of a normal distribution its standard deviation.
+    """
+    centre = values.median(-1).values
+    return centre, _MAD_TO_SD * (values - centre[..., None]).abs().median(-1).values
 
 
 def surroundings(label: Tensor) -> Tensor:
@@ -127,8 +136,7 @@ def plausible(label: Tensor, sizes: Tensor) -> Tensor:
     return (sizes == 0) | ((found >= least) & (found <= most))
 
 
-def _quantiles(values: Tensor) -> Tensor | None:
-    if values.shape[1] < _LEAST_SURROUNDINGS:
-        return None
+def _sampled_quantiles(values: Tensor, quantiles: tuple[float, ...]) -> Tensor:
+    """Quantiles of ``(channels, voxels)``, from voxels at even distances: ``(quantiles, channels)``."""
     sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
-    return torch.quantile(sample, torch.tensor(AROUND, device=values.device), dim=1).T.cpu()
+    return torch.quantile(sample, torch.tensor(quantiles, device=values.device), dim=1)

@@ -1,5 +1,6 @@
 """The networks that are trained and compared on one pair of domains, each a bundle of its own."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,14 @@ TRANSFER = "IntensityTransfer"
 
 DEFAULT = "Default"
 """The bundle's own recipe."""
+
+
+_PAINTING: dict[str, dict[str, Any]] = {
+    "none": {"intensities": None, "measure_from": None},
+    "random": {"measure_from": None},
+    "target": {},
+}
+"""Changes of the bundle for each way to paint."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +72,9 @@ class Arm:
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
         appearance = {special[part.lower()] for part in parts if part.lower() in special}
         definitions = tuple(method_definitions(methods) or [])
-        titles = [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
         words = [word for word in special.values() if word in appearance]
         return cls(
-            "+".join([*words, *titles]) or "SourceOnly",
+            "+".join([*words, *_titles(definitions)]) or "SourceOnly",
             definitions,
             "modality" if appearance else "standard",
             painting="target" if TRANSFER in appearance else "random" if RANDOM in appearance else "none",
@@ -114,17 +122,10 @@ def make_arm(
     return bundle
 
 
-_PAINTING: dict[str, dict[str, Any]] = {
-    "none": {"intensities": None, "measure_from": None},
-    "random": {"measure_from": None},
-    "target": {},
-}
-
-
 def _spared(bundle: BundleFolder) -> dict[str, Any]:
     """What none of the bundle's methods needs: labels of the target, or the target itself."""
-    titles = _titles(bundle.read("train"))
-    changes: dict[str, Any] = {} if SelfTraining.__name__ in titles else {"label_from": None}
+    titles = _titles(bundle.read("train")["methods"]["modules"])
+    changes: dict[str, Any] = {} if SelfTraining.__name__ in titles else {"label_from": None, "pseudo_labels": None}
     return changes if titles else {**changes, "train#dataloader#datasets": {"source": "@train#dataset"}}
 
 
@@ -136,12 +137,12 @@ def method_names(bundle: BundleFolder) -> tuple[str, ...]:
         RANDOM: train["intensities"] is not None,
         TRANSFER: train["measure_from"] is not None,
     }
-    return (*(name for name, used in appearance.items() if used), *_titles(train))
+    return (*(name for name, used in appearance.items() if used), *_titles(train["methods"]["modules"]))
 
 
-def _titles(train: dict[str, Any]) -> list[str]:
-    """Class names of the adaptation methods of a configuration."""
-    return [str(definition["_target_"]).rpartition(".")[2] for definition in train["methods"]["modules"]]
+def _titles(definitions: Sequence[dict[str, Any]]) -> list[str]:
+    """Class names of adaptation methods."""
+    return [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]
 
 
 def _cases(domains: Domains) -> dict[str, Any]:
