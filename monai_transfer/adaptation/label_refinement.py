@@ -18,8 +18,8 @@ def refine_probabilities(
     *,
     blur: float = 0.7,
     coherence: float = 1.0,
-    band: int = 3,
-    outliers: float = 0.05,
+    band: int = 5,
+    outliers: float = 0.02,
 ) -> Tensor:
     r"""Combine a network's prediction with how each class looks in this very volume.
 
@@ -28,61 +28,72 @@ def refine_probabilities(
     this volume, and the intensity tells the border. One step of expectation maximisation with the prediction as the
     prior (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
 
-    .. math:: q_{vc} \propto \tilde p_{vc} \; P(x_v \mid c) \; e^{\mathtt{coherence} \, \bar p_{vc}}
+    .. math:: q_{vc} \propto \tilde p_{vc} \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
+              \; e^{\mathtt{coherence} \, \bar p_{vc}}
 
     where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, :math:`\bar p` its mean over the neighbours
     (blurred by one voxel), and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
-    of the voxels predicted to be :math:`c`, for the background the smoothed histogram of its voxels near the organs.
-    A share ``outliers`` of every class may have any intensity. Channels are taken as independent.
+    of the voxels predicted to be :math:`c`. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
+    background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
+    background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
+    any intensity. Channels are taken as independent.
 
     Args:
         image: ``(channels, *spatial)``.
         probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
         blur: standard deviation in voxels.
         coherence: weight of the neighbours.
-        band: voxels around the predicted foreground within which labels may change.
-        outliers: share in (0, 1).
+        band: voxels around a class that count as its surroundings; no label changes beyond them.
+        outliers: share in (0, 1) of voxels whose intensity tells nothing.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
     """
     label = probabilities.argmax(0)
-    near = dilated(label > 0, band)
+    around = [dilated(label == number, band) for number in range(1, len(probabilities))]
+    near = torch.stack(around).any(0)
     if not bool(near.any()):
         return probabilities
     evidence = torch.zeros_like(probabilities)
     for channel in image.float():
-        evidence += _log_likelihood(channel, probabilities, label, near, outliers)
+        bins = _binned(channel, near)
+        index = bins.round().long()
+        for number, surroundings in enumerate(around, start=1):
+            found = label == number
+            if int(found.sum()) >= LEAST_VOXELS:
+                inside = _mixed(_gaussian(bins[found]), outliers)
+                outside = _mixed(_histogram(index[surroundings], probabilities[0][surroundings]), outliers)
+                evidence[number] += (inside / outside).log()[index]
     prior = _blurred(probabilities, blur).clamp(min=1e-6).log()
     neighbours = coherence * _blurred(probabilities, 1.0)
     return torch.where(near, (prior + evidence + neighbours).softmax(0), probabilities)
 
 
-def _log_likelihood(image: Tensor, probabilities: Tensor, label: Tensor, near: Tensor, outliers: float) -> Tensor:
+def _binned(image: Tensor, near: Tensor) -> Tensor:
+    """Intensities as places among the bins, which span those of the voxels that matter."""
     values = image[near]
     sample = values[:: max(1, len(values) // _SAMPLES)]
     low, high = torch.quantile(sample, torch.tensor(_RANGE, device=image.device))
-    bins = ((image - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)).clamp(0, _BINS - 1)
-    index = bins.round().long()
-    tables = [_smoothed(torch.bincount(index[near], weights=probabilities[0][near], minlength=_BINS).to(bins))]
-    for number in range(1, len(probabilities)):
-        tables.append(_gaussian(bins[label == number]))
-    table = torch.stack(tables)
-    table = (1 - outliers) * table / table.sum(1, keepdim=True).clamp(min=1e-6) + outliers / _BINS
-    return table.log()[:, index]
+    places: Tensor = (image - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)
+    return places.clamp(0, _BINS - 1)
+
+
+def _mixed(table: Tensor, outliers: float) -> Tensor:
+    """A distribution over the bins that holds every intensity possible."""
+    return (1 - outliers) * table / table.sum().clamp(min=1e-6) + outliers / _BINS
 
 
 def _gaussian(values: Tensor) -> Tensor:
-    """Of the bins; 0 where the class was not found."""
-    if len(values) < LEAST_VOXELS:
-        return values.new_zeros(_BINS)
+    """Density at each bin of the normal distribution of these places, robust against what is not of the class."""
     centre, deviation = robust_moments(values)
     bins = torch.arange(_BINS, device=values.device, dtype=values.dtype)
     return torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
 
 
-def _smoothed(histogram: Tensor) -> Tensor:
-    smooth: Tensor = GaussianFilter(1, 1.5).to(histogram)(histogram[None, None])[0, 0]
+def _histogram(index: Tensor, weights: Tensor) -> Tensor:
+    """Smoothed histogram of bins, ``(bins,)``."""
+    counts = torch.bincount(index, weights=weights, minlength=_BINS).to(weights)
+    smooth: Tensor = GaussianFilter(1, 1.5).to(counts)(counts[None, None])[0, 0]
     return smooth
 
 

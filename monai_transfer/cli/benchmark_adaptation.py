@@ -31,8 +31,8 @@ def adaptation(
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Names with commas between; + combines, Augmentation is modality-breaking augmentation, Default the "
-            "bundle's recipe, all every method."
+            help="Names with commas between; + combines, Augmentation is modality-breaking augmentation (GIN, "
+            "FourierStyle, … are published ones), Default the bundle's recipe, all every one."
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",

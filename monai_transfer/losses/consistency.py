@@ -4,6 +4,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_transfer.losses.overlap import overlap
+
+_IGNORED = -100
+"""Target of a voxel that cross entropy passes over."""
+
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
     r"""Cross entropy against a distribution, averaged over voxels.
@@ -54,17 +59,8 @@ def pseudo_label_loss(
     if not bool(mask.any()):
         return logits.sum() * 0.0
     log_p = F.log_softmax(logits, dim=1)
-    weights = mask.to(log_p.dtype)
-    one_hot = torch.zeros_like(log_p).scatter_(1, labels, 1.0)
-    if class_weights is None:
-        voxel = weights
-    else:
-        voxel = weights * class_weights.to(log_p)[labels]
-    cross_entropy = -(log_p.gather(1, labels) * voxel).sum() / voxel.sum().clamp_min(1e-12)
-    axes = [0, *range(2, logits.ndim)]
-    p, y = log_p.exp() * weights, one_hot * weights
-    dice = (2 * (p * y).sum(axes) + 1) / ((p + y).sum(axes) + 1)
-    return cross_entropy + 1 - dice.mean()
+    entropy = F.nll_loss(log_p, labels.masked_fill(~mask, _IGNORED)[:, 0], weight=class_weights, ignore_index=_IGNORED)
+    return entropy + overlap(log_p, labels, mask).loss(smooth=1.0)
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

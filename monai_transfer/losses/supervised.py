@@ -2,8 +2,11 @@
 
 import torch
 import torch.nn.functional as F
-from monai.losses import DiceLoss
 from torch import Tensor, nn
+
+from monai_transfer.losses.overlap import overlap
+
+_SMOOTH = 1e-5
 
 
 class ClassBalancedDiceCELoss(nn.Module):
@@ -45,7 +48,7 @@ class ClassBalancedDiceCELoss(nn.Module):
         self.lambda_ce = lambda_ce
         self.gamma = gamma
         self.momentum = momentum
-        self.overlap = DiceLoss(to_onehot_y=True, softmax=True, batch=True, jaccard=jaccard)
+        self.jaccard = jaccard
         self.register_buffer("frequency", torch.zeros(num_classes))
 
     def forward(self, logits: Tensor, label: Tensor) -> Tensor:
@@ -60,9 +63,9 @@ class ClassBalancedDiceCELoss(nn.Module):
         if self.training:
             self._count(label)
         weight = self.frequency.to(logits).clamp(min=1e-6) ** -self.gamma
-        entropy = F.cross_entropy(logits, label[:, 0], weight=weight)
-        overlap: Tensor = self.overlap(logits, label)
-        return self.lambda_dice * overlap + self.lambda_ce * entropy
+        log_p = F.log_softmax(logits, dim=1)
+        entropy = F.nll_loss(log_p, label[:, 0], weight=weight)
+        return self.lambda_dice * overlap(log_p, label).loss(_SMOOTH, jaccard=self.jaccard) + self.lambda_ce * entropy
 
     def _count(self, label: Tensor) -> None:
         share = torch.bincount(label.flatten(), minlength=self.num_classes).float() / label.numel()

@@ -1,7 +1,7 @@
 """Transform pipelines for CT and MR: what a bundle's configuration calls by name."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 from monai.transforms import (
     CastToTyped,
@@ -33,17 +33,23 @@ from torch import Tensor
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
+from monai_transfer.transforms.fourier_style import RandFourierStyled
+from monai_transfer.transforms.gin import RandGINd
+from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
-from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, UNLABELLED, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 
 Modality = Literal["ct", "mr"]
 Stage = Literal["train", "validate", "infer"]
-Augmentation = Literal["none", "standard", "modality"]
+Augmentation = Literal["none", "standard", "modality", "gin", "nnunet", "fourier", "histogram"]
 
 _CURVED = 0.9
 _KNOTS = (3, 5)
+_BORROWED = 0.8
 
 WEAK = "weak"
 """Key under which the unlabelled training pipeline keeps the image as it was before strong augmentation."""
@@ -63,6 +69,7 @@ def preset(
     bias_correction: bool = False,
     intensities: ClassIntensities | None = None,
     pseudo_labels: PseudoLabels | None = None,
+    references: Sequence[Reference] | None = None,
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -73,17 +80,21 @@ def preset(
         roi_size: size of the random crop in voxels; training only.
         window: lower and upper HU that become -1 and 1; CT only.
         labelled: whether cases carry a label; an unlabelled training case keeps its plain view under ``"weak"``.
-        augmentation: ``"none"``, ``"standard"`` (mild, as supervised training wants it) or ``"modality"`` (random
-            contrast curves and more, so that the network cannot rely on appearance).
+        augmentation: ``"none"``, ``"standard"`` (mild, as supervised training wants it), ``"modality"`` (random
+            contrast curves and more, so that the network cannot rely on appearance), ``"gin"`` (random shallow
+            networks), ``"nnunet"`` (nnU-Net's set), ``"fourier"`` or ``"histogram"`` (the style, or the histogram, of
+            one of the ``references``).
         flip_axes: spatial axes to flip at random; empty because most organs have a side.
         deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
         bias_correction: run N4 (SimpleITK) on each MR volume first.
         intensities: how the target's classes look; the classes of labelled training images are painted with random
             intensities by the ``"modality"`` augmentation, and with these once they are measured.
         pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
+        references: images of the target that lend their appearance (see :class:`ReferencePool`).
 
     Raises:
-        UserError: for a modality, stage or augmentation that does not exist, or training without ``roi_size``.
+        UserError: for a modality, stage or augmentation that does not exist, training without ``roi_size``, or an
+            augmentation without the references that it needs.
     """
     _check(modality, stage, augmentation, roi_size)
     labelled = labelled and stage != "infer"
@@ -102,7 +113,7 @@ def preset(
         steps += _deform(keys, deformation=deformation, flip_axes=flip_axes)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
-        steps += appearance(augmentation, intensities=intensities if labelled else None)
+        steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
     return Compose(steps)
 
 
@@ -147,37 +158,48 @@ def standardise_foreground(image: Tensor) -> Tensor:
     return (image - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
 
 
-def appearance(augmentation: Augmentation, *, intensities: ClassIntensities | None = None) -> list[Transform]:
-    """Random intensity transforms of one name, for the image alone."""
+def appearance(
+    augmentation: Augmentation,
+    *,
+    intensities: ClassIntensities | None = None,
+    references: Sequence[Reference] | None = None,
+) -> list[Transform]:
+    """Random intensity transforms of one name, for the image alone; see :func:`preset`."""
     if augmentation == "none":
         return []
     image = [Keys.IMAGE]
+    if augmentation == "nnunet":
+        return [nnunet_intensity(image)]
     common = [
         RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
         RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
         RandGaussianNoised(keys=image, prob=0.5, std=0.2),
     ]
-    if augmentation == "standard":
-        return [
-            RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
-            RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
-            *common,
-        ]
-    contrast: Transform = RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)
-    if intensities is not None:
-        contrast = RandClassIntensityd(image, Keys.LABEL, intensities, curve=RandContrastCurve(_CURVED, _KNOTS))
-    return [
-        contrast,
-        RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)),
+    if augmentation == "gin":
+        return [RandGINd(image, prob=_CURVED), *common]
+    if augmentation == "modality":
+        contrast: Transform = RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)
+        if intensities is not None:
+            contrast = RandClassIntensityd(image, Keys.LABEL, intensities, curve=RandContrastCurve(_CURVED, _KNOTS))
+        return [contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
+    mild = [
+        RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
+        RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
         *common,
     ]
+    if augmentation == "standard":
+        return mild
+    if references is None:
+        raise UserError(f"The augmentation {augmentation} needs references, images of the target.")
+    borrowed = RandFourierStyled if augmentation == "fourier" else RandHistogramMatchd
+    return [borrowed(image, references, prob=_BORROWED), *mild]
 
 
 def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
     size = list(roi_size)
     pads: list[Transform] = [SpatialPadd(keys=Keys.IMAGE, spatial_size=size, mode=PytorchPadMode.REPLICATE)]
     if Keys.LABEL not in keys:
-        pads += [SpatialPadd(keys=key, spatial_size=size) for key in keys if key != Keys.IMAGE]
+        pads += [SpatialPadd(keys=key, spatial_size=size, value=UNLABELLED) for key in keys if key == PSEUDO_LABEL]
         return [*pads, RandSpatialCropd(keys=keys, roi_size=size, random_size=False)]
     crop = RandCropByPosNegLabeld(
         keys=keys, label_key=Keys.LABEL, spatial_size=size, pos=2.0, neg=1.0, num_samples=1, allow_smaller=False
@@ -207,7 +229,7 @@ def _check(modality: str, stage: str, augmentation: str, roi_size: Sequence[int]
         raise UserError(f"modality is {modality!r}; it must be 'ct' or 'mr'.")
     if stage not in ("train", "validate", "infer"):
         raise UserError(f"stage is {stage!r}; it must be 'train', 'validate' or 'infer'.")
-    if augmentation not in ("none", "standard", "modality"):
-        raise UserError(f"augmentation is {augmentation!r}; it must be 'none', 'standard' or 'modality'.")
+    if augmentation not in get_args(Augmentation):
+        raise UserError(f"augmentation is {augmentation!r}; choose one of {', '.join(get_args(Augmentation))}.")
     if stage == "train" and roi_size is None:
         raise UserError("The training preset needs roi_size, the size of the random crop in voxels.")

@@ -1,6 +1,6 @@
 """Images of the target that lend their appearance."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,18 +8,20 @@ import numpy as np
 import torch
 from monai.transforms import LoadImage
 from monai.utils import convert_to_tensor
+from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.errors import UserError
 
-Reference = str | Path | Tensor | np.ndarray
+Reference = str | Path | Tensor | np.ndarray | Mapping[str, Tensor]
 
 
 class ReferencePool:
     """References of one appearance, read when first drawn and kept in memory.
 
     Args:
-        references: files, or images ``(channels, *spatial)``, preprocessed as the images that they lend to.
+        references: files, images ``(channels, *spatial)`` preprocessed as the images that they lend to, or a MONAI data
+            set of such images under ``"image"``, which is read one by one.
         load: turns a file into an image ``(channels, *spatial)``; by default it is read as it is. Give the target's own
             preprocessing here.
 
@@ -30,7 +32,7 @@ class ReferencePool:
     def __init__(self, references: Sequence[Reference], load: Callable[[Any], Any] | None = None) -> None:
         if len(references) == 0:
             raise UserError("no reference images were given: name at least one image of the target")
-        self.references = list(references)
+        self.references = references
         self.load = load or LoadImage(ensure_channel_first=True)
         self._images: dict[int, Tensor] = {}
 
@@ -50,6 +52,8 @@ class ReferencePool:
             if not Path(reference).exists():
                 raise UserError(f"the reference image {reference} does not exist: correct the list of references")
             reference = self.load(str(reference))
+        if isinstance(reference, Mapping):
+            reference = reference[Keys.IMAGE]
         image: Tensor = convert_to_tensor(reference, track_meta=False, dtype=torch.float32)
         return image
 

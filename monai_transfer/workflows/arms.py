@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from monai_transfer.adaptation import SelfTraining
 from monai_transfer.errors import UserError
+from monai_transfer.transforms.presets import Augmentation
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.domains import Domains
 from monai_transfer.workflows.filling import fill_adaptation
@@ -25,6 +26,14 @@ TRANSFER = "IntensityTransfer"
 DEFAULT = "Default"
 """The bundle's own recipe."""
 
+APPEARANCES: dict[str, Augmentation] = {
+    AUGMENTATION: "modality",
+    "GIN": "gin",
+    "NnUNetIntensity": "nnunet",
+    "FourierStyle": "fourier",
+    "HistogramMatch": "histogram",
+}
+"""The parts of a name that ask for an augmentation of the source's appearance."""
 
 _PAINTING: dict[str, dict[str, Any]] = {
     "none": {"intensities": None, "measure_from": None},
@@ -41,7 +50,8 @@ class Arm:
     Attributes:
         name: of the arm, for folders and reports.
         methods: definitions of adaptation methods; ``None`` keeps the bundle's own.
-        augmentation: of the source's appearance (``standard`` or ``modality``); ``None`` keeps the bundle's own.
+        augmentation: of the source's appearance, see :func:`~monai_transfer.transforms.preset`; ``None`` keeps the
+            bundle's own.
         painting: whether the source's labels are painted with no other intensities, with random ones or with the
             target's; ``None`` keeps the bundle's own.
         labels_of: the domain whose labels it learns from.
@@ -49,35 +59,37 @@ class Arm:
 
     name: str
     methods: tuple[dict[str, Any], ...] | None = None
-    augmentation: Literal["standard", "modality"] | None = None
+    augmentation: Augmentation | None = None
     painting: Literal["none", "random", "target"] | None = None
     labels_of: Literal["source", "target"] = "source"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
-        """The arm of a name: methods joined by ``+``, with ``Augmentation`` among them, or ``Default``.
+        """The arm of a name: methods joined by ``+``, with one of ``APPEARANCES`` among them, or ``Default``.
 
         ``IntensityTransfer`` includes ``RandomIntensity``, and that ``Augmentation``; a method whose name stands
         without any of them is trained with the standard augmentation alone.
 
         Raises:
-            UserError: when a part of the name is no method.
+            UserError: when a part of the name is no method, or two ask for different augmentations.
         """
         parts = [part.strip() for part in name.split("+")]
         if [part.lower() for part in parts] == [DEFAULT.lower()]:
             return cls(DEFAULT)
-        special = {word.lower(): word for word in (AUGMENTATION, RANDOM, TRANSFER)}
+        special = {word.lower(): word for word in (*APPEARANCES, RANDOM, TRANSFER)}
         methods = [part for part in parts if part.lower() not in special]
         if "" in parts or any(part.lower() == DEFAULT.lower() for part in parts):
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
-        appearance = {special[part.lower()] for part in parts if part.lower() in special}
+        words = [word for key, word in special.items() if key in {part.lower() for part in parts}]
+        augmentations = {APPEARANCES.get(word, "modality") for word in words}
+        if len(augmentations) > 1:
+            raise UserError(f"--methods {name} asks for more than one augmentation ({', '.join(words)}); name one.")
         definitions = tuple(method_definitions(methods) or [])
-        words = [word for word in special.values() if word in appearance]
         return cls(
             "+".join([*words, *_titles(definitions)]) or "SourceOnly",
             definitions,
-            "modality" if appearance else "standard",
-            painting="target" if TRANSFER in appearance else "random" if RANDOM in appearance else "none",
+            next(iter(augmentations), "standard"),
+            painting="target" if TRANSFER in words else "random" if RANDOM in words else "none",
         )
 
 
@@ -132,12 +144,9 @@ def _spared(bundle: BundleFolder) -> dict[str, Any]:
 def method_names(bundle: BundleFolder) -> tuple[str, ...]:
     """What a bundle learns by: its augmentation, and the class names of its adaptation methods."""
     train = bundle.read("train")
-    appearance = {
-        AUGMENTATION: train["source_augmentation"] == "modality",
-        RANDOM: train["intensities"] is not None,
-        TRANSFER: train["measure_from"] is not None,
-    }
-    return (*(name for name, used in appearance.items() if used), *_titles(train["methods"]["modules"]))
+    used = {word: train["source_augmentation"] == augmentation for word, augmentation in APPEARANCES.items()}
+    used |= {RANDOM: train["intensities"] is not None, TRANSFER: train["measure_from"] is not None}
+    return (*(word for word, is_used in used.items() if is_used), *_titles(train["methods"]["modules"]))
 
 
 def _titles(definitions: Sequence[dict[str, Any]]) -> list[str]:

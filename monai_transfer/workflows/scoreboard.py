@@ -16,7 +16,7 @@ from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable, hardwar
 from monai_transfer.files import write_text
 from monai_transfer.inference.manifest import peak_memory_mb, reset_peak_memory
 from monai_transfer.workflows.adaptation import Say
-from monai_transfer.workflows.arms import AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, make_arm
+from monai_transfer.workflows.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, make_arm
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.domains import Domains
 from monai_transfer.workflows.methods import known_methods
@@ -67,14 +67,14 @@ class Comparison:
 
 
 def choose_arms(names: Sequence[str] | None = None) -> list[Arm]:
-    """The arms of these names, each once; ``all`` stands for every method that comes with the package.
+    """The arms of these names, each once; ``all`` stands for every augmentation and method that comes with the package.
 
     Raises:
         UserError: when a name is no method.
     """
     spelled: list[str] = []
     for name in names or METHODS:
-        every = [DEFAULT, AUGMENTATION, *(method for method in known_methods() if method != "SourceOnly")]
+        every = [DEFAULT, *APPEARANCES, *(method for method in known_methods() if method != "SourceOnly")]
         spelled += every if name.lower() == "all" else [name]
     return list({arm.name: arm for arm in map(Arm.named, spelled)}.values())
 

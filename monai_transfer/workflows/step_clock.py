@@ -26,7 +26,7 @@ class StepClock:
         network = copy.deepcopy(trained)
         self.device = device
         self.network, self.batch, self.loss = network, batch, loss
-        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+        self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         self.needs: list[_Pass] = []
         self._features = feature_layers(network)
         self.times: list[tuple[float, float, float]] = []

@@ -104,7 +104,7 @@ def _measure(settings: StepSettings, network_name: str, definition: Sequence[dic
         1,
         [batch] * (settings.steps + WARM_UP),
         network,
-        torch.optim.AdamW([group for group in groups if group["params"]], lr=1e-4),
+        torch.optim.AdamW([group for group in groups if group["params"]], lr=1e-4, fused=True),
         loss,
         methods=methods,
         max_grad_norm=5.0,

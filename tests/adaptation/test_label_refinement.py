@@ -57,6 +57,20 @@ def test_far_from_the_organs_nothing_changes():
     assert torch.equal(after[:, ~near], before[:, ~near])
 
 
+def test_a_class_is_told_from_its_own_surroundings():
+    """The organ's own surroundings are dark; around another organ everything is as bright as this one."""
+    torch.manual_seed(0)
+    truth, drawn = balls(6, 5, size=32)
+    nothing, other = torch.zeros_like(truth), torch.zeros_like(truth)
+    other[8:24, 8:24, 8:24] = True
+    image = torch.cat([truth.float(), torch.where(other, 2.0, 1.0)])[None] + 0.1 * torch.randn(1, 64, 32, 32)
+    foreground = torch.stack([torch.cat([drawn, nothing]), torch.cat([nothing, other])])
+    before = torch.cat([~foreground.any(0, keepdim=True), foreground]).float() * 0.4 + 0.2
+    after = refine_probabilities(image, before).argmax(0)
+    assert dice(after[:32] == 1, truth) > 0.97
+    assert dice(after[32:] == 2, other) > 0.97
+
+
 def test_nothing_predicted_nothing_changed():
     before = torch.stack([torch.full((8, 8, 8), 0.9), torch.full((8, 8, 8), 0.1)])
     assert refine_probabilities(torch.rand(1, 8, 8, 8), before) is before

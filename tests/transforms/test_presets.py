@@ -1,5 +1,7 @@
 """The presets equal what a bundle's inference spells out, and give tensors a network can train on."""
 
+from typing import get_args
+
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -7,7 +9,7 @@ from monai.bundle import ConfigParser
 from monai_transfer.data import write_phantoms
 from monai_transfer.errors import UserError
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
-from monai_transfer.transforms.presets import clip_to_foreground, standardise_foreground
+from monai_transfer.transforms.presets import Augmentation, clip_to_foreground, standardise_foreground
 from monai_transfer.workflows.filling import inference_preprocessing
 
 
@@ -51,15 +53,29 @@ def test_mr_intensities_are_standardised_within_the_foreground() -> None:
     assert float(scaled.std(correction=0)) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("augmentation", ["none", "standard", "modality"])
+@pytest.mark.parametrize("augmentation", get_args(Augmentation))
 def test_a_labelled_training_case_is_a_crop_with_whole_labels(
-    case: dict[str, dict[str, str]], augmentation: str
+    case: dict[str, dict[str, str]], augmentation: Augmentation
 ) -> None:
-    chain = preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation=augmentation)  # type: ignore[arg-type]
+    style = [preset("mr", "infer", spacing=[8.0] * 3)({"image": case["mr"]["image"]})]
+    chain = preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation=augmentation, references=style)
     chain.set_random_state(seed=0)
     (sample,) = chain(dict(case["ct"]))
     assert sample["image"].shape == sample["label"].shape == (1, 16, 16, 16)
     assert set(sample["label"].unique().tolist()) <= {0, 1, 2, 3, 4, 5}
+
+
+def test_a_style_needs_images_of_the_target() -> None:
+    with pytest.raises(UserError, match="augmentation fourier needs references"):
+        preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation="fourier")
+
+
+def test_a_histogram_is_borrowed_from_a_reference(case: dict[str, dict[str, str]]) -> None:
+    style = [{"image": torch.linspace(7.0, 9.0, 1000).reshape(1, 10, 10, 10)}]
+    chain = preset("ct", "train", spacing=[8.0] * 3, roi_size=[16] * 3, augmentation="histogram", references=style)
+    chain.set_random_state(seed=0)
+    medians = [float(chain(dict(case["ct"]))[0]["image"].median()) for _ in range(20)]
+    assert 10 < sum(5 < median < 11 for median in medians) < 20
 
 
 def test_an_unlabelled_training_case_keeps_its_plain_view(case: dict[str, dict[str, str]]) -> None:

@@ -51,3 +51,23 @@ def test_a_cached_case_gets_labels_that_were_made_later(tmp_path: Path) -> None:
     assert after["pseudo_label"].shape == after["image"].shape == (1, 16, 16, 16)
     agreement = (after["pseudo_label"] == (after["weak"] > whole.median())).float().mean()
     assert agreement > 0.9  # cropped and deformed as the image was
+
+
+def test_what_lies_outside_a_small_volume_has_no_label(tmp_path: Path) -> None:
+    write_phantoms(tmp_path, modality="mr", subjects=1, size=0.3)
+    file = str(next((tmp_path / "images").iterdir()))
+    labels = PseudoLabels()
+    whole = preset("mr", "infer", spacing=[8.0] * 3)({"image": file})["image"]
+    roi = [size + 4 for size in whole.shape[1:]]
+    chain = preset(
+        "mr", "train", spacing=[8.0] * 3, roi_size=roi, labelled=False, deformation=0.0, pseudo_labels=labels
+    )
+
+    def label() -> torch.Tensor:
+        case = chain({"image": file})
+        return (case[0] if isinstance(case, list) else case)["pseudo_label"]
+
+    assert label().unique().tolist() == [UNLABELLED]
+    labels.set(whole, torch.zeros(whole.shape))
+    assert int((label() == 0).sum()) == whole.numel()
+    assert label().unique().tolist() == [0, UNLABELLED]

@@ -27,10 +27,14 @@ def test_names_become_arms() -> None:
     assert Arm.named("Augmentation").painting == "none"
     assert (Arm.named("default").methods, Arm.named("default").augmentation) == (None, None)
     assert [arm.name for arm in choose_arms(["DANN", "dann", "DANN+MMD"])] == ["DANN", "DANN+MMD"]
-    assert {"Default", "Augmentation", "CDAN"} <= {arm.name for arm in choose_arms(["all"])}
+    style = Arm.named("dann+fourierstyle")
+    assert (style.name, style.augmentation, style.painting) == ("FourierStyle+DANN", "fourier", "none")
+    assert {"Default", "Augmentation", "GIN", "CDAN"} <= {arm.name for arm in choose_arms(["all"])}
 
 
-@pytest.mark.parametrize("name", ["Magic", "DANN+", "Default+DANN", "no.such.Method", "pathlib.Path"])
+@pytest.mark.parametrize(
+    "name", ["Magic", "DANN+", "Default+DANN", "GIN+IntensityTransfer", "no.such.Method", "pathlib.Path"]
+)
 def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, name: str) -> None:
     output = tmp_path / "board"
     data = ["--source", str(domains / "ct"), "--target", str(domains / "mr"), "--output", str(output)]
