@@ -64,7 +64,7 @@ class TargetView:
         labels_from: int | None = 0,
         doubt: float = 0.6,
         most: int = 8,
-        trust: float = 0.8,
+        trust: float = 0.65,
     ) -> None:
         self.network = network
         self.images = images
