@@ -21,6 +21,7 @@ from monai_transfer.cli.info import info
 from monai_transfer.cli.phantom import phantom
 from monai_transfer.cli.segment import segment
 from monai_transfer.cli.train import train
+from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
 from monai_transfer.errors import UserError
 
@@ -50,6 +51,7 @@ app.command("info")(info)
 app.command("phantom")(phantom)
 app.command("segment")(segment)
 app.command("train")(train)
+app.command("translate")(translate)
 app.add_typer(weights, name="weights")
 
 

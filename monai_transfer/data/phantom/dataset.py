@@ -1,11 +1,9 @@
 """Phantom data sets: a person, a scan of it, and folders full of them."""
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
@@ -14,8 +12,8 @@ from monai_transfer.data.phantom.anatomy import Anatomy
 from monai_transfer.data.phantom.appearance import ct_image, mr_image
 from monai_transfer.data.phantom.painting import paint
 from monai_transfer.data.phantom.tissue import LABEL_NAMES
+from monai_transfer.data.writing import write_description, write_nifti
 from monai_transfer.errors import UserError
-from monai_transfer.files import write_text
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
 
@@ -99,43 +97,20 @@ def write_phantoms(
         raise UserError("The number of subjects and the first subject's number must be at least 1.")
     root = Path(output)
     try:
-        for folder in (root / "images", root / "labels"):
-            folder.mkdir(parents=True, exist_ok=True)
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]
         for done, name in enumerate(names):
             phantom = make_phantom(modality=modality, subject=first - 1 + done, seed=seed, size=size, paired=paired)
-            _save(phantom.image, phantom.affine, root / "images" / f"{name}.nii.gz")
-            _save(phantom.label, phantom.affine, root / "labels" / f"{name}.nii.gz")
+            write_nifti(phantom.image, phantom.affine, root / "images" / f"{name}.nii.gz")
+            write_nifti(phantom.label, phantom.affine, root / "labels" / f"{name}.nii.gz")
             if progress is not None:
                 progress(done + 1, subjects, name)
-        _write_description(root, modality=modality)
+        write_description(
+            root,
+            name=f"Torso phantoms, {modality.upper()}",
+            text="Generated torsos with labels; no patient was scanned.",
+            modality=modality.upper(),
+            label_names=LABEL_NAMES,
+        )
     except OSError as error:
         raise UserError(f"The folder {root} cannot be written ({error}): choose another --output.") from error
     return names
-
-
-def _save(voxels: NDArray[np.int16] | NDArray[np.uint8], affine: NDArray[np.float64], path: Path) -> None:
-    volume = nib.Nifti1Image(voxels, affine)
-    volume.set_sform(affine, 1)
-    volume.set_qform(affine, 1)
-    volume.header.set_xyzt_units("mm")
-    temporary = path.with_name(f".{path.name[: -len('.nii.gz')]}.tmp.nii.gz")
-    nib.save(volume, temporary)
-    temporary.replace(path)
-
-
-def _write_description(root: Path, *, modality: Modality) -> None:
-    """``dataset.json`` as the Medical Segmentation Decathlon writes it, listing every subject of the folder."""
-    names = sorted(path.name for path in (root / "images").glob("*.nii.gz") if not path.name.startswith("."))
-    pairs = [{"image": f"./images/{name}", "label": f"./labels/{name}"} for name in names]
-    description = {
-        "name": f"Torso phantoms, {modality.upper()}",
-        "description": "Generated torsos with labels; no patient was scanned.",
-        "tensorImageSize": "3D",
-        "modality": {"0": modality.upper()},
-        "labels": {str(value): name for value, name in LABEL_NAMES.items()},
-        "numTraining": len(pairs),
-        "training": pairs,
-        "test": [],
-    }
-    write_text(root / "dataset.json", json.dumps(description, indent=2) + "\n")

@@ -1,0 +1,65 @@
+"""``monai-transfer translate``: the source's volumes in the target's appearance, as a labelled data set."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import (
+    CasesOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OverwriteOption,
+    SeedOption,
+    SpacingOption,
+    StepsOption,
+    split_list,
+    split_numbers,
+)
+from monai_transfer.cli.progress import case_progress
+
+
+def translate(
+    source: Annotated[Path, typer.Option(help="Labelled data set.")],
+    target: Annotated[Path, typer.Option(help="Data set whose appearance is wanted; its labels are not read.")],
+    output: Annotated[Path, typer.Option(help="Data set to write: images/, labels/ and dataset.json.")],
+    source_cases: CasesOption = None,
+    target_cases: CasesOption = None,
+    spacing: SpacingOption = None,
+    steps: StepsOption = None,
+    width: Annotated[int, typer.Option(min=4, help="Width of the generator's first layer.")] = 16,
+    device: DeviceOption = "auto",
+    seed: SeedOption = 0,
+    overwrite: OverwriteOption = False,
+    dry_run: DryRunOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Learn from unpaired volumes to make the source look like the target, and write it with its labels (CUT).
+
+    Costly: a GPU is advised. Look at the translations, then adapt from them: adapt --source OUTPUT --target DIR.
+
+    Example: monai-transfer translate --source CT --target MR --output ct_as_mr --steps 20000 --device cuda
+    """
+    from monai_transfer.workflows.domains import choose_domains, plan_adaptation
+    from monai_transfer.workflows.translating import translate_source
+
+    domains = choose_domains(
+        source, target, source_cases=split_list(source_cases), target_cases=split_list(target_cases)
+    )
+    plan = plan_adaptation(
+        domains, device=device, spacing=split_numbers(spacing, "--spacing"), steps=steps, batch_size=1, seed=seed
+    )
+    for note in domains.notes:
+        console.say(note)
+    console.say_plan(plan)
+    console.say(f"{len(domains.source)} source and {len(domains.target)} target volumes, {plan.steps} steps.")
+    if dry_run:
+        return
+    with case_progress("translation") as progress:
+        losses = translate_source(domains, plan, output, width=width, overwrite=overwrite, progress=progress)
+    if as_json:
+        console.emit_json({"output": str(output), "cases": list(domains.source.names), "losses": losses})
+    else:
+        console.err.print(f"{len(domains.source)} translated volumes in {output}", markup=False)
