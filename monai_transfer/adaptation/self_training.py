@@ -27,7 +27,7 @@ class SelfTraining(AdaptationMethod):
 
     rests_at_zero = True
 
-    def __init__(self, weight: float = 8.0) -> None:
+    def __init__(self, weight: float = 16.0) -> None:
         super().__init__(weight)
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -1,5 +1,6 @@
 """``monai-transfer adapt``: a bundle for the target from labels of the source."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -62,140 +63,74 @@ def adapt(
     """
     if (source is None) == (bundle is None):
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
-    if bundle is not None:
-        _adapt_bundle(
-            bundle,
-            target,
-            output,
-            test=test,
-            target_cases=split_list(target_cases),
-            test_cases=split_list(test_cases),
-            steps=steps,
-            learning_rate=learning_rate,
-            device=device,
-            seed=seed,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
-    elif source is not None:
-        _adapt_from_source(
-            source,
-            target,
-            output,
-            test=test,
-            source_cases=split_list(source_cases),
-            target_cases=split_list(target_cases),
-            test_cases=split_list(test_cases),
-            methods=method,
-            plan_options={
-                "device": device,
-                "spacing": split_numbers(spacing, "--spacing"),
-                "network": network,
-                "steps": steps,
-                "learning_rate": learning_rate,
-                "batch_size": batch_size,
-                "seed": seed,
-            },
-            oracle=oracle,
-            keep_adapted=keep_adapted,
-            overwrite=overwrite,
-            dry_run=dry_run,
-            as_json=as_json,
-        )
 
-
-def _adapt_from_source(
-    source: Path,
-    target: Path,
-    output: Path,
-    *,
-    test: Path | None,
-    source_cases: list[str],
-    target_cases: list[str],
-    test_cases: list[str],
-    methods: list[str] | None,
-    plan_options: dict[str, Any],
-    oracle: bool,
-    keep_adapted: bool,
-    overwrite: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    from monai_transfer.workflows.adaptation import adapt as run
+    from monai_transfer.data import read_dataset
+    from monai_transfer.workflows.adaptation import adapt as adapt_from_source
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
     from monai_transfer.workflows.methods import method_definitions
     from monai_transfer.workflows.reporting import report_adaptation
-
-    domains = choose_domains(
-        source, target, test, source_cases=source_cases, target_cases=target_cases, test_cases=test_cases
-    )
-    plan = plan_adaptation(domains, **plan_options)
-    definitions = method_definitions(methods)
-    for note in domains.notes:
-        console.say(note)
-    console.say_plan(plan)
-    if dry_run:
-        return
-    result = run(
-        domains,
-        plan,
-        output,
-        methods=definitions,
-        oracle=oracle,
-        choose=not keep_adapted,
-        overwrite=overwrite,
-        say=console.say_section,
-    )
-    page = report_adaptation(result, output)
-    summary = result.summary
-    if as_json:
-        console.emit_json(summary.as_report())
-    else:
-        for sentence in summary.sentences:
-            console.out.print(sentence, highlight=False)
-        console.out.print(f"Report: {page}", highlight=False)
-
-
-def _adapt_bundle(
-    bundle: Path,
-    target: Path,
-    output: Path,
-    *,
-    test: Path | None,
-    target_cases: list[str],
-    test_cases: list[str],
-    steps: int | None,
-    learning_rate: float | None,
-    device: str,
-    seed: int,
-    overwrite: bool,
-    dry_run: bool,
-    as_json: bool,
-) -> None:
-    from monai_transfer.data import read_dataset
     from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 
-    images = read_dataset(target).select(target_cases or ["*"])
-    held = read_dataset(test) if test is not None else images
-    held = held.select(test_cases or ["*"]).labelled
-    given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
-    settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-    console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled case(s) to score.")
-    if dry_run:
-        return
-    result = adapt_source_free(
-        bundle,
-        images,
-        output,
-        test=held if len(held) else None,
-        settings=settings,
-        device=device,
-        overwrite=overwrite,
-    )
+    if bundle is not None:
+        images = read_dataset(target).select(split_list(target_cases) or ["*"])
+        held = (read_dataset(test) if test is not None else images).select(split_list(test_cases) or ["*"]).labelled
+        given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
+        settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled to score.")
+        if dry_run:
+            return
+        free = adapt_source_free(
+            bundle,
+            images,
+            output,
+            test=held if len(held) else None,
+            settings=settings,
+            device=device,
+            overwrite=overwrite,
+        )
+        _tell(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
+    elif source is not None:
+        domains = choose_domains(
+            source,
+            target,
+            test,
+            source_cases=split_list(source_cases),
+            target_cases=split_list(target_cases),
+            test_cases=split_list(test_cases),
+        )
+        plan = plan_adaptation(
+            domains,
+            device=device,
+            spacing=split_numbers(spacing, "--spacing"),
+            network=network,
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+        )
+        definitions = method_definitions(method)
+        for note in domains.notes:
+            console.say(note)
+        console.say_plan(plan)
+        if dry_run:
+            return
+        result = adapt_from_source(
+            domains,
+            plan,
+            output,
+            methods=definitions,
+            oracle=oracle,
+            choose=not keep_adapted,
+            overwrite=overwrite,
+            say=console.say_section,
+        )
+        page = report_adaptation(result, output)
+        _tell(result.summary.as_report(), (*result.summary.sentences, f"Report: {page}"), as_json=as_json)
+
+
+def _tell(report: dict[str, Any], sentences: Sequence[str], *, as_json: bool) -> None:
     if as_json:
-        console.emit_json(result.as_report())
-        return
-    for sentence in result.sentences:
-        console.out.print(sentence, highlight=False)
-    console.out.print(f"Bundle: {result.bundle.root}", highlight=False)
+        console.emit_json(report)
+    else:
+        for sentence in sentences:
+            console.out.print(sentence, highlight=False)
