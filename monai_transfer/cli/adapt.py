@@ -1,8 +1,7 @@
 """``monai-transfer adapt``: a bundle for the target from labels of the source."""
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -88,7 +87,7 @@ def adapt(
             device=device,
             overwrite=overwrite,
         )
-        _tell(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
+        console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
     elif source is not None:
         domains = choose_domains(
             source,
@@ -125,12 +124,4 @@ def adapt(
             say=console.say_section,
         )
         page = report_adaptation(result, output)
-        _tell(result.summary.as_report(), (*result.summary.sentences, f"Report: {page}"), as_json=as_json)
-
-
-def _tell(report: dict[str, Any], sentences: Sequence[str], *, as_json: bool) -> None:
-    if as_json:
-        console.emit_json(report)
-    else:
-        for sentence in sentences:
-            console.out.print(sentence, highlight=False)
+        console.emit_result(result.summary.as_report(), (*result.summary.sentences, f"Report: {page}"), as_json=as_json)

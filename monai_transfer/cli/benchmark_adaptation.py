@@ -70,12 +70,8 @@ def adaptation(
     result = compare_methods(domains, plan, output, arms=arms, seeds=numbers, say=console.say_section)
     page = report_comparison(result)
     board = result.scoreboard
-    if as_json:
-        console.emit_json(board.as_report())
-    else:
-        for sentence in (board.headline, *board.warnings):
-            console.out.print(sentence, highlight=False)
-        console.out.print(f"Scoreboard: {page}", highlight=False)
+    sentences = (board.headline, *board.warnings, f"Scoreboard: {page}")
+    console.emit_result(board.as_report(), sentences, as_json=as_json)
     if result.failures:
         raise typer.Exit(1)
 

@@ -1,6 +1,7 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
@@ -18,6 +19,15 @@ def error(message: str) -> None:
 def emit_json(payload: Any) -> None:
     """Print ``payload`` as JSON to standard output."""
     print(json.dumps(payload, indent=2, default=str))
+
+
+def emit_result(report: Any, sentences: Iterable[str], *, as_json: bool) -> None:
+    """Print a result to standard output: as JSON, or in sentences."""
+    if as_json:
+        emit_json(report)
+        return
+    for sentence in sentences:
+        out.print(sentence, highlight=False)
 
 
 def say(message: str) -> None:

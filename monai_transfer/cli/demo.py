@@ -23,9 +23,6 @@ def demo(
     from monai_transfer.workflows.demo import run_demo
 
     result = run_demo(output, steps=steps, device=device, seed=seed, say=console.say_section)
-    if as_json:
-        console.emit_json(result.summary.as_report())
-        return
-    for sentence in result.summary.sentences:
-        console.out.print(sentence, highlight=False)
-    console.out.print(f"Report: {output / 'report.html'}", highlight=False)
+    summary = result.summary
+    sentences = (*summary.sentences, f"Report: {output / 'report.html'}")
+    console.emit_result(summary.as_report(), sentences, as_json=as_json)

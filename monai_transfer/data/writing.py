@@ -1,5 +1,6 @@
 """A data set written to disk: NIfTI volumes, and the ``dataset.json`` that says what they are."""
 
+import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.files import write_text
+from monai_transfer.files import replacing, write_text
 
 
 def write_nifti(
@@ -25,10 +26,8 @@ def write_nifti(
     volume.set_sform(affine, 1)
     volume.set_qform(affine, 1)
     volume.header.set_xyzt_units("mm")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name[: -len('.nii.gz')]}.tmp.nii.gz")
-    nib.save(volume, temporary)
-    temporary.replace(path)
+    with replacing(path) as file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
+        volume.to_stream(packed)
 
 
 def write_description(root: Path, *, name: str, text: str, modality: str, label_names: Mapping[int, str]) -> None:

@@ -74,13 +74,14 @@ class Arm:
             UserError: when a part of the name is no method, or two ask for different augmentations.
         """
         parts = [part.strip() for part in name.split("+")]
-        if [part.lower() for part in parts] == [DEFAULT.lower()]:
+        lower = [part.lower() for part in parts]
+        if lower == [DEFAULT.lower()]:
             return cls(DEFAULT)
         special = {word.lower(): word for word in (*APPEARANCES, RANDOM, TRANSFER)}
         methods = [part for part in parts if part.lower() not in special]
-        if "" in parts or any(part.lower() == DEFAULT.lower() for part in parts):
+        if "" in parts or DEFAULT.lower() in lower:
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
-        words = [word for key, word in special.items() if key in {part.lower() for part in parts}]
+        words = [word for key, word in special.items() if key in lower]
         augmentations = {APPEARANCES.get(word, "modality") for word in words}
         if len(augmentations) > 1:
             raise UserError(f"--methods {name} asks for more than one augmentation ({', '.join(words)}); name one.")

@@ -57,6 +57,8 @@ def translate_source(
     source: list[dict[str, MetaTensor]] = [labelled(item) for item in domains.source.items()]
     target: list[dict[str, MetaTensor]] = [unlabelled({Keys.IMAGE: i[Keys.IMAGE]}) for i in domains.target.items()]
     patch = _patch_size([case[Keys.IMAGE] for case in (*source, *target)], plan)
+    root = Path(output)
+    root.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the training
     model = UnpairedTranslation(len(patch), patch_size=patch, width=width, seed=plan.seed).to(plan.device)
 
     def tell(step: int, _losses: dict[str, float]) -> None:
@@ -65,7 +67,6 @@ def translate_source(
 
     images = [[case[Keys.IMAGE] for case in cases] for cases in (source, target)]
     losses = model.fit(*images, steps=plan.steps, batch_size=plan.batch_size, on_step=tell)
-    root = Path(output)
     for name, case in zip(domains.source.names, source, strict=True):
         made = _stored(model.translate(case[Keys.IMAGE].as_tensor()), plan)
         affine = case[Keys.IMAGE].affine.cpu().numpy().astype(np.float64)
