@@ -1,5 +1,6 @@
-"""Files that appear when they are complete, and are never left half written."""
+"""Files that appear when they are complete, are never left half written, and are told apart by their contents."""
 
+import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -27,6 +28,12 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file's contents, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

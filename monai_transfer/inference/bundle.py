@@ -15,6 +15,7 @@ from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, SaveIm
 from torch import nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import sha256
 from monai_transfer.inference.windows import WindowSettings
 
 GENERATOR = "monai-transfer"
@@ -174,8 +175,7 @@ def checksum(files: Sequence[Path]) -> str:
     """SHA-256 over the contents of ``files``."""
     digest = hashlib.sha256()
     for path in files:
-        with path.open("rb") as file:
-            digest.update(hashlib.file_digest(file, "sha256").digest())
+        digest.update(bytes.fromhex(sha256(path)))
     return digest.hexdigest()
 
 

@@ -20,7 +20,7 @@ def self_information(logits: Tensor) -> Tensor:
         ``(batch, classes, *spatial)``, at least 0.
     """
     log_p = F.log_softmax(logits, dim=1)
-    return -(log_p.exp() * log_p) / math.log(logits.shape[1])
+    return (log_p.exp() * log_p).mul_(-1 / math.log(logits.shape[1]))
 
 
 def entropy_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:

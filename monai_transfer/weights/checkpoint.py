@@ -1,6 +1,5 @@
 """Read the tensors of a weights file, whatever wraps them, without ever running code from it."""
 
-import hashlib
 import json
 import pickle
 from collections.abc import Mapping
@@ -56,12 +55,6 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         keys = ", ".join(sorted(str(key) for key in content)[:6]) if isinstance(content, Mapping) else ""
         raise UserError(f"{path} holds no tensors ({keys or type(content).__name__}): it is not a weights file.")
     return Checkpoint(path=path, tensors=tensors, wrapper=wrapper)
-
-
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file as 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _read_bundle(folder: Path) -> Checkpoint:

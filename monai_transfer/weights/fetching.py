@@ -10,8 +10,8 @@ from pathlib import Path
 from huggingface_hub import hf_hub_download
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import sha256
 from monai_transfer.weights.catalogue import SOURCES, Published, find
-from monai_transfer.weights.checkpoint import sha256
 
 Progress = Callable[[int, int], None]
 """Called with the bytes that are here and the bytes in all (0 where unknown)."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import sha256
 from monai_transfer.networks.levels import HEAD, bare, encoder_levels
 from monai_transfer.weights import surgery
-from monai_transfer.weights.checkpoint import Checkpoint, read_checkpoint, sha256
+from monai_transfer.weights.checkpoint import Checkpoint, read_checkpoint
 from monai_transfer.weights.fetching import locate
 from monai_transfer.weights.layout import Layout, recognise
 from monai_transfer.weights.matching import COUNTER, Destination, pair_tensors, surgery_for

@@ -5,6 +5,7 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable, hardware, versions, write_scoreboard_report
-from monai_transfer.files import write_text
+from monai_transfer.files import sha256, write_text
 from monai_transfer.inference.manifest import peak_memory_mb, reset_peak_memory
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, make_arm
@@ -46,6 +47,16 @@ class Comparison:
     runs: dict[str, dict[int, ScoredRun]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     reused: int = 0
+
+    @cached_property
+    def contents(self) -> list[list[str]]:
+        """Name and checksums of every case: those of the contents, so that a data set may be copied or restored."""
+        parts = (self.domains.source, self.domains.target, self.domains.test)
+        cases = [case for part in parts if part is not None for case in part.cases]
+        return [
+            [case.name, *(sha256(path) for path in (*case.images, *([case.label] if case.label else [])))]
+            for case in cases
+        ]
 
     @property
     def scoreboard(self) -> Scoreboard:
@@ -169,14 +180,15 @@ def _run(comparison: Comparison, arm: Arm, seed: int, *, say: Say) -> ScoredRun:
     domains, plan = comparison.domains, replace(comparison.plan, seed=seed)
     folder = _folder(comparison.output, arm.name, seed)
     bundle = make_arm(domains, plan, folder, arm, overwrite=True, title=f"{arm.name} {seed}")
-    configuration = _configuration(bundle, domains, plan)
+    configuration = _configuration(bundle, plan, comparison.contents)
     if (found := _finished(folder, configuration)) is not None:
         say("finished before")
         comparison.reused += 1
         return found
+    again = " (what was here is of another configuration or other files)" if (folder / "result.json").exists() else ""
     for stale in ("eval", "models"):
         shutil.rmtree(folder / stale, ignore_errors=True)
-    say(f"{plan.steps} steps on {plan.device}")
+    say(f"{plan.steps} steps on {plan.device}{again}")
     reset_peak_memory()
     start = perf_counter()
     bundle.run("train", device=plan.device)
@@ -201,23 +213,15 @@ def _finished(folder: Path, configuration: str) -> ScoredRun | None:
         return None
 
 
-def _configuration(bundle: BundleFolder, domains: Domains, plan: Plan) -> str:
-    """A checksum of all that decides a run: configurations, files, device and versions."""
+def _configuration(bundle: BundleFolder, plan: Plan, contents: Sequence[Sequence[str]]) -> str:
+    """A checksum of all that decides a run: configurations, contents of the files, device and versions."""
     parts: Mapping[str, Any] = {
         "configs": {name: bundle.read(name) for name in ("train", "inference")},
-        "files": [
-            _stamp(case) for part in (domains.source, domains.target, domains.test) if part for case in part.cases
-        ],
+        "files": contents,
         "device": plan.device.type,
         "versions": {name: versions().get(name) for name in ("monai-transfer", "monai", "torch")},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _stamp(case: Any) -> list[Any]:
-    """Name, size and time of change of a case's files."""
-    paths = [*case.images, *([case.label] if case.label else [])]
-    return [case.name, *((str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in paths)]
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -1,7 +1,7 @@
-"""Times the steps of a trainer beside the passes of the network that they need."""
+"""Times the steps of a trainer beside the passes of the networks that they need."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from statistics import median
@@ -20,18 +20,36 @@ WARM_UP = 2
 
 
 class StepClock:
-    """Times each step of a trainer and, right after it, the same passes on a copy of the network."""
+    """Times each step of a trainer and, right after it, the same passes on copies of the network and discriminators.
 
-    def __init__(self, trained: nn.Module, batch: Any, loss: nn.Module, *, device: torch.device) -> None:
+    Args:
+        trained: the network.
+        batch: the batch of every step.
+        loss: the supervised loss.
+        device: where.
+        discriminators: networks that are trained beside it.
+    """
+
+    def __init__(
+        self,
+        trained: nn.Module,
+        batch: Any,
+        loss: nn.Module,
+        *,
+        device: torch.device,
+        discriminators: Sequence[nn.Module] = (),
+    ) -> None:
         network = copy.deepcopy(trained)
         self.device = device
         self.network, self.batch, self.loss = network, batch, loss
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         self.needs: list[_Pass] = []
+        self.verdicts: list[_Verdict] = []
         self._features = feature_layers(network)
         self.times: list[tuple[float, float, float]] = []
         self._begun = 0.0
         self._counting = _observed(trained)
+        self._judging = _judged(discriminators)
 
     def attach(self, trainer: Engine) -> None:
         """After all other handlers, so that their work counts as the step's."""
@@ -46,17 +64,19 @@ class StepClock:
             "overhead_of_loop": median(step / plain for step, _, plain in self.times),
             "seconds": {"step": steps, "bare": bare, "loop": loop},
             "passes": [need.backward for need in self.needs],
+            "discriminator_passes": len(self.verdicts),
         }
 
     def _start(self, engine: Engine) -> None:
         if engine.state.iteration == WARM_UP:  # the strength is at its full height now
-            self.needs = self._counting.__enter__()
+            self.needs, self.verdicts = self._counting.__enter__(), self._judging.__enter__()
         self._begun = self._now()
 
     def _stop(self, engine: Engine) -> None:
         step = self._now() - self._begun
         if engine.state.iteration == WARM_UP:
             self._counting.__exit__(None, None, None)
+            self._judging.__exit__(None, None, None)
         if engine.state.iteration >= WARM_UP:
             times = (step, self._passes(plain=False), self._passes(plain=True))
             if engine.state.iteration > WARM_UP:
@@ -66,8 +86,11 @@ class StepClock:
         """Seconds of the passes: alone, or as a plain training loop with supervised loss and optimizer."""
         self.network.train()
         self.optimizer.zero_grad(set_to_none=True)
+        for verdict in self.verdicts:
+            verdict.forget()
         begun = self._now()
         sums = [total for number, need in enumerate(self.needs) for total in self._forward(number, need, plain=plain)]
+        sums += [verdict.discriminator(verdict.seen).sum() for verdict in self.verdicts]
         torch.autograd.backward(torch.stack(sums).sum())
         if plain:
             self.optimizer.step()
@@ -106,6 +129,42 @@ class _Pass:
         """A gradient came to ``start``."""
         if self.backward != "logits":
             self.backward = start
+
+
+@dataclass
+class _Verdict:
+    """One forward pass of a discriminator, whose backward pass starts at its logits.
+
+    Attributes:
+        discriminator: a copy of it.
+        seen: something of the same shape as its input, with a gradient if that had one.
+    """
+
+    discriminator: nn.Module
+    seen: Tensor
+
+    def forget(self) -> None:
+        """Forgets the gradients of an earlier pass."""
+        self.discriminator.zero_grad(set_to_none=True)
+        self.seen.grad = None
+
+
+@contextmanager
+def _judged(discriminators: Sequence[nn.Module]) -> Iterator[list[_Verdict]]:
+    """Collects the passes of the discriminators."""
+    copies = {discriminator: copy.deepcopy(discriminator) for discriminator in discriminators}
+    verdicts: list[_Verdict] = []
+
+    def note(module: nn.Module, inputs: tuple[Tensor, ...], _output: Any) -> None:
+        seen = torch.randn_like(inputs[0]).requires_grad_(inputs[0].requires_grad)
+        verdicts.append(_Verdict(copies[module], seen))
+
+    handles = [discriminator.register_forward_hook(note) for discriminator in copies]
+    try:
+        yield verdicts
+    finally:
+        for handle in handles:
+            handle.remove()
 
 
 @contextmanager

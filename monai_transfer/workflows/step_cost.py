@@ -10,6 +10,7 @@ from monai.bundle import ConfigParser
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import AdaptationMethod
+from monai_transfer.adaptation.adversary import Adversary
 from monai_transfer.engines import AdaptationTrainer, StrengthSchedule
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import hardware, versions
@@ -52,10 +53,10 @@ class StepSettings:
 def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> dict[str, Any]:
     """Measure every method with every network: the trainer's step against its bare passes, in turn in one run.
 
-    The bare passes are the forward and backward passes of the network that the method needs: those of a teacher have no
-    backward, that of a method of features starts at the encoder; no loss, no optimizer, no moving average. ``overhead``
-    is the median over the steps of the ratio of both times. ``overhead_of_loop`` compares with a plain loop: the same
-    passes with the supervised loss and the optimizer's step.
+    The bare passes are the forward and backward passes of the network and of the discriminator that the method needs:
+    those of a teacher have no backward, that of a method of features starts at the encoder; no loss, no optimizer, no
+    moving average. ``overhead`` is the median over the steps of the ratio of both times. ``overhead_of_loop`` compares
+    with a plain loop: the same passes with the supervised loss and the optimizer's step.
 
     Returns:
         ``{"overhead": the greatest, "networks": {network: {method: {…}}}, …}``.
@@ -110,7 +111,9 @@ def _measure(settings: StepSettings, network_name: str, definition: Sequence[dic
         max_grad_norm=5.0,
         train_handlers=[EMAHandler(network, momentum=0.02), StrengthSchedule(methods, warm_up=0, ramp=1)],
     )
-    clock = StepClock(network, batch, loss, device=settings.device)
+    adversaries = [part for method in methods for part in method.modules() if isinstance(part, Adversary)]
+    discriminators = [adversary.discriminator for adversary in adversaries]
+    clock = StepClock(network, batch, loss, device=settings.device, discriminators=discriminators)
     clock.attach(trainer)
     trainer.run()
     return clock.result()

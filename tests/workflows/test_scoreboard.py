@@ -1,6 +1,7 @@
 """The scoreboard trains what is missing, and only that."""
 
 import json
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, nam
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: Path) -> None:
+    """Contents decide, not times of change: the data set may have been copied or restored in between."""
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
     arms = choose_arms(["Augmentation", "AdaBN"])
@@ -58,11 +60,16 @@ def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: 
     assert "data:image/png" in page.read_text()
 
     (tmp_path / "runs" / "oracle" / "seed_0" / "result.json").write_text('{"half": ')
+    for image in (domains / "mr" / "images").iterdir():
+        os.utime(image)
     again = compare_methods(chosen, plan, tmp_path, arms=arms[:1], seeds=[0])
     assert again.reused == 2
     assert again.runs["Augmentation"][0] == first.runs["Augmentation"][0]
-    changed = compare_methods(chosen, replace(plan, learning_rate=1e-3), tmp_path, arms=arms[:1], seeds=[0])
+    said: list[str] = []
+    other = replace(plan, learning_rate=1e-3)
+    changed = compare_methods(chosen, other, tmp_path, arms=arms[:1], seeds=[0], say=said.append)
     assert changed.reused == 0
+    assert all("another configuration" in line for line in said)
 
 
 def test_a_target_without_labels_cannot_be_scored(domains: Path, tmp_path: Path) -> None:

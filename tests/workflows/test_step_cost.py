@@ -18,6 +18,9 @@ def test_the_passes_are_those_that_the_methods_need() -> None:
     assert methods["DANN"]["passes"] == ["logits", "features"]
     assert methods["OutputAdversarial"]["passes"] == methods["SelfTraining"]["passes"] == ["logits", "logits"]
     assert methods["MeanTeacher"]["passes"] == methods["DANN+MeanTeacher"]["passes"] == ["logits", "logits", "none"]
+    judged = {name: entry.get("discriminator_passes") for name, entry in methods.items()}
+    assert judged["DANN"] == judged["OutputAdversarial"] == judged["DANN+MeanTeacher"] == 2
+    assert judged["SourceOnly"] == judged["MeanTeacher"] == judged["SelfTraining"] == 0
     assert "batch normalisation" in methods["AdaBN"]["error"]
     measured = [entry["overhead"] for entry in methods.values() if entry["overhead"]]
     assert report["overhead"] == max(measured) > 0
