@@ -12,7 +12,7 @@ SeedOption = Annotated[int, typer.Option(help="Seed of every random generator.")
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds something.")]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
-NetworkOption = Annotated[str | None, typer.Option(help="unet, resnet18, vgg16_bn, densenet121, …")]
+NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 

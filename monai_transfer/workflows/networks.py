@@ -1,11 +1,15 @@
 """The network definitions that ``--network`` names, as a bundle's configuration writes them."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from monai_transfer.errors import UserError
 
+LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
+"""Name of a light network -> its normalisation."""
+
 NETWORKS = {
-    "unet": "a light U-Net (MONAI UNet, instance norm)",
+    **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     **{f"resnet{depth}": f"FlexibleUNet with a ResNet-{depth} encoder" for depth in (10, 18, 34, 50, 101)},
     **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
@@ -29,7 +33,7 @@ def network_definition(
     Raises:
         UserError: when there is no network of that name.
     """
-    if name == "unet":
+    if name in LIGHT:
         return {
             "_target_": "UNet",
             "spatial_dims": spatial_dims,
@@ -38,7 +42,7 @@ def network_definition(
             "channels": [32, 64, 128, 256, 256],
             "strides": [2, 2, 2, 2],
             "num_res_units": 0,
-            "norm": "INSTANCE",
+            "norm": LIGHT[name],
             "dropout": dropout,
         }
     if name not in NETWORKS:
@@ -53,3 +57,15 @@ def network_definition(
         "spatial_dims": spatial_dims,
         "dropout": dropout,
     }
+
+
+def network_name(definition: Mapping[str, Any]) -> str | None:
+    """The name by which ``--network`` would ask for a ``network_def``; ``None`` where no name would."""
+    if str(definition.get("_target_", "")).rpartition(".")[2] == "UNet":
+        return next((name for name, norm in LIGHT.items() if norm == definition.get("norm")), "unet")
+    return known_network(str(definition.get("backbone", "")))
+
+
+def known_network(name: str) -> str | None:
+    """The name, if it is one of :data:`NETWORKS`."""
+    return name if name in NETWORKS else None

@@ -10,6 +10,7 @@ import torch
 from monai_transfer.data import Fingerprint
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Modality
+from monai_transfer.workflows.networks import LIGHT
 
 _VOXELS_ON_CPU = 300_000
 _VOXELS_ON_GPU = 6_000_000
@@ -107,7 +108,7 @@ def make_plan(
     on_cpu = device.type == "cpu"
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, on_cpu=on_cpu)
     most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
-    light = options.get("network") in (None, "unet")
+    light = options.get("network") in (None, *LIGHT)
     of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
     roi = tuple(
         min(most, max(least, _multiple(length / step, of))) for length, step in zip(extent, chosen, strict=True)

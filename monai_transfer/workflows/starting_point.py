@@ -9,7 +9,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.weights import locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.networks import NETWORKS
+from monai_transfer.workflows.networks import known_network, network_name
 
 _PLANNED = ("spacing", "roi_size", "window")
 
@@ -20,7 +20,7 @@ class StartingPoint:
 
     Attributes:
         spec: as given.
-        network: a name of :data:`NETWORKS`, or None where the weights do not tell.
+        network: a name of :data:`~monai_transfer.workflows.networks.NETWORKS`, or None where the weights do not tell.
         bundle: the bundle, where the weights are one that this package made.
         definition: its ``network_def``.
         options: its working grid: fields of :class:`~monai_transfer.workflows.plan.Plan`.
@@ -43,13 +43,13 @@ def read_starting_point(spec: str) -> StartingPoint:
     """
     source = spec.split(":", 1)[0]
     if source in SOURCES and ":" in spec:
-        return StartingPoint(spec, _known(find(spec).network))
+        return StartingPoint(spec, known_network(find(spec).network))
     path = Path(spec).expanduser()
     if (path / "configs" / "train.json").is_file():
         started = _from_bundle(spec, BundleFolder(path))
         if started is not None:
             return started
-    return StartingPoint(spec, _known(recognise(read_checkpoint(locate(spec)).tensors).backbone))
+    return StartingPoint(spec, known_network(recognise(read_checkpoint(locate(spec)).tensors).backbone))
 
 
 def merged_labels(start: StartingPoint, data: Mapping[int, str]) -> dict[int, str]:
@@ -75,16 +75,11 @@ def _from_bundle(spec: str, bundle: BundleFolder) -> StartingPoint | None:
     definition = config.get("network_def")
     if not isinstance(definition, dict) or not isinstance(config.get("labels"), dict):
         return None
-    unet = str(definition.get("_target_", "")).rpartition(".")[2] == "UNet"
     return StartingPoint(
         spec=spec,
-        network="unet" if unet else _known(str(definition.get("backbone", ""))),
+        network=network_name(definition),
         bundle=bundle,
         definition=definition,
         options={name: tuple(config[name]) for name in _PLANNED if isinstance(config.get(name), list)},
         label_names={int(value): str(name) for value, name in config["labels"].items()},
     )
-
-
-def _known(name: str) -> str | None:
-    return name if name in NETWORKS else None

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
@@ -70,6 +71,20 @@ def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: 
     changed = compare_methods(chosen, other, tmp_path, arms=arms[:1], seeds=[0], say=said.append)
     assert changed.reused == 0
     assert all("another configuration" in line for line in said)
+
+
+def test_methods_of_batch_normalisation_train_with_a_network_that_has_it(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2, network="unet_bn")
+    names = ("AdaBN", "DomainSpecificBatchNorm")
+    compared = compare_methods(chosen, plan, tmp_path, arms=choose_arms(names), seeds=[0])
+    assert not compared.failures
+    means = {}
+    for arm in ("source_only", *names):
+        weights = torch.load(compared.bundle(arm, 0).weights, weights_only=True)
+        means[arm] = next(value for key, value in weights.items() if key.endswith("running_mean"))
+    for name in names:
+        assert not torch.equal(means[name], means["source_only"])
 
 
 def test_a_target_without_labels_cannot_be_scored(domains: Path, tmp_path: Path) -> None:
