@@ -36,10 +36,10 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
 
     where :math:`m_c, s_c` are the mean and deviation of the class in the image. A class that a random profile of the
     target holds gets its :math:`\mu_c + j_c, \sigma_c` with :math:`j_c \sim N(0, (\mathtt{jitter}\, \sigma_c)^2)` and
-    :math:`\log r_c \sim N(0, 0.2^2)`; any other class, with probability ``unknown`` for all of them at once,
-    :math:`\mu_c` uniform over the range of intensities and :math:`\sigma_c` from 1 to 10 % of it. A blur with kernel
-    ``[b, 1 - 2b, b]`` per axis, :math:`b \sim U(0, \mathtt{blur})`, then mixes the tissues at their borders, as a
-    scanner does.
+    :math:`\log r_c \sim N(0, 0.2^2)`; any other class, with the intensities' probability ``unknown`` for all of them at
+    once, :math:`\mu_c` uniform over the range of intensities and :math:`\sigma_c` from 1 to 10 % of it. A blur with
+    kernel ``[b, 1 - 2b, b]`` per axis, :math:`b \sim U(0, \mathtt{blur})`, then mixes the tissues at their borders, as
+    a scanner does.
 
     What has no label goes through a random contrast curve. Once the target is known, ``candidates`` curves of three to
     six knots are drawn, and the one is taken that brings the tissues around the classes closest to those in the
@@ -56,7 +56,6 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         intensities: profiles of the target.
         prob: probability to paint.
         curve: random contrast of an image that is not fitted to the target; none by default.
-        unknown: probability of random intensities for the classes that the profile does not hold.
         candidates: curves to choose from, at least 1.
         jitter: standard deviation of the change of a class's mean, in its deviations in the target.
         blur: greatest weight of a neighbour in the blur, at most 1/3.
@@ -73,7 +72,6 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         prob: float = 0.8,
         *,
         curve: RandContrastCurve | None = None,
-        unknown: float = 0.9,
         candidates: int = 32,
         jitter: float = 0.5,
         blur: float = 0.2,
@@ -88,7 +86,6 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         self.label_key = label_key
         self.intensities = intensities
         self.curve = curve
-        self.unknown = unknown
         self.candidates = candidates
         self.jitter = jitter
         self.blur = blur
@@ -103,7 +100,7 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         self.randomize(None)
         label = convert_to_tensor(d[self.label_key], track_meta=False)[0].long()
         profile = self._draw_profile(int(label.max())) if self._do_transform else None
-        guess = float(self.R.uniform()) < self.unknown
+        guess = float(self.R.uniform()) < self.intensities.unknown
         weight = float(self.R.uniform(0.0, self.blur))
         for key in self.key_iterator(d):
             image = convert_to_tensor(d[key], track_meta=get_track_meta())

@@ -80,9 +80,13 @@ class ClassIntensities:
     """Profiles of the target's volumes: empty at first, renewed while a network learns.
 
     One object stands in the transforms of the source and in the handler that measures the target.
+
+    Args:
+        unknown: probability of random intensities for the classes that no profile holds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unknown: float = 0.9) -> None:
+        self.unknown = unknown
         self.profiles: list[IntensityProfile] = []
 
     def renew(self, profiles: list[IntensityProfile]) -> None:

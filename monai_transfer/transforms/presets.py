@@ -88,7 +88,7 @@ def preset(
         deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
         bias_correction: run N4 (SimpleITK) on each MR volume first.
         intensities: how the target's classes look; the classes of labelled training images are painted with random
-            intensities by the ``"modality"`` augmentation, and with these once they are measured.
+            intensities, and with these once they are measured, before any augmentation but ``"none"``.
         pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
         references: images of the target that lend their appearance (see :class:`ReferencePool`).
 
@@ -168,21 +168,24 @@ def appearance(
     if augmentation == "none":
         return []
     image = [Keys.IMAGE]
+    painted: list[Transform] = []
+    if intensities is not None:
+        curve = RandContrastCurve(_CURVED, _KNOTS) if augmentation == "modality" else None
+        painted.append(RandClassIntensityd(image, Keys.LABEL, intensities, curve=curve))
     if augmentation == "nnunet":
-        return [nnunet_intensity(image)]
+        return [*painted, nnunet_intensity(image)]
     common = [
         RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
         RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
         RandGaussianNoised(keys=image, prob=0.5, std=0.2),
     ]
     if augmentation == "gin":
-        return [RandGINd(image, prob=_CURVED), *common]
+        return [*painted, RandGINd(image, prob=_CURVED), *common]
     if augmentation == "modality":
-        contrast: Transform = RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)
-        if intensities is not None:
-            contrast = RandClassIntensityd(image, Keys.LABEL, intensities, curve=RandContrastCurve(_CURVED, _KNOTS))
-        return [contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
+        contrast = painted or [RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)]
+        return [*contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
     mild = [
+        *painted,
         RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
         RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
         *common,

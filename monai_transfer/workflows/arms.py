@@ -38,9 +38,19 @@ APPEARANCES: dict[str, Augmentation] = {
 _PAINTING: dict[str, dict[str, Any]] = {
     "none": {"intensities": None, "measure_from": None},
     "random": {"measure_from": None},
+    "measured": {"intensities#unknown": 0.0},
     "target": {},
 }
 """Changes of the bundle for each way to paint."""
+
+RECIPES: dict[str, dict[str, Any]] = {
+    DEFAULT: {},
+    f"{DEFAULT}-{AUGMENTATION}": {"augmentation": "standard"},
+    f"{DEFAULT}-{RANDOM}": {"painting": "measured"},
+    f"{DEFAULT}-{TRANSFER}": {"painting": "random"},
+    f"{DEFAULT}-{SelfTraining.__name__}": {"methods": ()},
+}
+"""The bundle's own recipe, whole and without each of its parts."""
 
 
 @dataclass(frozen=True)
@@ -52,20 +62,20 @@ class Arm:
         methods: definitions of adaptation methods; ``None`` keeps the bundle's own.
         augmentation: of the source's appearance, see :func:`~monai_transfer.transforms.preset`; ``None`` keeps the
             bundle's own.
-        painting: whether the source's labels are painted with no other intensities, with random ones or with the
-            target's; ``None`` keeps the bundle's own.
+        painting: whether the source's labels are painted with no other intensities, with random ones, with the target's
+            (random ones until they are measured) or with measured ones alone; ``None`` keeps the bundle's own.
         labels_of: the domain whose labels it learns from.
     """
 
     name: str
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Augmentation | None = None
-    painting: Literal["none", "random", "target"] | None = None
+    painting: Literal["none", "random", "measured", "target"] | None = None
     labels_of: Literal["source", "target"] = "source"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
-        """The arm of a name: methods joined by ``+``, with one of ``APPEARANCES`` among them, or ``Default``.
+        """The arm of a name: one of ``RECIPES``, or methods joined by ``+``, with one of ``APPEARANCES`` among them.
 
         ``IntensityTransfer`` includes ``RandomIntensity``, and that ``Augmentation``; a method whose name stands
         without any of them is trained with the standard augmentation alone.
@@ -73,10 +83,11 @@ class Arm:
         Raises:
             UserError: when a part of the name is no method, or two ask for different augmentations.
         """
+        recipe = next((recipe for recipe in RECIPES if recipe.lower() == name.strip().lower()), None)
+        if recipe is not None:
+            return cls(recipe, **RECIPES[recipe])
         parts = [part.strip() for part in name.split("+")]
         lower = [part.lower() for part in parts]
-        if lower == [DEFAULT.lower()]:
-            return cls(DEFAULT)
         special = {word.lower(): word for word in (*APPEARANCES, RANDOM, TRANSFER)}
         methods = [part for part in parts if part.lower() not in special]
         if "" in parts or DEFAULT.lower() in lower:

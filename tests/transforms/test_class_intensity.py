@@ -12,15 +12,13 @@ def profile(mean: list[float], deviation: list[float], low: float = 0.0, high: f
 
 
 def holder(*profiles: IntensityProfile) -> ClassIntensities:
-    intensities = ClassIntensities()
+    intensities = ClassIntensities(unknown=0.0)
     intensities.renew(list(profiles))
     return intensities
 
 
-def painter(
-    intensities: ClassIntensities, prob: float = 1.0, *, unknown: float = 0.0, **options: float
-) -> RandClassIntensityd:
-    return RandClassIntensityd("image", "label", intensities, prob, unknown=unknown, **options)
+def painter(intensities: ClassIntensities, prob: float = 1.0, **options: float) -> RandClassIntensityd:
+    return RandClassIntensityd("image", "label", intensities, prob, **options)
 
 
 def case() -> dict[str, torch.Tensor]:
@@ -37,7 +35,7 @@ NAN = float("nan")
 
 def test_classes_that_are_not_known_get_random_intensities_of_their_own():
     given, label = case(), case()["label"]
-    paint = painter(ClassIntensities(), unknown=1.0, blur=0.0).set_random_state(0)
+    paint = painter(ClassIntensities(unknown=1.0), blur=0.0).set_random_state(0)
     means = []
     for _ in range(40):
         out = paint(given)["image"]
@@ -52,7 +50,7 @@ def test_classes_that_are_not_known_get_random_intensities_of_their_own():
 
 def test_changes_nothing_that_it_is_not_asked_to():
     given = case()
-    idle = painter(ClassIntensities(), unknown=0.0, blur=0.0)
+    idle = painter(ClassIntensities(unknown=0.0), blur=0.0)
     torch.testing.assert_close(idle(given)["image"], given["image"])
     resting = painter(holder(profile([NAN, 5.0, 5.0], [NAN, 0.1, 0.1])), prob=0.0)
     torch.testing.assert_close(resting(given)["image"], given["image"])

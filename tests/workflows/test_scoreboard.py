@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
-from monai_transfer.workflows.arms import Arm
+from monai_transfer.workflows.arms import Arm, make_arm
 from monai_transfer.workflows.domains import choose_domains, plan_adaptation
 from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
 
@@ -28,6 +28,8 @@ def test_names_become_arms() -> None:
     assert Arm.named("RandomIntensity").painting == "random"
     assert Arm.named("Augmentation").painting == "none"
     assert (Arm.named("default").methods, Arm.named("default").augmentation) == (None, None)
+    assert Arm.named("default-augmentation") == Arm("Default-Augmentation", augmentation="standard")
+    assert (Arm.named("Default-SelfTraining").methods, Arm.named("Default-SelfTraining").painting) == ((), None)
     assert [arm.name for arm in choose_arms(["DANN", "dann", "DANN+MMD"])] == ["DANN", "DANN+MMD"]
     style = Arm.named("dann+fourierstyle")
     assert (style.name, style.augmentation, style.painting) == ("FourierStyle+DANN", "fourier", "none")
@@ -35,7 +37,8 @@ def test_names_become_arms() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["Magic", "DANN+", "Default+DANN", "GIN+IntensityTransfer", "no.such.Method", "pathlib.Path"]
+    "name",
+    ["Magic", "DANN+", "Default+DANN", "Default-DANN", "GIN+IntensityTransfer", "no.such.Method", "pathlib.Path"],
 )
 def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, name: str) -> None:
     output = tmp_path / "board"
@@ -43,6 +46,17 @@ def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, nam
     result = RUNNER.invoke(app, ["benchmark", "adaptation", *data, "--methods", f"DANN,{name}"])
     assert isinstance(result.exception, UserError)
     assert not output.exists()
+
+
+def test_an_arm_without_random_intensities_paints_measured_ones_alone(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
+    whole, bare = (
+        make_arm(chosen, plan, tmp_path / name, Arm.named(name)).read("train")
+        for name in ("Default", "Default-RandomIntensity")
+    )
+    assert bare["intensities"] == {**whole["intensities"], "unknown": 0.0}
+    assert {**bare, "intensities": None} == {**whole, "intensities": None}
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: Path) -> None:
