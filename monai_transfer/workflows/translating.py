@@ -1,6 +1,6 @@
 """A labelled data set of source volumes that look like the target's."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +47,8 @@ def translate_source(
         The losses of the end of the training (``discriminator``, ``generator``, ``contrast``).
 
     Raises:
-        UserError: when the folder is taken, a volume is too small for a patch, or the images have several channels.
+        UserError: when the folder is taken or holds volumes of other cases, a volume is too small for a patch, or the
+            images have several channels.
     """
     require_free(output, overwrite=overwrite)
     if len(domains.source.channel_names) > 1 or len(domains.target.channel_names) > 1:
@@ -58,6 +59,7 @@ def translate_source(
     target: list[dict[str, MetaTensor]] = [unlabelled({Keys.IMAGE: i[Keys.IMAGE]}) for i in domains.target.items()]
     patch = _patch_size([case[Keys.IMAGE] for case in (*source, *target)], plan)
     root = Path(output)
+    _require_no_others(root, domains.source.names)
     root.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the training
     model = UnpairedTranslation(len(patch), patch_size=patch, width=width, seed=plan.seed).to(plan.device)
 
@@ -81,6 +83,16 @@ def translate_source(
         label_names=plan.label_names,
     )
     return losses
+
+
+def _require_no_others(root: Path, names: Sequence[str]) -> None:
+    """A data set is its folder: volumes of other cases would become part of it."""
+    others = sorted({path.name for path in (root / "images").glob("*.nii.gz")} - {f"{name}.nii.gz" for name in names})
+    if others:
+        raise UserError(
+            f"{root / 'images'} holds {others[0]}, which is none of the cases to translate and would become part "
+            "of the data set; choose another --output."
+        )
 
 
 def _patch_size(images: list[MetaTensor], plan: Plan) -> tuple[int, ...]:

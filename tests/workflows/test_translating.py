@@ -50,6 +50,8 @@ def test_an_mr_becomes_a_ct_in_hounsfield_units(domains: Path, tmp_path: Path) -
     assert result.exit_code == 0, result.output
     values = np.concatenate([np.asarray(nib.load(c.images[0]).dataobj).ravel() for c in read_dataset(output).cases])
     assert -160 <= values.min() < values.max() <= 240
+    fewer = command(domains / "mr", domains / "ct", output, "--overwrite", "--source-cases", "mr_001,mr_002")
+    assert "holds mr_003.nii.gz, which is none of the cases" in str(RUNNER.invoke(app, fewer).exception)
 
 
 def test_what_cannot_be_done_is_said_before_any_training(domains: Path, tmp_path: Path) -> None:
