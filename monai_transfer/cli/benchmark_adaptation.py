@@ -13,7 +13,6 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     SpacingOption,
-    StepsOption,
     split_list,
     split_numbers,
 )
@@ -23,7 +22,9 @@ from monai_transfer.errors import UserError
 def adaptation(
     source: Annotated[Path, typer.Option(help="Labelled data set.")],
     target: Annotated[Path, typer.Option(help="Data set of the domain to adapt to; its labels train the oracle only.")],
-    output: Annotated[Path, typer.Option(help="Folder of the runs and the scoreboard; a second call goes on there.")],
+    output: Annotated[
+        Path, typer.Option(help="Folder of the runs and the scoreboard; a second call goes on there.")
+    ] = Path("scoreboard"),
     test: Annotated[Path | None, typer.Option(help="Labelled target data set for the scores.")] = None,
     source_cases: CasesOption = None,
     target_cases: CasesOption = None,
@@ -36,7 +37,7 @@ def adaptation(
         ),
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds with commas between.")] = "0,1,2",
-    steps: StepsOption = None,
+    steps: Annotated[int | None, typer.Option("--steps", "--budget", help="Optimizer steps of each training.")] = None,
     spacing: SpacingOption = None,
     network: NetworkOption = None,
     device: DeviceOption = "auto",
@@ -45,7 +46,7 @@ def adaptation(
 ) -> None:
     """Compare adaptation methods: source-only, each method, oracle; share of the gap, spread, cost.
 
-    Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN --output scoreboard
+    Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
     from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison

@@ -48,6 +48,15 @@ def test_a_bad_name_fails_before_any_training(domains: Path, tmp_path: Path, nam
     assert not output.exists()
 
 
+def test_the_command_says_what_it_would_do(domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = ["--source", str(domains / "ct"), "--target", str(domains / "mr"), "--device", "cpu"]
+    result = RUNNER.invoke(app, ["benchmark", "adaptation", *data, "--seeds", "0,1", "--budget", "7", "--dry-run"])
+    assert result.exit_code == 0, result.output
+    assert "Default, Augmentation, MeanTeacher, DANN; 2 seed(s), 7 steps each." in " ".join(result.output.split())
+    assert not list(tmp_path.iterdir())
+
+
 def test_an_arm_without_random_intensities_paints_measured_ones_alone(domains: Path, tmp_path: Path) -> None:
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
