@@ -23,8 +23,10 @@ def fill_adaptation(bundle: BundleFolder, plan: Plan, *, channels: int = 1) -> N
     schedule = {
         "measure_from": plan.steps // 4,
         "label_from": plan.steps * 11 // 20,
-        "warm_up": plan.steps * 3 // 5,
-        "ramp": plan.steps // 10,
+        "teach_from": plan.steps * 3 // 5,
+        "teach_ramp": plan.steps // 10,
+        "warm_up": plan.steps // 10,
+        "ramp": plan.steps * 3 // 10,
     }
     bundle.change("train", {**_training(plan, channels), **modalities, **schedule})
     _fill_inference(bundle, plan, plan.target_modality, channels)
