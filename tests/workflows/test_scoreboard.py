@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
@@ -66,6 +67,19 @@ def test_an_arm_without_random_intensities_paints_measured_ones_alone(domains: P
     )
     assert bare["intensities"] == {**whole["intensities"], "unknown": 0.0}
     assert {**bare, "intensities": None} == {**whole, "intensities": None}
+
+
+def test_only_self_training_waits_for_its_labels(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=100)
+    bundle = make_arm(chosen, plan, tmp_path / "both", Arm.named("DANN+SelfTraining"))
+    parser = ConfigParser(bundle.read("train"))
+    parser.get_parsed_content("imports")
+    handlers = parser["train"]["handlers"]
+    numbers = [n for n, handler in enumerate(handlers) if handler["_target_"].endswith("StrengthSchedule")]
+    schedules = [parser.get_parsed_content(f"train#handlers#{number}") for number in numbers]
+    steered = [([type(method).__name__ for method in s.methods], s.warm_up, s.warm_up + s.ramp) for s in schedules]
+    assert steered == [(["DANN"], 10, 40), (["SelfTraining"], 60, 70)]
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: Path) -> None:
