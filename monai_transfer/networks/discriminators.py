@@ -57,7 +57,7 @@ class PatchDomainDiscriminator(nn.Module):
 
     Unlike MONAI's ``PatchDiscriminator`` it has no normalisation layers, whose batch statistics would give the domain
     away, can be spectrally normalised, takes inputs of any size, and runs in float32, whatever autocast says. Its
-    weights lie channels last, with which a CPU takes a quarter of the time for the few channels of a map.
+    weights lie channels last: a CPU then takes a quarter of the time for the first layer, which has few channels.
 
     Args:
         spatial_dims: 2 or 3.

@@ -50,7 +50,9 @@ def translate_source(
         UserError: when the folder is taken or holds volumes of other cases, a volume is too small for a patch, or the
             images have several channels.
     """
-    require_free(output, overwrite=overwrite)
+    root = Path(output)
+    require_free(root, overwrite=overwrite)
+    _require_no_others(root, domains.source.names)
     if len(domains.source.channel_names) > 1 or len(domains.target.channel_names) > 1:
         raise UserError(f"{domains.source.root} or {domains.target.root} has several channels; translate takes one.")
     labelled = preset(plan.source_modality, "validate", spacing=plan.spacing, window=plan.window)
@@ -58,8 +60,6 @@ def translate_source(
     source: list[dict[str, MetaTensor]] = [labelled(item) for item in domains.source.items()]
     target: list[dict[str, MetaTensor]] = [unlabelled({Keys.IMAGE: i[Keys.IMAGE]}) for i in domains.target.items()]
     patch = _patch_size([case[Keys.IMAGE] for case in (*source, *target)], plan)
-    root = Path(output)
-    _require_no_others(root, domains.source.names)
     root.mkdir(parents=True, exist_ok=True)  # a folder that cannot be made is found out before the training
     model = UnpairedTranslation(len(patch), patch_size=patch, width=width, seed=plan.seed).to(plan.device)
 
