@@ -8,27 +8,39 @@ from torch import Tensor
 from monai_transfer.adaptation.domains import is_target, of_target
 from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
 from monai_transfer.errors import UserError
-from monai_transfer.losses import proportion_divergence
+from monai_transfer.losses import size_divergence
 
 
 class ForegroundPrior(AdaptationMethod):
     r"""The share of each class in the target's predictions stays near its share in the source's labels.
 
-    .. math:: L = \max\left(0, \mathrm{KL}(\tau \,\Vert\, \hat p) - \mathtt{margin}\right)
+    .. math:: L = \frac{1}{|K|} \sum_{k \in K} \max\left(0, \frac{\hat p_k}{\tau_k} - 1 -
+       \log \frac{\hat p_k}{\tau_k} - \mathtt{margin}\right)
 
-    with :math:`\hat p` the mean softmax of the step's target patches. It keeps entropy minimisation and self-training
-    from collapsing to background. It presumes that both domains are cropped alike. Bateson et al., *Source-relaxed* and
-    *Source-free domain adaptation for image segmentation*, MICCAI 2020 and MedIA 2022.
+    with :math:`K` the foreground classes of a share above 0 and :math:`\hat p` the mean softmax of the target, a moving
+    average over the steps through whose latest term the gradient flows. It keeps entropy minimisation and self-training
+    from collapsing to background. It presumes that both domains are cropped alike. After Bateson et al.,
+    *Source-relaxed* and *Source-free domain adaptation for image segmentation*, MICCAI 2020 and MedIA 2022, whose
+    divergence weighs a class by its size.
 
     Args:
         classes: number of classes, background included.
         weight: weight at full strength.
-        proportions: :math:`\tau`, one share per class; by default the mean over all source labels seen so far.
-        margin: divergence that costs nothing, in nats: patches differ in what they show.
+        proportions: :math:`\tau`, one share per class; by default the mean over the source labels seen so far.
+        margin: divergence of a class that costs nothing; with 0.2 from half to 1.7 times the expected size.
+        momentum: of the moving average: single patches differ in what they show.
     """
 
+    rests_at_zero = True
+
     def __init__(
-        self, classes: int, weight: float = 0.1, *, proportions: Sequence[float] | None = None, margin: float = 0.05
+        self,
+        classes: int,
+        weight: float = 0.1,
+        *,
+        proportions: Sequence[float] | None = None,
+        margin: float = 0.2,
+        momentum: float = 0.95,
     ) -> None:
         super().__init__(weight)
         if proportions is not None and (len(proportions) != classes or min(proportions) < 0 or sum(proportions) <= 0):
@@ -37,29 +49,44 @@ class ForegroundPrior(AdaptationMethod):
             )
         self.classes = classes
         self.margin = margin
+        self.momentum = momentum
         self.fixed = proportions is not None
         tau = torch.zeros(classes) if proportions is None else torch.tensor(proportions) / sum(proportions)
         self.expected: Tensor
-        self.seen: Tensor
+        self.predicted: Tensor
+        self.labels_seen: Tensor
+        self.steps: Tensor
         self.register_buffer("expected", tau)
-        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("predicted", torch.zeros(classes))
+        self.register_buffer("labels_seen", torch.zeros((), dtype=torch.long))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
-        """The divergence, averaged over target domains."""
+        """The divergence, averaged over the foreground classes."""
+        logits = [out.logits for out in of_target(outputs)]
+        if self.strength == 0:
+            return {"proportions": logits[0].new_zeros(())}
         if not self.fixed:
             self._learn(batch)
-        per_domain = []
-        for out in of_target(outputs):
-            predicted = out.logits.float().softmax(1).movedim(1, -1).flatten(0, -2).mean(0)
-            per_domain.append((proportion_divergence(predicted, self.expected) - self.margin).clamp_min(0))
-        return {"proportions": self.scaled(torch.stack(per_domain).mean())}
+        shares = [each.float().softmax(1).movedim(1, -1).flatten(0, -2).mean(0) for each in logits]
+        divergence = size_divergence(self._averaged(torch.stack(shares).mean(0)), self.expected)
+        excess = (divergence - self.margin).clamp_min(0)[1:]
+        counts = self.expected[1:] > 0
+        return {"proportions": self.scaled(torch.where(counts, excess, 0).sum() / counts.sum().clamp_min(1))}
+
+    def _averaged(self, shares: Tensor) -> Tensor:
+        """The moving average with these shares in it; its gradient is theirs."""
+        momentum = (self.steps / (self.steps + 1)).clamp_max(self.momentum)
+        self.predicted += (1 - momentum) * (shares.detach() - self.predicted)
+        self.steps += 1
+        return self.predicted + shares - shares.detach()
 
     @torch.no_grad()
     def _learn(self, batch: Batch) -> None:
         labels = [t["label"] for name, t in batch.items() if not is_target(name) and "label" in t]
+        if not labels and not int(self.labels_seen):
+            raise UserError("ForegroundPrior has seen no source label: set proportions, one share per class")
         for label in labels:
             shares = torch.bincount(label.long().flatten(), minlength=self.classes).float() / label.numel()
-            self.seen += 1
-            self.expected += (shares - self.expected) / self.seen
-        if not int(self.seen):
-            raise UserError("ForegroundPrior has seen no source label: set proportions, one share per class")
+            self.labels_seen += 1
+            self.expected += (shares - self.expected) / self.labels_seen

@@ -7,7 +7,7 @@ from monai_transfer.losses.entropy import entropy_loss, self_information
 from monai_transfer.losses.label_free import information_score, label_agreement, soft_neighbourhood_density
 from monai_transfer.losses.mmd import mmd_loss
 from monai_transfer.losses.patch_nce import patch_nce_loss
-from monai_transfer.losses.proportions import proportion_divergence
+from monai_transfer.losses.proportions import size_divergence
 from monai_transfer.losses.samples import voxel_samples
 from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
 
@@ -22,9 +22,9 @@ __all__ = [
     "mmd_loss",
     "patch_nce_loss",
     "probability_mse",
-    "proportion_divergence",
     "pseudo_label_loss",
     "self_information",
+    "size_divergence",
     "soft_cross_entropy",
     "soft_neighbourhood_density",
     "voxel_samples",

@@ -3,20 +3,23 @@
 from torch import Tensor
 
 
-def proportion_divergence(predicted: Tensor, expected: Tensor, *, epsilon: float = 1e-6) -> Tensor:
-    r"""Kullback-Leibler divergence of predicted class proportions from the expected ones.
+def size_divergence(predicted: Tensor, expected: Tensor, *, epsilon: float = 1e-6) -> Tensor:
+    r"""Divergence of each class's predicted share from the expected one, in units of that share.
 
-    .. math:: \mathrm{KL}(\tau \,\Vert\, \hat p) = \sum_k \tau_k \log \frac{\tau_k}{\hat p_k}
+    .. math:: d_k = \frac{\hat p_k}{\tau_k} - 1 - \log \frac{\hat p_k}{\tau_k}
 
-    Bateson et al., *Source-free domain adaptation for image segmentation*, MedIA 2022.
+    Weighted by the shares they sum to the Kullback-Leibler divergence that Bateson et al., *Source-free domain
+    adaptation for image segmentation*, MedIA 2022, minimise, :math:`\sum_k \tau_k d_k = \mathrm{KL}(\tau \Vert \hat
+    p)`, in which a small organ is next to nothing; here it counts as much as a large one. Half the expected size costs
+    0.19, twice 0.31.
 
     Args:
-        predicted: ``(classes,)``, summing to 1: the mean softmax.
-        expected: ``(classes,)``, summing to 1.
+        predicted: ``(classes,)``: the mean softmax.
+        expected: ``(classes,)``, above 0.
         epsilon: added to both before the ratio.
 
     Returns:
-        A scalar, at least 0 up to ``epsilon``.
+        ``(classes,)``, at least 0.
     """
-    tau, p = expected + epsilon, predicted + epsilon
-    return (tau * (tau.log() - p.log())).sum()
+    ratio = (predicted + epsilon) / (expected + epsilon)
+    return ratio - 1 - ratio.log()
