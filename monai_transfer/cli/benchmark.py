@@ -64,7 +64,7 @@ def inference(
         stock=stock,
         seed=seed,
     )
-    report = compare(settings, progress=lambda text: console.err.print(text, highlight=False))
+    report = compare(settings, progress=console.say)
     if output is not None:
         write_text(output, json.dumps(report, indent=2) + "\n")
     if as_json:
@@ -94,7 +94,7 @@ def _show(report: dict[str, Any]) -> None:
     console.out.print(table)
     for key in ("speedup", "memory_ratio", "agreement", "network_share"):
         if key in report:
-            console.out.print(f"{key}: {report[key]:.4f}", highlight=False)
+            console.tell(f"{key}: {report[key]:.4f}")
 
 
 benchmark.command("adaptation")(adaptation)

@@ -27,9 +27,7 @@ def list_bundles(as_json: JsonOption = False) -> None:
         console.emit_json(found)
         return
     for bundle in found:
-        console.out.print(
-            f"[bold]{bundle['name']}[/]  {bundle['description']}\n    {bundle['folder']}", highlight=False
-        )
+        console.tell(f"{bundle['name']}  {bundle['description']}", f"    {bundle['folder']}")
 
 
 @bundles.command("copy")
@@ -44,4 +42,4 @@ def copy_bundle(
     """
     from monai_transfer.workflows.bundle import BundleFolder
 
-    console.out.print(str(BundleFolder.create(name, folder, overwrite=overwrite).root), highlight=False)
+    console.tell(str(BundleFolder.create(name, folder, overwrite=overwrite).root))

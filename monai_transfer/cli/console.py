@@ -26,18 +26,28 @@ def emit_result(report: Any, sentences: Iterable[str], *, as_json: bool) -> None
     if as_json:
         emit_json(report)
         return
+    tell(*sentences)
+
+
+def tell(*sentences: str) -> None:
+    """Print sentences to standard output, a line each: a narrow terminal breaks none, and brackets stay as they are."""
     for sentence in sentences:
-        out.print(sentence, highlight=False)
+        out.print(sentence, markup=False, highlight=False, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line to standard error."""
-    err.print(message, highlight=False, soft_wrap=True)
+    err.print(message, markup=False, highlight=False, soft_wrap=True)
+
+
+def note(message: str) -> None:
+    """Print one line to standard error that should be seen."""
+    err.print(f"[bold yellow]note:[/] {escape(message)}", highlight=False, soft_wrap=True)
 
 
 def say_section(message: str) -> None:
     """Print the head of a part of a long run to standard error."""
-    err.print(f"[bold]{message}[/]", highlight=False, soft_wrap=True)
+    err.print(f"[bold]{escape(message)}[/]", highlight=False, soft_wrap=True)
 
 
 def say_plan(plan: Any) -> None:

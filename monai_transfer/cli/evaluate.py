@@ -58,10 +58,9 @@ def evaluate(
         console.emit_json(evaluation.record)
     else:
         console.out.print(_score_table(evaluation.table))
-        console.out.print(escape(str(evaluation.record["headline"])), highlight=False, soft_wrap=True)
-        console.out.print(f"report: {escape(str(evaluation.files[0]))}", highlight=False, soft_wrap=True)
+        console.tell(str(evaluation.record["headline"]), f"report: {evaluation.files[0]}")
     for warning in evaluation.record["warnings"]:
-        console.say(f"[yellow]note:[/] {escape(warning)}")
+        console.note(warning)
     if not evaluation.complete:
         raise typer.Exit(1)
 
@@ -81,7 +80,7 @@ def _predict(
 def _say_plan(dataset: "CaseDataset", source: Path | None, output: Path) -> None:
     names = ", ".join(dataset.labelled.names)
     plan = f"would score {source} on {len(dataset.labelled)} labelled cases of {dataset.root} ({names}) into {output}"
-    console.out.print(escape(plan), highlight=False, soft_wrap=True)
+    console.tell(plan)
 
 
 def _score_table(scores: "ScoreTable") -> Table:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
@@ -125,7 +124,7 @@ def finetune(
     console.say(strategy.describe())
     report = work.check_weights(start, plan, strategy, channels=len(chosen.training.channel_names))
     for line in (report.summary(), *report.remarks()):
-        console.say(escape(line))
+        console.say(line)
     if dry_run:
         return
     common: dict[str, Any] = {"overwrite": overwrite, "every_epoch": compare is not None or bool(shares)}
@@ -157,12 +156,11 @@ def finetune(
     forgotten = None if old is None else work.forgetting(run.bundle, start, old, device=str(plan.device))
     shown = runs[1:] if shares else runs
     content = report_finetuning(run, shown, chosen, plan, start, strategy, forgotten=forgotten)
-    if as_json:
-        console.emit_json({"bundle": str(run.bundle.root), **content})
-        return
-    for sentence in content["sentences"]:
-        console.out.print(sentence, highlight=False, soft_wrap=True)
-    console.out.print(f"Bundle: {run.bundle.root}", highlight=False, soft_wrap=True)
+    console.emit_result(
+        {"bundle": str(run.bundle.root), **content},
+        (*content["sentences"], f"Bundle: {run.bundle.root}"),
+        as_json=as_json,
+    )
 
 
 def _shares(text: str | None) -> list[float]:

@@ -24,4 +24,4 @@ def info(as_json: JsonOption = False) -> None:
     for heading, rows in facts.items():
         console.out.print(f"[bold]{heading}[/]")
         for name, value in rows.items():
-            console.out.print(f"  {name}: {value}", highlight=False)
+            console.tell(f"  {name}: {value}")

@@ -46,4 +46,4 @@ def phantom(
     if as_json:
         console.emit_json({"output": str(output), "modality": modality.value, "seed": seed, "cases": names})
     else:
-        console.err.print(f"{len(names)} {modality.value.upper()} phantoms in {output}", markup=False)
+        console.say(f"{len(names)} {modality.value.upper()} phantoms in {output}")

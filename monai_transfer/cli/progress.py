@@ -11,7 +11,7 @@ from monai_transfer.cli import console
 @contextmanager
 def case_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
     """Yield a callback of (done, all, name) that draws a bar on standard error, if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console.err, disable=not console.err.is_terminal, transient=True) as bar:
         task = bar.add_task(title, total=None)
 

@@ -65,15 +65,13 @@ def segment(
     if dry_run:
         cases = find_cases(inputs)
         for case in cases:
-            console.out.print(f"{case.path} -> {output / case.name}.nii.gz", highlight=False, soft_wrap=True)
+            console.tell(f"{case.path} -> {output / case.name}.nii.gz")
         return
     for root in bundle:
         if not made_here(root):
-            console.err.print(
-                f"[yellow]note:[/] {root} was not made by monai-transfer; the configuration of a bundle is code that "
-                "now runs, so use only bundles that you trust.",
-                highlight=False,
-                soft_wrap=True,
+            console.note(
+                f"{root} was not made by monai-transfer; the configuration of a bundle is code that now runs, so use "
+                "only bundles that you trust."
             )
     segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
     if adapt:
@@ -87,7 +85,7 @@ def segment(
         console.emit_json(manifest)
     else:
         done = len(manifest["cases"]) - len(failed)
-        console.out.print(f"{done} of {len(manifest['cases'])} volumes segmented into {output}", highlight=False)
+        console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {output}")
     if failed:
         raise typer.Exit(1)
 
@@ -112,7 +110,7 @@ class SegmentBar:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
         self.progress = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("windows"),

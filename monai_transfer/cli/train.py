@@ -63,5 +63,4 @@ def train(
     if as_json:
         console.emit_json({"bundle": str(bundle.root), "scores": table.figures() if table is not None else None})
     elif table is not None:
-        console.out.print(f"Mean Dice {table.mean('dice'):.3f} on the held cases.", highlight=False)
-        console.out.print(f"Report: {bundle.root / 'report.html'}", highlight=False)
+        console.tell(f"Mean Dice {table.mean('dice'):.3f} on the held cases.", f"Report: {bundle.root / 'report.html'}")

@@ -62,4 +62,4 @@ def translate(
     if as_json:
         console.emit_json({"output": str(output), "cases": list(domains.source.names), "losses": losses})
     else:
-        console.err.print(f"{len(domains.source)} translated volumes in {output}", markup=False)
+        console.say(f"{len(domains.source)} translated volumes in {output}")

@@ -50,8 +50,8 @@ def list_weights(as_json: JsonOption = False) -> None:
     console.out.print(table)
     for entry in CATALOGUE:
         if entry.refusal:
-            console.out.print(f"{entry.name}: {entry.refusal}.", highlight=False, soft_wrap=True)
-    console.out.print(f"Fetched files are kept in {escape(str(folder))}.", highlight=False, soft_wrap=True)
+            console.tell(f"{entry.name}: {entry.refusal}.")
+    console.tell(f"Fetched files are kept in {folder}.")
 
 
 @weights.command("inspect")
@@ -76,7 +76,7 @@ def inspect(spec: SpecArgument, cache: CacheOption = None, as_json: JsonOption =
     console.out.print(table)
     values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     under = f", under {checkpoint.wrapper!r}" if checkpoint.wrapper else ""
-    console.out.print(f"{len(checkpoint.tensors)} tensors, {values / 1e6:.2f} million values{under}.", highlight=False)
+    console.tell(f"{len(checkpoint.tensors)} tensors, {values / 1e6:.2f} million values{under}.")
 
 
 @weights.command("verify")
@@ -119,9 +119,7 @@ def verify(
 def print_load_report(report: "LoadReport") -> None:
     """Print the table of a load report, its remarks and its sentence."""
     console.out.print(report.table())
-    for remark in report.remarks():
-        console.out.print(escape(remark), highlight=False, soft_wrap=True)
-    console.out.print(escape(report.summary()), highlight=False, soft_wrap=True)
+    console.tell(*report.remarks(), report.summary())
 
 
 def _contents(checkpoint: "Checkpoint", layout: str) -> dict[str, Any]:
@@ -137,7 +135,7 @@ def _contents(checkpoint: "Checkpoint", layout: str) -> dict[str, Any]:
 @contextmanager
 def _fetch_progress(title: str) -> Iterator[Callable[[int, int], None]]:
     """Yield a callback of (bytes here, bytes in all) that draws a bar on standard error, if that is a terminal."""
-    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), DownloadColumn(), TransferSpeedColumn())
     with Progress(*columns, console=console.err, disable=not console.err.is_terminal, transient=True) as bar:
         task = bar.add_task(f"fetching {title}", total=None, visible=False)
 

@@ -29,7 +29,7 @@ class TrainingProgress:
         if not console.is_terminal or engine.state.rank != 0:
             return
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("loss {task.fields[loss]}"),

@@ -185,7 +185,11 @@ def _run(comparison: Comparison, arm: Arm, seed: int, *, say: Say) -> ScoredRun:
         say("finished before")
         comparison.reused += 1
         return found
-    again = " (what was here is of another configuration or other files)" if (folder / "result.json").exists() else ""
+    again = (
+        " (what was here is of another configuration, other files or other versions)"
+        if (folder / "result.json").exists()
+        else ""
+    )
     for stale in ("eval", "models"):
         shutil.rmtree(folder / stale, ignore_errors=True)
     say(f"{plan.steps} steps on {plan.device}{again}")
