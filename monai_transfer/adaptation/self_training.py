@@ -31,7 +31,9 @@ class SelfTraining(AdaptationMethod):
         super().__init__(weight)
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
-        """Dice and cross entropy over the labelled voxels of every target domain; 0 where none is labelled.
+        """Dice and cross entropy over the pseudo-labelled voxels of every target domain; 0 where there is none.
+
+        A target domain with labels of its own is left to the supervised loss.
 
         Raises:
             UserError: when the target's transforms give no pseudo-label.
@@ -39,8 +41,9 @@ class SelfTraining(AdaptationMethod):
         targets = of_target(outputs)
         if self.strength == 0:
             return {"self_training": targets[0].logits.new_zeros(())}
-        terms = [_loss(name, out.logits, batch) for name, out in outputs.items() if is_target(name)]
-        return {"self_training": self.scaled(torch.stack(terms).sum())}
+        unlabelled = {name: out for name, out in outputs.items() if is_target(name) and "label" not in batch[name]}
+        terms = [_loss(name, out.logits, batch) for name, out in unlabelled.items()]
+        return {"self_training": self.scaled(sum(terms, targets[0].logits.new_zeros((), dtype=torch.float)))}
 
 
 def _loss(name: str, logits: Tensor, batch: Batch) -> Tensor:

@@ -24,10 +24,16 @@ from monai_transfer.errors import UserError
 
 def adapt(
     target: Annotated[
-        Path, typer.Option(help="Data set of the domain to adapt to; its labels are used for scoring only.")
+        Path,
+        typer.Option(
+            help="Data set of the domain to adapt to; its labels are used for scoring only, but for those of "
+            "--labelled-target-cases."
+        ),
     ],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
-    source: Annotated[Path | None, typer.Option(help="Labelled data set.")] = None,
+    source: Annotated[
+        list[Path] | None, typer.Option(help="Labelled data set; repeat to learn from several with the same labels.")
+    ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="A trained bundle to adapt without its training data, in place of --source.")
     ] = None,
@@ -35,6 +41,9 @@ def adapt(
     source_cases: CasesOption = None,
     target_cases: CasesOption = None,
     test_cases: CasesOption = None,
+    labelled_target_cases: Annotated[
+        str | None, typer.Option(help="Target cases whose labels are learnt too (semi-supervised adaptation).")
+    ] = None,
     method: Annotated[
         list[str] | None, typer.Option(help="Method by name (DANN, MeanTeacher, …) or import path; repeat to combine.")
     ] = None,
@@ -60,8 +69,10 @@ def adapt(
 
     Example: monai-transfer adapt --source CT --target MR --output ct_to_mr
     """
-    if (source is None) == (bundle is None):
+    if bool(source) == (bundle is not None):
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
+    if bundle is not None and labelled_target_cases:
+        raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
 
     from monai_transfer.data import read_dataset
     from monai_transfer.workflows.adaptation import adapt as adapt_from_source
@@ -88,14 +99,16 @@ def adapt(
             overwrite=overwrite,
         )
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
-    elif source is not None:
+    elif source:
         domains = choose_domains(
-            source,
+            source[0],
             target,
             test,
             source_cases=split_list(source_cases),
             target_cases=split_list(target_cases),
             test_cases=split_list(test_cases),
+            further_sources=source[1:],
+            labelled_target_cases=split_list(labelled_target_cases),
         )
         plan = plan_adaptation(
             domains,

@@ -45,6 +45,7 @@ class AdaptationSummary:
         methods: scores of each method by name, when several were compared.
         choice: what the bundle keeps, judged without labels; None when there was no choice.
         checkpoint: which checkpoint of the adapted network is used; None when there was no choice.
+        labelled_target: names of the target cases whose labels the adapted network learnt.
         hardware: see :func:`~monai_transfer.evaluation.hardware`.
         versions: see :func:`~monai_transfer.evaluation.versions`.
     """
@@ -56,6 +57,7 @@ class AdaptationSummary:
     methods: Mapping[str, ScoreTable] = field(default_factory=dict)
     choice: Choice | None = None
     checkpoint: CheckpointChoice | None = None
+    labelled_target: tuple[str, ...] = ()
     hardware: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
 
@@ -106,8 +108,14 @@ class AdaptationSummary:
     @property
     def sentences(self) -> list[str]:
         """The result in plain words: the headline, the subjects, the choice, then every warning."""
-        told = [*self._subjects_moved(), *self._checkpoint_told(), *self._choice_told()]
+        told = [*self._labels_learnt(), *self._subjects_moved(), *self._checkpoint_told(), *self._choice_told()]
         return [self.headline, *told, *self.warnings]
+
+    def _labels_learnt(self) -> list[str]:
+        if not self.labelled_target:
+            return []
+        count, names = len(self.labelled_target), ", ".join(self.labelled_target)
+        return [f"The adapted network also learnt the labels of {count} target case(s), {names}; source-only did not."]
 
     def _subjects_moved(self) -> list[str]:
         if self.source_only is None or self.adapted is None:
@@ -175,6 +183,7 @@ class AdaptationSummary:
             "kept": self.choice.kept if self.choice else "adapted",
             "choice": self.choice.as_dict() if self.choice else None,
             "checkpoint": self.checkpoint.as_dict() if self.checkpoint else None,
+            "labelled_target": list(self.labelled_target),
             "warnings": self.warnings,
             "seeds": list(self.seeds),
             "methods": {name: self._method(table) for name, table in self.methods.items()},

@@ -54,6 +54,7 @@ def write_adaptation_report(
         "warnings": summary.warnings,
         "ruler": _ruler(summary) if scored else None,
         "with_oracle": summary.oracle is not None,
+        "saw_target_labels": bool(summary.labelled_target),
         "table": adaptation_table(summary) if scored else None,
         "bars": data_uri(label_bars(summary.arms), vector=True) if scored else None,
         "methods": method_rows(summary),

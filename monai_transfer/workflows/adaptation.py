@@ -54,6 +54,7 @@ class Adaptation:
     @property
     def summary(self) -> AdaptationSummary:
         """The scores side by side."""
+        labelled = self.domains.labelled_target
         return AdaptationSummary(
             source_only=self.scores.get("source_only"),
             adapted=self.scores.get("adapted"),
@@ -61,6 +62,7 @@ class Adaptation:
             seeds=(self.plan.seed,),
             choice=self.choice,
             checkpoint=self.checkpoint,
+            labelled_target=() if labelled is None else labelled.names,
             hardware=hardware(),
             versions=versions(),
         )

@@ -9,7 +9,7 @@ from monai_transfer.adaptation import SelfTraining
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Augmentation
 from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.domains import Domains
+from monai_transfer.workflows.domains import LABELLED_TARGET, Domains
 from monai_transfer.workflows.filling import fill_adaptation
 from monai_transfer.workflows.methods import method_definitions
 from monai_transfer.workflows.plan import Plan
@@ -64,14 +64,15 @@ class Arm:
             bundle's own.
         painting: whether the source's labels are painted with no other intensities, with random ones, with the target's
             (random ones until they are measured) or with measured ones alone; ``None`` keeps the bundle's own.
-        labels_of: the domain whose labels it learns from.
+        labels_of: whose labels it learns from: the sources', those of the target cases that may be learnt too
+            (``"all"``), or the target's alone.
     """
 
     name: str
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Augmentation | None = None
     painting: Literal["none", "random", "measured", "target"] | None = None
-    labels_of: Literal["source", "target"] = "source"
+    labels_of: Literal["sources", "all", "target"] = "all"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
@@ -105,7 +106,7 @@ class Arm:
         )
 
 
-SOURCE_ONLY = Arm("source_only", (), "standard", painting="none")
+SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", labels_of="sources")
 """The floor."""
 
 ORACLE = Arm("oracle", (), "standard", painting="none", labels_of="target")
@@ -142,15 +143,52 @@ def make_arm(
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
     bundle.change("train", changes)
+    if arm.labels_of != "target":
+        bundle.change("train", _further(bundle, domains, plan, target_labels=arm.labels_of == "all"))
     bundle.change("train", _spared(bundle))
     return bundle
 
 
+def _further(bundle: BundleFolder, domains: Domains, plan: Plan, *, target_labels: bool) -> dict[str, Any]:
+    """The labelled domains beside the first source: further sources, and the target cases whose labels are learnt.
+
+    The sources share a weight of 1; a labelled part of the target has a weight of its own.
+    """
+    train = bundle.read("train")
+    parts = {name: cases for name, cases in domains.further.items() if target_labels or name != LABELLED_TARGET}
+    modalities = iter(plan.further_modalities)
+    sources = 1 + len(domains.further_sources)
+    changes: dict[str, Any] = {"domain_weights#source": 1 / sources} if sources > 1 else {}
+    for name, cases in parts.items():
+        if name == LABELLED_TARGET:
+            preprocessing = {**train["train"]["target_preprocessing"], "labelled": True, "pseudo_labels": None}
+        else:
+            preprocessing = {**train["train"]["preprocessing"], "modality": next(modalities)}
+        changes[name] = {
+            "dir": str(cases.root.resolve()),
+            "cases": list(cases.names),
+            "items": f"$read_dataset(@{name}#dir).select(@{name}#cases).labelled.items()",
+            "preprocessing": preprocessing,
+            "dataset": {
+                **train["train"]["dataset"],
+                "data": f"@{name}#items",
+                "transform": f"@{name}#preprocessing",
+            },
+        }
+        changes[f"train#dataloader#datasets#{name}"] = f"@{name}#dataset"
+        changes[f"domain_weights#{name}"] = 1.0 if name == LABELLED_TARGET else 1 / sources
+    return changes
+
+
 def _spared(bundle: BundleFolder) -> dict[str, Any]:
-    """What none of the bundle's methods needs: labels of the target, or the target itself."""
-    titles = _titles(bundle.read("train")["methods"]["modules"])
+    """What none of the bundle's methods needs: pseudo-labels of the target, or its images."""
+    train = bundle.read("train")
+    titles = _titles(train["methods"]["modules"])
     changes: dict[str, Any] = {} if SelfTraining.__name__ in titles else {"label_from": None, "pseudo_labels": None}
-    return changes if titles else {**changes, "train#dataloader#datasets": {"source": "@train#dataset"}}
+    if titles:
+        return changes
+    datasets = {name: data for name, data in train["train"]["dataloader"]["datasets"].items() if name != "target"}
+    return {**changes, "train#dataloader#datasets": datasets}
 
 
 def method_names(bundle: BundleFolder) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ _ARGUMENTS = {
     "in_channels": _FEATURES,
     "spatial_dims": "$len(@roi_size)",
     "network": "@network",
+    "sources": "$[name for name in @domain_weights if not name.startswith('target')]",
 }
 
 

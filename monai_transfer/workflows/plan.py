@@ -26,6 +26,7 @@ class Plan:
     Attributes:
         source_modality: ``"ct"`` or ``"mr"``.
         target_modality: the same for the other domain; equal to the source's in supervised training.
+        further_modalities: the same for every further source.
         label_names: value -> name, 0 being the background; without gaps.
         spacing: working grid in mm, right-anterior-superior order.
         roi_size: sliding window and random crop, voxels.
@@ -50,6 +51,7 @@ class Plan:
     learning_rate: float = 4e-3
     batch_size: int = 2
     seed: int = 0
+    further_modalities: tuple[Modality, ...] = ()
 
     @property
     def classes(self) -> int:
@@ -82,10 +84,11 @@ def make_plan(
     *,
     label_names: dict[int, str],
     device: torch.device,
+    further: Sequence[Fingerprint] = (),
     spacing: Sequence[float] | None = None,
     **options: Any,
 ) -> Plan:
-    """Plan a training for the larger field of view of the two domains.
+    """Plan a training for the largest field of view of the domains.
 
     The working grid is isotropic, as fine as the data and the device allow: about 300 000 voxels per volume on a CPU
     and 6 million on a GPU. Windows of at most 96 (160) voxels per axis then cover the volume.
@@ -95,6 +98,7 @@ def make_plan(
         target: fingerprint of the domain to adapt to, if there is one.
         label_names: value -> name without gaps, 0 being the background.
         device: where to train.
+        further: fingerprints of further labelled domains.
         spacing: working grid in mm, in place of the planned one.
         options: fields of :class:`Plan` to set; ``None`` leaves the planned value.
 
@@ -103,7 +107,7 @@ def make_plan(
     """
     if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
         raise UserError(f"--spacing {list(spacing)} is not possible; give one positive number of mm per axis.")
-    prints = [source] if target is None else [source, target]
+    prints = [source, *further] if target is None else [source, target, *further]
     extent = [max(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     on_cpu = device.type == "cpu"
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, on_cpu=on_cpu)
@@ -121,6 +125,7 @@ def make_plan(
         roi_size=roi,
         device=device,
         steps=1000 if on_cpu else 5000,
+        further_modalities=tuple(print_.modality for print_ in further),
     )
     return plan.with_options(**options)
 

@@ -28,7 +28,7 @@ def report_adaptation(adaptation: Adaptation, folder: str | Path, *, title: str 
     summary.write_json(page.with_suffix(".json"))
     write_model_card(
         adaptation.bundle,
-        title=f"Segmentation of {adaptation.plan.target_modality.upper()} without target labels",
+        title=f"Segmentation of {adaptation.plan.target_modality.upper()} {_with_labels(adaptation)}",
         plan=adaptation.plan,
         sentences=summary.sentences,
         scores=scores,
@@ -55,8 +55,14 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
     test = "none" if domains.test is None else f"{len(domains.test)} cases: {', '.join(domains.test.names)}"
     return {
         "methods": ", ".join(adaptation.methods) or "none",
-        "source": f"{domains.source.root} ({plan.source_modality.upper()}), {len(domains.source)} labelled cases: "
-        + ", ".join(domains.source.names),
+        "source": "; ".join(
+            f"{cases.root} ({modality.upper()}), {len(cases)} labelled cases: {', '.join(cases.names)}"
+            for cases, modality in zip(
+                (domains.source, *domains.further_sources),
+                (plan.source_modality, *plan.further_modalities),
+                strict=True,
+            )
+        ),
         "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases without "
         f"labels: {', '.join(domains.target.names)}",
         "test": test,
@@ -67,6 +73,11 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
         "weights": _weights(adaptation),
         "notes": " ".join(domains.notes) or "none",
     }
+
+
+def _with_labels(adaptation: Adaptation) -> str:
+    labelled = adaptation.domains.labelled_target
+    return "without target labels" if labelled is None else f"with the labels of {len(labelled)} target case(s)"
 
 
 def _weights(adaptation: Adaptation) -> str:

@@ -51,7 +51,7 @@ class Comparison:
     @cached_property
     def contents(self) -> list[list[str]]:
         """Name and checksums of every case: those of the contents, so that a data set may be copied or restored."""
-        parts = (self.domains.source, self.domains.target, self.domains.test)
+        parts = (self.domains.source, self.domains.target, self.domains.test, *self.domains.further.values())
         cases = [case for part in parts if part is not None for case in part.cases]
         return [
             [case.name, *(sha256(path) for path in (*case.images, *([case.label] if case.label else [])))]

@@ -46,3 +46,11 @@ def test_a_target_without_the_key_is_named():
     logits, _ = logits_and_label()
     with pytest.raises(UserError, match="pseudo_labels"):
         SelfTraining().losses({"target": Outputs(logits)}, {"target": {"image": logits}})
+
+
+def test_a_target_domain_with_labels_of_its_own_is_left_to_the_supervised_loss():
+    logits, label = logits_and_label()
+    outputs = {"target": Outputs(logits), "target_labelled": Outputs(logits)}
+    batch = {"target": {"pseudo_label": label}, "target_labelled": {"label": label}}
+    value = SelfTraining().losses(outputs, batch)["self_training"]
+    torch.testing.assert_close(value, loss(SelfTraining(), logits, label))

@@ -117,6 +117,20 @@ def test_a_dry_run_makes_nothing(domains: Path, tmp_path: Path) -> None:
     assert not output.exists()
 
 
+def test_several_sources_and_some_target_labels_are_options(domains: Path, tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "more", modality="mr", subjects=1, size=0.2, first=7)
+    arguments = ["--source", str(domains / "ct"), "--source", str(tmp_path / "more"), "--target", str(domains / "mr")]
+    labelled = ["--test-cases", "mr_003", "--labelled-target-cases", "mr_00*"]
+    result = RUNNER.invoke(app, ["adapt", *arguments, *labelled, "--output", str(tmp_path / "o"), *QUICK, "--dry-run"])
+    assert result.exit_code == 0
+    assert "The labels of 2 target case(s) are learnt too: mr_001, mr_002." in result.stderr
+    with pytest.raises(UserError, match="--source"):
+        app(
+            ["adapt", "--bundle", "b", "--target", "t", "--output", "o", "--labelled-target-cases", "*"],
+            standalone_mode=False,
+        )
+
+
 def test_train_makes_a_scored_bundle(domains: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     result = RUNNER.invoke(app, ["train", "--data", str(domains / "ct"), "--output", str(output), "--json", *QUICK])

@@ -3,14 +3,18 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from monai.bundle import ConfigWorkflow
 from monai.networks.nets import UNet
 
+from monai_transfer.data import write_phantoms
+from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.inference import segment_folder
 from monai_transfer.workflows.adaptation import Adaptation, adapt, choose_domains, plan_adaptation
@@ -175,3 +179,108 @@ def test_methods_are_known_by_name() -> None:
     assert method_definitions(["SourceOnly"]) == []
     with pytest.raises(UserError, match="--method Magic is not known; choose from"):
         method_definitions(["Magic"])
+
+
+@pytest.fixture(scope="module")
+def joint(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Adaptation:
+    """A short adaptation from two sources, CT and other people's MR, with a labelled target case."""
+    root = tmp_path_factory.mktemp("joint")
+    write_phantoms(root / "mr2", modality="mr", subjects=2, size=0.3, seed=5)
+    chosen = choose_domains(
+        domains / "ct", domains / "mr", further_sources=[root / "mr2"], labelled_target_cases=["mr_001"]
+    )
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_bn")
+    methods = method_definitions(["DomainSpecificBatchNorm", "DANN", "SelfTraining"])
+    result = adapt(chosen, plan, root / "bundle", methods=methods, oracle=False)
+    report_adaptation(result, root / "bundle")
+    return result
+
+
+def test_every_labelled_domain_has_a_loss_of_its_own(joint: Adaptation) -> None:
+    first = read_history(joint.bundle.root / "eval" / "history.jsonl")[0]
+    supervised = {name for name in first["losses"] if name.endswith("/supervised")}
+    assert supervised == {"source/supervised", "source_2/supervised", "target_labelled/supervised"}
+    train = joint.bundle.read("train")
+    assert train["domain_weights"] == {"source": 0.5, "source_2": 0.5, "target_labelled": 1.0}
+    assert train["source_2"]["preprocessing"]["modality"] == "mr"
+    assert train["target_labelled"]["cases"] == ["mr_001"]
+
+
+def test_source_only_learns_from_every_source_and_from_no_target_label(joint: Adaptation) -> None:
+    source_only = joint.arms["source_only"]
+    assert set(source_only.read("train")["train"]["dataloader"]["datasets"]) == {"source", "source_2"}
+    losses = read_history(source_only.root / "eval" / "history.jsonl")[0]["losses"]
+    assert set(losses) == {"source/supervised", "source_2/supervised"}
+
+
+def test_a_labelled_target_case_is_no_test_case_and_the_report_names_it(joint: Adaptation) -> None:
+    assert joint.domains.test is not None
+    assert joint.domains.test.names == ("mr_004",)
+    report = json.loads((joint.bundle.root / "report.json").read_text())
+    assert report["labelled_target"] == ["mr_001"]
+    page = (joint.bundle.root / "report.html").read_text()
+    assert "also learnt the labels of 1 target case(s), mr_001" in page
+    assert "never saw" not in page
+    assert "without target labels" not in (joint.bundle.root / "docs" / "README.md").read_text().splitlines()[0]
+
+
+def test_domain_specific_normalisation_keeps_every_source_apart(joint: Adaptation) -> None:
+    workflow = ConfigWorkflow(
+        config_file=str(joint.bundle.root / "configs" / "train.json"),
+        meta_file=None,
+        logging_file=False,
+        workflow_type="train",
+        bundle_root=str(joint.bundle.root),
+    )
+    workflow.initialize()
+    norms = workflow.parser.get_parsed_content("methods")[0].norms
+    assert set(norms) == {"source", "source_2"}
+
+
+def test_test_subjects_are_taken_out_of_every_labelled_domain(domains: Path) -> None:
+    chosen = choose_domains(
+        domains / "ct",
+        domains / "mr",
+        test_cases=["mr_002"],
+        further_sources=[domains / "mr"],
+        labelled_target_cases=["mr_00[23]"],
+    )
+    assert [cases.names for cases in chosen.further_sources] == [("mr_001", "mr_003", "mr_004")]
+    assert chosen.labelled_target is not None
+    assert chosen.labelled_target.names == ("mr_003",)
+    with pytest.raises(UserError, match="No labelled target case"):
+        choose_domains(domains / "ct", domains / "mr", test_cases=["mr_002"], labelled_target_cases=["mr_002"])
+
+
+@pytest.mark.parametrize("fault", ["missing label", "unknown label", "other name", "channels"])
+def test_sets_that_cannot_be_learnt_together_are_refused(domains: Path, tmp_path: Path, fault: str) -> None:
+    other = tmp_path / "other"
+    write_phantoms(other, modality="mr", subjects=2, size=0.3, seed=5)
+    for path in (other / "labels").iterdir():
+        image = nib.load(path)
+        values = np.asarray(image.dataobj)
+        if fault == "missing label":
+            values = np.where(values == 5, 0, values)
+        if fault == "unknown label":
+            values = np.where(values == 5, 9, values)
+        nib.save(nib.Nifti1Image(values.astype(np.uint8), image.affine), path)
+    description = json.loads((other / "dataset.json").read_text())
+    if fault == "unknown label":
+        description["labels"]["9"] = "gall bladder"
+    if fault == "other name":
+        description["labels"]["5"] = "pancreas"
+    (other / "dataset.json").write_text(json.dumps(description))
+    chosen = choose_domains(domains / "ct", domains / "mr", further_sources=[other])
+    if fault == "channels":
+        two = tuple(replace(case, images=case.images * 2) for case in chosen.further_sources[0].cases)
+        chosen = replace(
+            chosen, further_sources=(replace(chosen.further_sources[0], cases=two, channel_names=("a", "b")),)
+        )
+    words = {
+        "missing label": "lacks the label 5",
+        "unknown label": "has the label 9",
+        "other name": "'pancreas'",
+        "channels": "2 channel",
+    }
+    with pytest.raises(UserError, match=words[fault]):
+        plan_adaptation(chosen, device="cpu")
