@@ -19,6 +19,8 @@ class AdaBN(AdaptationMethod):
     recalibrate a network that is trained already, see :func:`monai_transfer.adaptation.recalibrate_norm`.
     """
 
+    needs_target_gradient = False
+
     def prepare(self, network: nn.Module) -> None:
         """Check that there is something to adapt.
 

@@ -29,6 +29,8 @@ class DomainSpecificBatchNorm(AdaptationMethod):
         UserError: the network has no normalisation layer that could differ by domain.
     """
 
+    needs_target_gradient = False
+
     def __init__(self, network: nn.Module, sources: Sequence[str] = ("source",), *, affine: bool = True) -> None:
         super().__init__()
         self.affine = affine

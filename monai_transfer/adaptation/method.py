@@ -44,6 +44,9 @@ class AdaptationMethod(nn.Module, ABC):
     needs_target: bool = True
     """Whether the target domain has to be run forward."""
 
+    needs_target_gradient: bool = True
+    """Whether a loss may be made of the target's outputs; not so where its forward pass is all that matters."""
+
     needs_features: bool = False
     """Whether the encoder's features have to be tapped."""
 

@@ -30,7 +30,8 @@ class AdaptationTrainer(SupervisedTrainer):
     .. math:: L = \sum_d \lambda_d L_\text{supervised}(d) + \sum_m L_m + \sum_r \Omega_r
 
     over the domains that have a weight, the methods and the regularizers. A domain is run forward once, and only when
-    it has a weight or some method needs it; a method that rests at strength 0 does not.
+    it has a weight or some method needs it; a method that rests at strength 0 does not. A target of which nobody makes
+    a loss is run without a graph.
 
     Args:
         device: where to run.
@@ -130,11 +131,17 @@ class AdaptationTrainer(SupervisedTrainer):
 
     def _forward(self, batch: Mapping[str, Mapping[str, Tensor]]) -> dict[str, Outputs]:
         outputs = {}
-        needs_target = any(method.needs_target and not method.resting for method in self.methods)
+        looking = [method for method in self.methods if method.needs_target and not method.resting]
+        learning = any(method.needs_target_gradient for method in looking)
         for domain, tensors in batch.items():
-            if domain not in self.domain_weights and not needs_target:
+            if domain not in self.domain_weights and not looking:
                 continue
             with ExitStack() as surroundings:
+                if domain not in self.domain_weights and not learning:
+                    surroundings.callback(
+                        torch.clear_autocast_cache
+                    )  # before 2.10 torch keeps weights cast without a graph
+                    surroundings.enter_context(torch.no_grad())
                 for method in self.methods:
                     surroundings.enter_context(method.forward_context(self.network, domain))
                 features = surroundings.enter_context(tap(self.network, self._feature_layers))

@@ -131,6 +131,7 @@ def _build(
     parser = ConfigParser({"labels": list(range(settings.classes)), "roi_size": size, "feature_channels": channels})
     parser["methods"] = {"_target_": "torch.nn.ModuleList", "modules": list(definition)}
     parser["network"] = network
+    parser["domain_weights"] = {"source": 1.0}
     methods: nn.ModuleList = parser.get_parsed_content("methods")
     return network, [cast(AdaptationMethod, method) for method in methods.to(settings.device)]
 

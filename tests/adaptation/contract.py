@@ -103,6 +103,11 @@ class MethodContract:
         assert any(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters())
         assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)
 
+    def test_without_a_gradient_of_the_target_there_are_no_losses(self):
+        network, method, batch = self.ready(3)
+        if not method.needs_target_gradient:
+            assert method.losses(forward(network, method, batch), batch) == {}
+
     def test_every_trainable_parameter_of_the_method_gets_a_gradient(self):
         network, method, batch = self.ready(3)
         outputs = forward(network, method, batch)

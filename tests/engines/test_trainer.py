@@ -89,6 +89,41 @@ def test_the_target_is_run_once_a_resting_method_wakes() -> None:
     assert calls == [(1, False), (3, True)]
 
 
+class Looking(AdaptationMethod):
+    """Watches the target's outputs and makes no loss of them."""
+
+    needs_target_gradient = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recorded: list[bool] = []
+
+    def losses(self, outputs: Mapping[str, Outputs], batch: object) -> dict[str, Tensor]:
+        self.recorded.append(outputs["target"].logits.requires_grad)
+        return {}
+
+
+def test_a_target_of_which_nobody_makes_a_loss_is_run_without_a_graph() -> None:
+    alone, together = Looking(), Looking()
+    make(Counting(), [alone]).run()
+    make(Counting(), [together, Constant()]).run()
+    assert alone.recorded == [False, False]
+    assert together.recorded == [True, True]
+
+
+@pytest.mark.parametrize("amp", [False, True])
+def test_a_target_without_a_graph_that_comes_first_leaves_the_source_its_gradient(amp: bool) -> None:
+    gradients = []
+    for methods in ([], [Looking()]):
+        network = Counting()
+        trainer = make(network, methods, amp=amp)
+        trainer.data_loader = [dict(reversed(batch.items())) for batch in batches()]
+        trainer.run()
+        gradients.append([parameter.grad for parameter in network.parameters()])
+    for plain, looked_on in zip(*gradients, strict=True):
+        torch.testing.assert_close(plain, looked_on, rtol=0, atol=0)
+
+
 def test_each_domain_is_run_once_whatever_the_number_of_methods() -> None:
     network = Counting()
     trainer = make(network, [Constant(), Constant(), DANN(4)], feature_layers=["inner"])

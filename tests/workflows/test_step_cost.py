@@ -26,6 +26,12 @@ def test_the_passes_are_those_that_the_methods_need() -> None:
     assert report["overhead"] == max(measured) > 0
 
 
+def test_methods_of_normalisation_need_no_backward_pass_of_the_target() -> None:
+    names = ("AdaBN", "DomainSpecificBatchNorm")
+    report = step_costs(StepSettings(networks=("unet_bn",), methods=names, roi=32, batch_size=1, steps=1))
+    assert [entry["passes"] for entry in report["networks"]["unet_bn"].values()] == [["logits", "none"]] * 2
+
+
 def test_the_command_prints_json() -> None:
     command = ["benchmark", "training", "--network", "unet", "--methods", "DANN", "--roi", "32", "--steps", "1"]
     result = CliRunner().invoke(app, [*command, "--batch-size", "1", "--device", "cpu", "--json"])
