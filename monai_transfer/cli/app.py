@@ -82,5 +82,6 @@ def _set_up_logging(*, debug: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:
         logging.disable(logging.INFO)
-        logging.getLogger("monai.bundle.workflows").setLevel(logging.ERROR)
+        # a filter, because the module sets its logger's level when it is imported later
+        logging.getLogger("monai.bundle.workflows").addFilter(lambda record: record.levelno >= logging.ERROR)
         warnings.filterwarnings("ignore", message="parsing config_file", module="monai")

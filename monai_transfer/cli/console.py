@@ -52,8 +52,9 @@ def say_section(message: str) -> None:
 
 def say_plan(plan: Any) -> None:
     """Print what will be trained, in one line, to standard error."""
-    modality = plan.source_modality.upper()
-    if plan.target_modality != plan.source_modality:
+    sources = (plan.source_modality, *plan.further_modalities)
+    modality = " + ".join(source.upper() for source in sources)
+    if set(sources) != {plan.target_modality}:
         modality += f" → {plan.target_modality.upper()}"
     grid = " × ".join(f"{step:g}" for step in plan.spacing)
     size = " × ".join(str(length) for length in plan.roi_size)

@@ -63,8 +63,8 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
                 strict=True,
             )
         ),
-        "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases without "
-        f"labels: {', '.join(domains.target.names)}",
+        "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases "
+        f"without labels: {', '.join(domains.target.names)}{_with_labels_too(adaptation)}",
         "test": test,
         "network": plan.network,
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
@@ -78,6 +78,11 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
 def _with_labels(adaptation: Adaptation) -> str:
     labelled = adaptation.domains.labelled_target
     return "without target labels" if labelled is None else f"with the labels of {len(labelled)} target case(s)"
+
+
+def _with_labels_too(adaptation: Adaptation) -> str:
+    labelled = adaptation.domains.labelled_target
+    return "" if labelled is None else f"; and with labels: {', '.join(labelled.names)}"
 
 
 def _weights(adaptation: Adaptation) -> str:

@@ -140,6 +140,14 @@ def test_train_makes_a_scored_bundle(domains: Path, tmp_path: Path) -> None:
     assert (output / "report.html").is_file()
 
 
+@pytest.mark.slow
+def test_a_finished_command_prints_its_own_lines_alone(domains: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "monai_transfer", "train", "--data", str(domains / "ct"), *QUICK]
+    done = subprocess.run([*command, "--output", str(tmp_path / "b")], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert [line.split(" ")[0] for line in done.stderr.splitlines()] == ["CT,", "training:"]
+
+
 def test_network_and_method_are_one_option_each(domains: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
     data = ["--source", str(domains / "ct"), "--target", str(domains / "mr"), "--output", str(output)]
