@@ -19,9 +19,10 @@ class ForegroundPrior(AdaptationMethod):
 
     with :math:`K` the foreground classes of a share above 0 and :math:`\hat p` the mean softmax of the target, a moving
     average over the steps through whose latest term the gradient flows. It keeps entropy minimisation and self-training
-    from collapsing to background. It presumes that both domains are cropped alike. After Bateson et al.,
-    *Source-relaxed* and *Source-free domain adaptation for image segmentation*, MICCAI 2020 and MedIA 2022, whose
-    divergence weighs a class by its size.
+    from collapsing to background. It presumes that both domains are cropped alike: crops around labels, as the bundles
+    make them of the source, show more foreground than the target's random ones unless the window covers the volume;
+    then give ``proportions``. After Bateson et al., *Source-relaxed* and *Source-free domain adaptation for image
+    segmentation*, MICCAI 2020 and MedIA 2022, whose divergence weighs a class by its size.
 
     Args:
         classes: number of classes, background included.

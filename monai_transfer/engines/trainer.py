@@ -138,9 +138,8 @@ class AdaptationTrainer(SupervisedTrainer):
                 continue
             with ExitStack() as surroundings:
                 if domain not in self.domain_weights and not learning:
-                    surroundings.callback(
-                        torch.clear_autocast_cache
-                    )  # before 2.10 torch keeps weights cast without a graph
+                    # before 2.10 torch keeps weights that were cast without a graph
+                    surroundings.callback(torch.clear_autocast_cache)
                     surroundings.enter_context(torch.no_grad())
                 for method in self.methods:
                     surroundings.enter_context(method.forward_context(self.network, domain))
