@@ -134,10 +134,11 @@ class AdaptationTrainer(SupervisedTrainer):
         looking = [method for method in self.methods if method.needs_target and not method.resting]
         learning = any(method.needs_target_gradient for method in looking)
         for domain, tensors in batch.items():
-            if domain not in self.domain_weights and not looking:
+            supervised = domain in self.domain_weights
+            if not (supervised or looking):
                 continue
             with ExitStack() as surroundings:
-                if domain not in self.domain_weights and not learning:
+                if not (supervised or learning):
                     # before 2.10 torch keeps weights that were cast without a graph
                     surroundings.callback(torch.clear_autocast_cache)
                     surroundings.enter_context(torch.no_grad())

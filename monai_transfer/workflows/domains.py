@@ -8,7 +8,7 @@ from typing import Any
 from monai_transfer.data import CaseDataset, Fingerprint, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.inference import choose_device
-from monai_transfer.workflows.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.workflows.plan import Plan, contiguous_labels, make_plan, require_one_meaning
 
 LABELLED_TARGET = "target_labelled"
 """The domain of the target cases whose labels are learnt too."""
@@ -150,13 +150,8 @@ def _require_alike(first: CaseDataset, known: Fingerprint, other: CaseDataset, f
         raise UserError(
             f"{other.root} has the label {unknown[0]}, which {first.root} has not: give every set the same labels."
         )
-    for value in sorted(set(first.label_names) & set(other.label_names)):
-        names = first.label_names[value], other.label_names[value]
-        if value > 0 and names[0] != names[1]:
-            raise UserError(
-                f"Label {value} is {names[1]!r} in {other.root} and {names[0]!r} in {first.root}: renumber the labels "
-                "so that one value means one thing."
-            )
+    foreground = {value: name for value, name in other.label_names.items() if value > 0}
+    require_one_meaning(first.label_names, foreground, known_in=first.root, data_in=other.root)
 
 
 def _require_complete(first: CaseDataset, known: Fingerprint, other: CaseDataset, found: Fingerprint) -> None:

@@ -1,8 +1,9 @@
 """What a data set asks for: working grid, window, network and length of training, from its fingerprint."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -133,6 +134,22 @@ def make_plan(
 def contiguous_labels(names: dict[int, str]) -> dict[int, str]:
     """Label names without gaps: a network has one output for every value up to the greatest."""
     return {value: names.get(value, f"label_{value}") for value in range(max(names) + 1)}
+
+
+def require_one_meaning(
+    known: Mapping[int, str], data: Mapping[int, str], *, known_in: str | Path, data_in: str | Path = "the data"
+) -> None:
+    """See that no label value has two names; ``label_3`` is no name.
+
+    Raises:
+        UserError: one has.
+    """
+    for value, name in sorted(data.items()):
+        if name not in (f"label_{value}", known.get(value, name)):
+            raise UserError(
+                f"Label {value} is {name!r} in {data_in} and {known[value]!r} in {known_in}: renumber the data's "
+                "labels so that one value means one thing."
+            )
 
 
 def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], *, on_cpu: bool) -> tuple[float, ...]:

@@ -52,6 +52,7 @@ def learning_curves(adaptation: Adaptation) -> dict[str, list[dict[str, float]]]
 def describe_run(adaptation: Adaptation) -> dict[str, Any]:
     """What was run, in the words of the report."""
     plan, domains = adaptation.plan, adaptation.domains
+    labelled = domains.labelled_target
     test = "none" if domains.test is None else f"{len(domains.test)} cases: {', '.join(domains.test.names)}"
     return {
         "methods": ", ".join(adaptation.methods) or "none",
@@ -63,8 +64,9 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
                 strict=True,
             )
         ),
-        "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases "
-        f"without labels: {', '.join(domains.target.names)}{_with_labels_too(adaptation)}",
+        "target": f"{domains.target.root} ({plan.target_modality.upper()}), {len(domains.target)} cases without "
+        f"labels: {', '.join(domains.target.names)}",
+        **({"target labels": ", ".join(labelled.names)} if labelled is not None else {}),
         "test": test,
         "network": plan.network,
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
@@ -78,11 +80,6 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
 def _with_labels(adaptation: Adaptation) -> str:
     labelled = adaptation.domains.labelled_target
     return "without target labels" if labelled is None else f"with the labels of {len(labelled)} target case(s)"
-
-
-def _with_labels_too(adaptation: Adaptation) -> str:
-    labelled = adaptation.domains.labelled_target
-    return "" if labelled is None else f"; and with labels: {', '.join(labelled.names)}"
 
 
 def _weights(adaptation: Adaptation) -> str:

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.errors import UserError
 from monai_transfer.weights import locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.networks import known_network, network_name
+from monai_transfer.workflows.plan import require_one_meaning
 
 _PLANNED = ("spacing", "roi_size", "window")
 
@@ -58,16 +58,8 @@ def merged_labels(start: StartingPoint, data: Mapping[int, str]) -> dict[int, st
     Raises:
         UserError: both call the same value by different names.
     """
-    merged = dict(start.label_names)
-    for value, name in sorted(data.items()):
-        unnamed = name == f"label_{value}"
-        if value in merged and not unnamed and merged[value] != name:
-            raise UserError(
-                f"Label {value} is {name!r} in the data and {merged[value]!r} in {start.spec}: renumber the data's "
-                "labels so that one value means one thing."
-            )
-        merged.setdefault(value, name)
-    return merged
+    require_one_meaning(start.label_names, data, known_in=start.spec)
+    return {**start.label_names, **{value: name for value, name in data.items() if value not in start.label_names}}
 
 
 def _from_bundle(spec: str, bundle: BundleFolder) -> StartingPoint | None:
