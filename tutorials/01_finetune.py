@@ -23,7 +23,7 @@ from monai.networks.nets import UNet
 from monai.optimizers import WarmupCosineSchedule
 from torch import nn
 
-from monai_transfer.data import DomainLoader, read_dataset, write_phantoms
+from monai_transfer.datasets import DomainLoader, read_dataset
 from monai_transfer.engines import AdaptationTrainer
 from monai_transfer.finetuning import (
     L2SP,
@@ -35,6 +35,7 @@ from monai_transfer.finetuning import (
     trainable_levels,
 )
 from monai_transfer.losses import ClassBalancedDiceCELoss
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import preset
 from monai_transfer.weights import load_pretrained
 

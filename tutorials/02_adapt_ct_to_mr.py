@@ -12,9 +12,9 @@ import json
 import tempfile
 from pathlib import Path
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.bundle.methods import known_methods, method_definitions
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
-from monai_transfer.workflows.methods import known_methods, method_definitions
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
 

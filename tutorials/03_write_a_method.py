@@ -20,10 +20,16 @@ from monai.data import CacheDataset
 from monai.networks.nets import UNet
 from torch import Tensor
 
-from monai_transfer.adaptation import AdaptationMethod, Batch, MeanTeacher, Outputs
-from monai_transfer.data import DomainLoader, read_dataset, write_phantoms
+from monai_transfer.adaptation import (
+    AdaptationMethod,
+    Batch,
+    MeanTeacher,
+    Outputs,
+)
+from monai_transfer.datasets import DomainLoader, read_dataset
 from monai_transfer.engines import AdaptationTrainer, StrengthSchedule
 from monai_transfer.losses import ClassBalancedDiceCELoss, voxel_samples
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import preset
 
 torch.manual_seed(0)

@@ -74,10 +74,10 @@ def adapt(
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
 
-    from monai_transfer.data import read_dataset
+    from monai_transfer.bundle.methods import method_definitions
+    from monai_transfer.datasets import read_dataset
     from monai_transfer.workflows.adaptation import adapt as adapt_from_source
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
-    from monai_transfer.workflows.methods import method_definitions
     from monai_transfer.workflows.reporting import report_adaptation
     from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 

@@ -45,9 +45,9 @@ def inference(
     """
     import json
 
+    from monai_transfer.benchmarks import BenchmarkSettings, compare
     from monai_transfer.files import write_text
-    from monai_transfer.inference import choose_device
-    from monai_transfer.inference.benchmark import BenchmarkSettings, compare
+    from monai_transfer.machine import choose_device
 
     settings = BenchmarkSettings(
         shape=_three(shape, "--shape", int),

@@ -6,7 +6,12 @@ from typing import Annotated, Any
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption, split_list
+from monai_transfer.cli.options import (
+    DeviceOption,
+    JsonOption,
+    SeedOption,
+    split_list,
+)
 
 
 def training(
@@ -29,9 +34,9 @@ def training(
     """
     import json
 
+    from monai_transfer.benchmarks.step_cost import StepSettings, default_methods, step_costs
     from monai_transfer.files import write_text
-    from monai_transfer.inference import choose_device
-    from monai_transfer.workflows.step_cost import StepSettings, default_methods, step_costs
+    from monai_transfer.machine import choose_device
 
     settings = StepSettings(
         networks=tuple(split_list(network)),

@@ -17,7 +17,7 @@ def list_bundles(as_json: JsonOption = False) -> None:
 
     Example: monai-transfer bundles list
     """
-    from monai_transfer.workflows.bundle import BundleFolder, templates
+    from monai_transfer.bundle.folder import BundleFolder, templates
 
     found = [
         {"name": name, "description": BundleFolder(folder).read("metadata")["description"], "folder": str(folder)}
@@ -40,6 +40,6 @@ def copy_bundle(
 
     Example: monai-transfer bundles copy domain_adaptation my_bundle
     """
-    from monai_transfer.workflows.bundle import BundleFolder
+    from monai_transfer.bundle.folder import BundleFolder
 
     console.tell(str(BundleFolder.create(name, folder, overwrite=overwrite).root))

@@ -13,7 +13,12 @@ from monai_transfer.cli.options import JsonOption
 from monai_transfer.cli.progress import case_progress
 
 if TYPE_CHECKING:
-    from monai_transfer.data import CaseDataset, CheckReport, Fault, Fingerprint
+    from monai_transfer.datasets import (
+        CaseDataset,
+        CheckReport,
+        Fault,
+        Fingerprint,
+    )
 
 
 def check(
@@ -27,7 +32,7 @@ def check(
 
     Example: monai-transfer check Task09_Spleen
     """
-    from monai_transfer.data import check_dataset, read_dataset
+    from monai_transfer.datasets import check_dataset, read_dataset
 
     found = read_dataset(dataset, section="all")
     with case_progress("checking") as progress:

@@ -8,13 +8,20 @@ from rich.markup import escape
 from rich.table import Table
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import CasesOption, DeviceOption, DryRunOption, JsonOption, split_list
+from monai_transfer.cli.options import (
+    CasesOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    split_list,
+)
 from monai_transfer.cli.progress import case_progress
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
-    from monai_transfer.data import CaseDataset
-    from monai_transfer.evaluation import Predictions, ScoreTable
+    from monai_transfer.datasets import CaseDataset
+    from monai_transfer.evaluation import ScoreTable
+    from monai_transfer.workflows.evaluation import Predictions
 
 
 def evaluate(
@@ -38,8 +45,8 @@ def evaluate(
 
     Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
     """
-    from monai_transfer.data import read_dataset
-    from monai_transfer.evaluation import evaluate as run
+    from monai_transfer.datasets import read_dataset
+    from monai_transfer.workflows.evaluation import evaluate as run
 
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
@@ -68,7 +75,7 @@ def evaluate(
 def _predict(
     bundle: Path | None, folder: Path | None, dataset: "CaseDataset", output: Path, device: str
 ) -> "Predictions":
-    from monai_transfer.evaluation import Predictions
+    from monai_transfer.workflows.evaluation import Predictions
 
     if folder is not None:
         return Predictions.in_folder(folder)
@@ -84,8 +91,8 @@ def _say_plan(dataset: "CaseDataset", source: Path | None, output: Path) -> None
 
 
 def _score_table(scores: "ScoreTable") -> Table:
-    from monai_transfer.evaluation.report_tables import TITLES, figure_text
     from monai_transfer.evaluation.table import readable
+    from monai_transfer.figures.report_tables import TITLES, figure_text
 
     shown = ("dice", "iou", "hd95_mm", "assd_mm", "nsd")
     table = Table(show_edge=False)

@@ -81,12 +81,12 @@ def finetune(
     Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
     --unfreeze 2 --compare scratch
     """
-    from monai_transfer.data import read_dataset
+    from monai_transfer.bundle.strategy import Strategy
+    from monai_transfer.datasets import read_dataset
     from monai_transfer.workflows import finetuning as work
     from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
     from monai_transfer.workflows.finetuning_report import report_finetuning
     from monai_transfer.workflows.starting_point import read_starting_point
-    from monai_transfer.workflows.strategy import Strategy
 
     if compare not in (None, "scratch"):
         raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")

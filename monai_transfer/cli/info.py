@@ -9,9 +9,9 @@ def info(as_json: JsonOption = False) -> None:
 
     Example: monai-transfer info
     """
-    from monai_transfer.evaluation import hardware, versions
+    from monai_transfer.bundle.folder import templates
+    from monai_transfer.machine import hardware, versions
     from monai_transfer.weights import cache_folder
-    from monai_transfer.workflows.bundle import templates
 
     facts = {
         "versions": versions(),

@@ -31,7 +31,7 @@ def phantom(
 
     Example: monai-transfer phantom --output phantoms/ct --modality ct --subjects 8
     """
-    from monai_transfer.data import write_phantoms
+    from monai_transfer.phantoms import write_phantoms
 
     with case_progress("phantoms") as progress:
         names = write_phantoms(

@@ -50,7 +50,14 @@ def segment(
 
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
-    from monai_transfer.inference import Cleaning, Segmenter, SegmentOptions, find_cases, made_here, segment_folder
+    from monai_transfer.bundle.reading import made_here
+    from monai_transfer.inference import (
+        Cleaning,
+        Segmenter,
+        SegmentOptions,
+        find_cases,
+        segment_folder,
+    )
 
     options = SegmentOptions(
         precision=precision,

@@ -40,7 +40,12 @@ def train(
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
-    from monai_transfer.workflows.training import choose_cases, plan_training, prepare_bundle, report_training
+    from monai_transfer.workflows.training import (
+        choose_cases,
+        plan_training,
+        prepare_bundle,
+        report_training,
+    )
 
     split = choose_cases(data, split_list(cases))
     plan = plan_training(

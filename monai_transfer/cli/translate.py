@@ -42,7 +42,7 @@ def translate(
 
     Example: monai-transfer translate --source CT --target MR --output ct_as_mr --steps 20000 --device cuda
     """
-    from monai_transfer.workflows.domains import choose_domains, plan_adaptation
+    from monai_transfer.bundle.domains import choose_domains, plan_adaptation
     from monai_transfer.workflows.translating import translate_source
 
     domains = choose_domains(

@@ -96,7 +96,13 @@ def verify(
 
     Example: monai-transfer weights verify medicalnet:resnet18 --network resnet18
     """
-    from monai_transfer.weights import bundle_label_names, load_pretrained, locate, network_named, network_of_bundle
+    from monai_transfer.weights import (
+        bundle_label_names,
+        load_pretrained,
+        locate,
+        network_named,
+        network_of_bundle,
+    )
 
     if (network is None) == (bundle is None):
         raise UserError("Name what the weights are for: either --network (such as resnet18) or --bundle.")

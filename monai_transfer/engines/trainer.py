@@ -25,7 +25,8 @@ LOSSES = "losses"
 class AdaptationTrainer(SupervisedTrainer):
     r"""MONAI's ``SupervisedTrainer`` for batches of several domains.
 
-    A batch is ``{domain: {"image", "label"?, "weak"?}}`` (see :class:`monai_transfer.data.DomainLoader`). The loss is
+    A batch is ``{domain: {"image", "label"?, "weak"?}}`` (see :class:`monai_transfer.datasets.DomainLoader`). The loss
+    is
 
     .. math:: L = \sum_d \lambda_d L_\text{supervised}(d) + \sum_m L_m + \sum_r \Omega_r
 

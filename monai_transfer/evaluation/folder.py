@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from monai_transfer.data import CaseDataset
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.matching import label_map_of, read_like, read_sound
 from monai_transfer.evaluation.scores import LabelScore, score_case

@@ -46,8 +46,8 @@ class AdaptationSummary:
         choice: what the bundle keeps, judged without labels; None when there was no choice.
         checkpoint: which checkpoint of the adapted network is used; None when there was no choice.
         labelled_target: names of the target cases whose labels the adapted network learnt.
-        hardware: see :func:`~monai_transfer.evaluation.hardware`.
-        versions: see :func:`~monai_transfer.evaluation.versions`.
+        hardware: see :func:`~monai_transfer.machine.hardware`.
+        versions: see :func:`~monai_transfer.machine.versions`.
     """
 
     source_only: ScoreTable | None

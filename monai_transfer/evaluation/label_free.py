@@ -9,7 +9,12 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
-from monai_transfer.losses import entropy_loss, information_score, label_agreement, soft_neighbourhood_density
+from monai_transfer.losses import (
+    entropy_loss,
+    information_score,
+    label_agreement,
+    soft_neighbourhood_density,
+)
 
 
 class _MeanOverImages(Metric):

@@ -8,8 +8,9 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.data import Volume, VolumeFaultError, largest_shift, read_volume, same_grid_tolerance
 from monai_transfer.errors import UserError
+from monai_transfer.volumes.grids import largest_shift, same_grid_tolerance
+from monai_transfer.volumes.scalar import Volume, VolumeFaultError, read_volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".seg.nrrd")
 

@@ -49,8 +49,8 @@ class Scoreboard:
         methods: name -> its runs.
         failures: name -> why it could not be trained.
         default: the name of the recipe that stands as ``adapted`` in the report.
-        hardware: see :func:`~monai_transfer.evaluation.hardware`.
-        versions: see :func:`~monai_transfer.evaluation.versions`.
+        hardware: see :func:`~monai_transfer.machine.hardware`.
+        versions: see :func:`~monai_transfer.machine.versions`.
     """
 
     source_only: Runs

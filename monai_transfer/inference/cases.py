@@ -9,7 +9,14 @@ from pathlib import Path
 import itk
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.reading import ITK_SUFFIXES, NIBABEL_SUFFIXES, Volume, has_suffix, is_dicom, read_volume
+from monai_transfer.volumes.reading import (
+    ITK_SUFFIXES,
+    NIBABEL_SUFFIXES,
+    Volume,
+    has_suffix,
+    is_dicom,
+    read_volume,
+)
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 CHANNEL = re.compile(r"^(.+)_(\d{4})$")

@@ -16,7 +16,12 @@ import scipy.sparse
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import AFFINE_TOL
 
-from monai_transfer.inference.taps import Matrix, NotSeparable, Taps, linear_matrix
+from monai_transfer.inference.taps import (
+    Matrix,
+    NotSeparable,
+    Taps,
+    linear_matrix,
+)
 
 
 @dataclass(frozen=True)

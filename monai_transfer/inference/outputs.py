@@ -6,9 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from monai_transfer.inference.bundle import Decision
+from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.restoration import Sink
-from monai_transfer.inference.sinks import ArgmaxSink, EntropySink, ProbabilitySink, Sinks, ThresholdSink
+from monai_transfer.inference.sinks import (
+    ArgmaxSink,
+    EntropySink,
+    ProbabilitySink,
+    Sinks,
+    ThresholdSink,
+)
 
 
 @dataclass(frozen=True)

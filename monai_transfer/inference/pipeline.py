@@ -9,8 +9,9 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
+from monai_transfer.bundle.reading import Decision
+from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.inference.bodymask import wanted_windows
-from monai_transfer.inference.bundle import Decision
 from monai_transfer.inference.grids import GridMap, native_from_working
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.outputs import NativeArrays, Outputs, Wanted
@@ -18,7 +19,7 @@ from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.restoration import Restorer
 from monai_transfer.inference.streaming import pad_to_plan, stream
 from monai_transfer.inference.taps import NotSeparable, Taps
-from monai_transfer.inference.windows import Start, WindowSettings, plan_windows
+from monai_transfer.inference.windows import Start, plan_windows
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""

@@ -5,8 +5,8 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd, Transform
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.reading import Volume
 from monai_transfer.inference.resampling import spacing
+from monai_transfer.volumes.reading import Volume
 
 
 def preprocess(volume: Volume, transforms: Compose, *, key: str, device: torch.device | str = "cpu") -> MetaTensor:

@@ -7,8 +7,8 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
 
-from monai_transfer.inference.reading import Volume
 from monai_transfer.inference.sinks import PROBABILITY_SCALE
+from monai_transfer.volumes.reading import Volume
 
 
 @dataclass

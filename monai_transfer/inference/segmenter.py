@@ -8,16 +8,23 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.bundle import InferenceBundle, read_bundle
 from monai_transfer.inference.cleaning import Cleaning, clean
 from monai_transfer.inference.cores import one_core
 from monai_transfer.inference.outputs import NativeArrays, Wanted
 from monai_transfer.inference.pipeline import Clock, Progress, Run
-from monai_transfer.inference.predictor import CPU_BATCH, CPU_BATCH_MB, Predictor, batch_for_memory, is_out_of_memory
+from monai_transfer.inference.predictor import (
+    CPU_BATCH,
+    CPU_BATCH_MB,
+    Predictor,
+    batch_for_memory,
+    is_out_of_memory,
+)
 from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.inference.reading import Volume, read_volume
 from monai_transfer.inference.segmentation import Segmentation, apply_after, volumes_ml
+from monai_transfer.machine import choose_device
+from monai_transfer.volumes.reading import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +52,6 @@ class SegmentOptions:
     batch: int | None = None
     compile: bool = False
     cleaning: Cleaning = field(default_factory=Cleaning)
-
-
-def choose_device(name: str) -> torch.device:
-    """The device of a name; ``auto`` is CUDA where there is one.
-
-    Raises:
-        UserError: when CUDA is asked for and absent.
-    """
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"Device '{name}' was asked for, but there is no CUDA device; use --device cpu.")
-    return device
 
 
 class Segmenter:

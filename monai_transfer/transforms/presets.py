@@ -39,7 +39,12 @@ from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
-from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, UNLABELLED, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.pseudo_label import (
+    PSEUDO_LABEL,
+    UNLABELLED,
+    PseudoLabeld,
+    PseudoLabels,
+)
 from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 

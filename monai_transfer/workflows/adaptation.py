@@ -5,9 +5,23 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable, hardware, versions
-from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, Arm, make_arm, method_names
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.bundle.arms import (
+    ORACLE,
+    SOURCE_ONLY,
+    Arm,
+    make_arm,
+    method_names,
+)
+from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.evaluation import (
+    AdaptationSummary,
+    CheckpointChoice,
+    Choice,
+    ScoreTable,
+)
+from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.checkpoints import (
     choose_trained,
     keep_checkpoints,
@@ -15,8 +29,6 @@ from monai_transfer.workflows.checkpoints import (
     score_checkpoints,
 )
 from monai_transfer.workflows.choice import Judge, choose_weights, keep_source_only
-from monai_transfer.workflows.domains import Domains, choose_domains, plan_adaptation
-from monai_transfer.workflows.plan import Plan
 from monai_transfer.workflows.scoring import score_bundle
 
 __all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation"]

@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.plan import Plan
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import write_text
-from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.plan import Plan
 
 _USE = """## Use
 

@@ -5,10 +5,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from monai_transfer.data import CaseDataset
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.evaluation import CheckpointChoice, ScoreTable, choose_checkpoint
 from monai_transfer.files import replacing
-from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.choice import Judge
 from monai_transfer.workflows.scoring import score_bundle
 

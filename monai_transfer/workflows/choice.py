@@ -11,13 +11,19 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from monai_transfer.data import CaseDataset
-from monai_transfer.data.volumes import read_volume
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.reading import read_bundle
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.engines import read_history
-from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
+from monai_transfer.evaluation import (
+    Choice,
+    LabelFreeScores,
+    SourceSizes,
+    choose_network,
+    label_free_scores,
+)
 from monai_transfer.files import replacing
-from monai_transfer.inference import read_bundle
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.volumes.scalar import read_volume
 
 TARGET_VOLUMES = 3
 """So many target training volumes are looked at."""

@@ -8,20 +8,21 @@ from typing import Any, Literal
 
 from monai.bundle import ConfigParser
 
-from monai_transfer.data import CaseDataset, require_sound
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.datasets import CaseDataset, require_sound
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import Predictions, ScoreTable, score_folder
+from monai_transfer.evaluation import ScoreTable, score_folder
 from monai_transfer.finetuning import freeze
-from monai_transfer.inference import choose_device
+from monai_transfer.machine import choose_device
 from monai_transfer.weights import LoadReport, load_pretrained
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.workflows.evaluation import Predictions
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
-from monai_transfer.workflows.networks import network_definition
-from monai_transfer.workflows.plan import Plan, contiguous_labels, make_plan
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels
-from monai_transfer.workflows.strategy import Strategy
 from monai_transfer.workflows.training import LabelledSplit, prepare_bundle
 
 Arm = Literal["transfer", "scratch"]

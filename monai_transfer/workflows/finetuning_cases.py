@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from monai_transfer.data import CaseDataset, read_dataset
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
-from monai_transfer.workflows.strategy import Strategy
 from monai_transfer.workflows.training import VALIDATION_SHARE, LabelledSplit, choose_cases
 
 

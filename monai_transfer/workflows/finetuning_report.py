@@ -9,16 +9,24 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from monai_transfer.evaluation import ScoreTable, hardware, save_figure, versions, write_evaluation_report
-from monai_transfer.evaluation.figures import INK, RULE, bare, new_figure
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.evaluation import ScoreTable
+from monai_transfer.figures.report import write_evaluation_report
+from monai_transfer.figures.style import (
+    INK,
+    RULE,
+    bare,
+    new_figure,
+    save_figure,
+)
 from monai_transfer.files import write_text
+from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.finetuning import Run
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
-from monai_transfer.workflows.plan import Plan
 from monai_transfer.workflows.scoring import overlay_cases
 from monai_transfer.workflows.starting_point import StartingPoint
-from monai_transfer.workflows.strategy import Strategy
 
 COLOURS = {"transfer": "#0072B2", "scratch": "#D55E00"}
 WORDS = {"transfer": "fine-tuned", "scratch": "from scratch"}

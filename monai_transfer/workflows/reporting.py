@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.engines import read_history
-from monai_transfer.evaluation import write_adaptation_report
+from monai_transfer.figures.report import write_adaptation_report
 from monai_transfer.workflows.adaptation import Adaptation
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.scoring import overlay_cases

@@ -12,16 +12,26 @@ from typing import Any
 
 import torch
 
+from monai_transfer.bundle.arms import (
+    APPEARANCES,
+    AUGMENTATION,
+    DEFAULT,
+    ORACLE,
+    SOURCE_ONLY,
+    Arm,
+    make_arm,
+)
+from monai_transfer.bundle.domains import Domains
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.methods import known_methods
+from monai_transfer.bundle.plan import Plan
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable, hardware, versions, write_scoreboard_report
+from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable
+from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 from monai_transfer.files import sha256, write_text
 from monai_transfer.inference.manifest import peak_memory_mb, reset_peak_memory
+from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.adaptation import Say
-from monai_transfer.workflows.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, make_arm
-from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.domains import Domains
-from monai_transfer.workflows.methods import known_methods
-from monai_transfer.workflows.plan import Plan
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
 METHODS = (DEFAULT, AUGMENTATION, "MeanTeacher", "DANN")

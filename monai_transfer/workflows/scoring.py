@@ -3,11 +3,14 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from monai_transfer.data import CaseDataset
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import OverlayCase, Predictions, ScoreTable, best_median_worst, score_folder
+from monai_transfer.evaluation import ScoreTable, score_folder
 from monai_transfer.evaluation.matching import label_map_of
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.figures.overlays import best_median_worst
+from monai_transfer.figures.slices import OverlayCase
+from monai_transfer.workflows.evaluation import Predictions
 
 
 def predictions_folder(bundle: BundleFolder) -> Path:

@@ -12,14 +12,15 @@ from monai.utils import PytorchPadMode, convert_to_tensor
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
-from monai_transfer.data import CaseDataset
+from monai_transfer.bundle.folder import BundleFolder, require_free
+from monai_transfer.bundle.reading import InferenceBundle, read_bundle
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import ScoreTable, hardware, versions
+from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import replacing, write_text
-from monai_transfer.inference import InferenceBundle, InputCase, find_cases, read_bundle
+from monai_transfer.inference import InputCase, find_cases
 from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.inference.segmenter import choose_device
-from monai_transfer.workflows.bundle import BundleFolder, require_free
+from monai_transfer.machine import choose_device, hardware, versions
 from monai_transfer.workflows.scoring import score_bundle
 
 VOLUMES = 16

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.networks import known_network, network_name
+from monai_transfer.bundle.plan import require_one_meaning
 from monai_transfer.weights import locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
-from monai_transfer.workflows.bundle import BundleFolder
-from monai_transfer.workflows.networks import known_network, network_name
-from monai_transfer.workflows.plan import require_one_meaning
 
 _PLANNED = ("spacing", "roi_size", "window")
 
@@ -20,10 +20,10 @@ class StartingPoint:
 
     Attributes:
         spec: as given.
-        network: a name of :data:`~monai_transfer.workflows.networks.NETWORKS`, or None where the weights do not tell.
+        network: a name of :data:`~monai_transfer.bundle.networks.NETWORKS`, or None where the weights do not tell.
         bundle: the bundle, where the weights are one that this package made.
         definition: its ``network_def``.
-        options: its working grid: fields of :class:`~monai_transfer.workflows.plan.Plan`.
+        options: its working grid: fields of :class:`~monai_transfer.bundle.plan.Plan`.
         label_names: value -> name of its classes.
     """
 

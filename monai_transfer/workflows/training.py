@@ -5,14 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.data import CaseDataset, read_dataset, require_sound
+from monai_transfer.bundle.configs import fill_supervised
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import ScoreTable, write_evaluation_report
-from monai_transfer.inference import choose_device
-from monai_transfer.workflows.bundle import BundleFolder
+from monai_transfer.evaluation import ScoreTable
+from monai_transfer.figures.report import write_evaluation_report
+from monai_transfer.machine import choose_device
 from monai_transfer.workflows.cards import write_model_card
-from monai_transfer.workflows.filling import fill_supervised
-from monai_transfer.workflows.plan import Plan, contiguous_labels, make_plan
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
 VALIDATION_SHARE = 0.2

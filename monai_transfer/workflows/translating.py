@@ -9,12 +9,12 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.adaptation import UnpairedTranslation
-from monai_transfer.data.writing import write_description, write_nifti
+from monai_transfer.bundle.domains import Domains
+from monai_transfer.bundle.folder import require_free
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.datasets.writing import write_description, write_nifti
 from monai_transfer.errors import UserError
 from monai_transfer.transforms import preset
-from monai_transfer.workflows.bundle import require_free
-from monai_transfer.workflows.domains import Domains
-from monai_transfer.workflows.plan import Plan
 
 LEAST_PATCH = 16
 """Voxels along an axis that a patch needs at least."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.phantoms import write_phantoms
 
 
 @pytest.fixture(scope="session")

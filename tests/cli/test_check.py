@@ -9,8 +9,8 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
-from monai_transfer.data import write_phantoms
 from monai_transfer.errors import UserError
+from monai_transfer.phantoms import write_phantoms
 
 RUNNER = CliRunner()
 

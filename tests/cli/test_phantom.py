@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
-from monai_transfer.data import read_dataset
+from monai_transfer.datasets import read_dataset
 
 RUNNER = CliRunner()
 

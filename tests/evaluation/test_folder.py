@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_transfer.data import CaseDataset
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import score_folder
 from monai_transfer.evaluation.folder import common_labels

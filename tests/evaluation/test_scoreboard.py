@@ -6,7 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.evaluation import LabelScore, Scoreboard, ScoredRun, ScoreTable, write_scoreboard_report
+from monai_transfer.evaluation import (
+    LabelScore,
+    Scoreboard,
+    ScoredRun,
+    ScoreTable,
+)
+from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 
 
 def _run(liver: float, spleen: float, *, seconds: float = 10.0) -> ScoredRun:

@@ -10,9 +10,9 @@ import pytest
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
-from monai_transfer.inference.reading import read_volume
 from monai_transfer.inference.sidecars import colour, write_sidecars
-from monai_transfer.inference.writing import FastGzip, write_like
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.writing import FastGzip, write_like
 
 from .conftest import body, write_nifti
 

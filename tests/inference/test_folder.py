@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference import Segmenter, SegmentOptions, find_cases, segment_folder
+from monai_transfer.inference import (
+    Segmenter,
+    SegmentOptions,
+    find_cases,
+    segment_folder,
+)
 
 from .conftest import MakeBundle, body, write_nifti
 

@@ -7,6 +7,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 
+from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
 from monai_transfer.inference.cores import on_all_cores, one_core
@@ -15,7 +16,7 @@ from monai_transfer.inference.restoration import Restorer
 from monai_transfer.inference.sinks import ArgmaxSink
 from monai_transfer.inference.streaming import RollingSlab, stream
 from monai_transfer.inference.taps import Taps, linear_matrix
-from monai_transfer.inference.windows import WindowSettings, plan_windows
+from monai_transfer.inference.windows import plan_windows
 
 
 def network(spatial_dims: int = 3) -> UNet:

@@ -2,7 +2,12 @@ import pytest
 import torch
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd, RandContrastCurve
+from monai_transfer.transforms import (
+    ClassIntensities,
+    IntensityProfile,
+    RandClassIntensityd,
+    RandContrastCurve,
+)
 from monai_transfer.transforms.intensity_profile import AROUND, surroundings
 
 

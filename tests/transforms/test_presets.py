@@ -6,11 +6,11 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.bundle.configs import inference_preprocessing
 from monai_transfer.errors import UserError
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
 from monai_transfer.transforms.presets import Augmentation, clip_to_foreground, standardise_foreground
-from monai_transfer.workflows.filling import inference_preprocessing
 
 
 @pytest.fixture(scope="module")

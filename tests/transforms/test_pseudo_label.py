@@ -5,7 +5,7 @@ from pathlib import Path
 import torch
 from monai.data import CacheDataset, MetaTensor
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import PseudoLabeld, PseudoLabels, preset
 from monai_transfer.transforms.pseudo_label import UNLABELLED
 

@@ -13,12 +13,17 @@ import torch
 from monai.bundle import ConfigWorkflow
 from monai.networks.nets import UNet
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.inference import segment_folder
-from monai_transfer.workflows.adaptation import Adaptation, adapt, choose_domains, plan_adaptation
-from monai_transfer.workflows.methods import known_methods, method_definitions
+from monai_transfer.phantoms import write_phantoms
+from monai_transfer.workflows.adaptation import (
+    Adaptation,
+    adapt,
+    choose_domains,
+    plan_adaptation,
+)
 from monai_transfer.workflows.reporting import report_adaptation
 
 OWN_METHOD = '''

@@ -10,14 +10,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from monai_transfer.data import write_phantoms
+from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, make_arm
+from monai_transfer.bundle.domains import Domains
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
-from monai_transfer.workflows.arms import ORACLE, SOURCE_ONLY, make_arm
-from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
-from monai_transfer.workflows.choice import Judge, choose_weights, keep_source_only, source_sizes
-from monai_transfer.workflows.domains import Domains
+from monai_transfer.workflows.choice import (
+    Judge,
+    choose_weights,
+    keep_source_only,
+    source_sizes,
+)
 from monai_transfer.workflows.reporting import report_adaptation
 
 CPU = torch.device("cpu")

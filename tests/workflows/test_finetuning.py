@@ -6,9 +6,10 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.cli.app import app
-from monai_transfer.data import write_phantoms
 from monai_transfer.errors import UserError
+from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.finetuning import (
     Run,
     label_efficiency,
@@ -24,7 +25,6 @@ from monai_transfer.workflows.finetuning_report import (
     steps_to_reach,
 )
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels, read_starting_point
-from monai_transfer.workflows.strategy import Strategy
 from tests.weights.published import write_published
 
 RUNNER = CliRunner()

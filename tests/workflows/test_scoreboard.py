@@ -10,10 +10,10 @@ import torch
 from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.arms import Arm, make_arm
+from monai_transfer.bundle.domains import choose_domains, plan_adaptation
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
-from monai_transfer.workflows.arms import Arm, make_arm
-from monai_transfer.workflows.domains import choose_domains, plan_adaptation
 from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
 
 RUNNER = CliRunner()

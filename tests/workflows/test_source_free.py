@@ -7,13 +7,13 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.arms import SOURCE_ONLY, make_arm
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.cli.app import app
-from monai_transfer.data import read_dataset
+from monai_transfer.datasets import read_dataset
 from monai_transfer.errors import UserError
-from monai_transfer.inference import read_bundle
 from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
-from monai_transfer.workflows.arms import SOURCE_ONLY, make_arm
-from monai_transfer.workflows.bundle import BundleFolder
 from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, adapt_to_inputs
 
 RUNNER = CliRunner()

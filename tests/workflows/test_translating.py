@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
-from monai_transfer.data import check_dataset, read_dataset
+from monai_transfer.datasets import check_dataset, read_dataset
 from monai_transfer.errors import UserError
 
 RUNNER = CliRunner()

@@ -1,0 +1,176 @@
+"""Both sides on the same volume, and the ratios between them."""
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel
+import numpy as np
+import torch
+
+from monai_transfer.benchmarks.scene import BACKBONES, write_bundle, write_ct
+from monai_transfer.errors import UserError
+from monai_transfer.inference.manifest import versions
+
+STAGES = ("read", "preprocess", "network", "restore", "write", "total")
+
+
+@dataclass(frozen=True)
+class BenchmarkSettings:
+    """What is measured.
+
+    Attributes:
+        shape: voxels of the volume.
+        spacing: its voxel size in mm.
+        classes: number of classes, background included.
+        backbone: ``unet`` (a small U-Net) or ``resnet18`` (``FlexibleUNet``).
+        overlap: of the windows.
+        mode: ``gaussian`` or ``constant`` blending.
+        roi: voxels of a window along each axis.
+        steps: training steps of the network before it is measured; 0 leaves its weights random.
+        device: ``cpu`` or ``cuda``.
+        threads: CPU threads of each side.
+        variants: also measure bfloat16 and the skipping of empty windows.
+        stock: run MONAI's side; without it only this package is measured.
+        seed: of the volume and the weights.
+    """
+
+    shape: tuple[int, int, int] = (512, 512, 200)
+    spacing: tuple[float, float, float] = (0.8, 0.8, 1.5)
+    classes: int = 5
+    backbone: str = "unet"
+    overlap: float = 0.25
+    mode: str = "gaussian"
+    roi: int = 96
+    steps: int = 60
+    device: str = "cpu"
+    threads: int = 2
+    variants: bool = True
+    stock: bool = True
+    seed: int = 0
+
+
+def compare(settings: BenchmarkSettings, *, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
+    """Generate a CT, segment it with plain MONAI and with this package, and compare time, memory and labels.
+
+    Args:
+        settings: what is measured.
+        progress: told what is being done.
+
+    Returns:
+        ``speedup`` (stock / ours, wall time), ``memory_ratio`` (ours / stock, peak of resident memory), ``agreement``
+        (share of equal voxels), ``seconds`` per stage of both sides, and the same for the variants.
+
+    Raises:
+        UserError: for an unknown backbone, or when one side fails.
+    """
+    if settings.backbone not in BACKBONES:
+        raise UserError(f"Backbone '{settings.backbone}' is unknown; choose one of {', '.join(BACKBONES)}.")
+    with tempfile.TemporaryDirectory() as folder:
+        bench = _Bench(settings, Path(folder), progress)
+        bench.prepare()
+        plain = {"skip_empty": False}
+        measured = {"ours": bench.run("ours", "ours", plain)}
+        if settings.stock:
+            measured["stock"] = bench.run("stock", "stock", {})
+        if settings.variants:
+            measured["bfloat16"] = bench.run("bfloat16", "ours", {**plain, "precision": "bfloat16"})
+            measured["skip_empty"] = bench.run("skip_empty", "ours", {"skip_empty": True})
+        return _report(bench, measured)
+
+
+@dataclass
+class _Bench:
+    settings: BenchmarkSettings
+    folder: Path
+    progress: Callable[[str], None]
+
+    def prepare(self) -> None:
+        s = self.settings
+        self.progress(f"Generating a CT of {'×'.join(map(str, s.shape))} voxels")
+        write_ct(self.folder / "ct.nii.gz", shape=s.shape, spacing=s.spacing, classes=s.classes, seed=s.seed)
+        self.progress(f"Training the {s.backbone} for {s.steps} steps")
+        torch.set_num_threads(s.threads)
+        write_bundle(
+            self.folder / "bundle",
+            classes=s.classes,
+            backbone=s.backbone,
+            overlap=s.overlap,
+            mode=s.mode,
+            roi=s.roi,
+            steps=s.steps,
+            seed=s.seed,
+        )
+
+    def labels(self, name: str) -> np.ndarray:
+        image = nibabel.load(self.folder / name / "ct.nii.gz")
+        return np.asarray(image.dataobj, dtype=np.uint8)
+
+    def run(self, name: str, side: str, options: Mapping[str, Any]) -> dict[str, Any]:
+        self.progress(f"Measuring {name}")
+        s = self.settings
+        given = json.dumps({**options, "device": s.device, "threads": s.threads})
+        paths = [str(self.folder / p) for p in ("ct.nii.gz", "bundle", f"{name}/ct.nii.gz")]
+        command = [sys.executable, "-m", "monai_transfer.benchmarks.side", side, *paths, given]
+        environment = {**os.environ, "OMP_NUM_THREADS": str(s.threads), "PYTHONWARNINGS": "ignore"}
+        environment["BENCHMARK_OUTPUT"] = str(self.folder / name)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["killed, probably for memory"])[-1]
+            raise UserError(f"The side '{name}' failed ({last}); try a smaller --shape.")
+        return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+
+
+def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    ours, stock = measured["ours"], measured.get("stock")
+    reference = bench.labels("stock" if stock else "ours")
+    total = ours["seconds"]["total"]
+
+    def against(name: str) -> dict[str, Any]:
+        side = measured[name]
+        result = {
+            "agreement": float((bench.labels(name) == reference).mean()),
+            "network_share": side["seconds"]["network"] / side["seconds"]["total"],
+        }
+        if stock:
+            result["speedup"] = stock["seconds"]["total"] / side["seconds"]["total"]
+            result["memory_ratio"] = side["peak_memory_mb"] / stock["peak_memory_mb"]
+        else:
+            result["speedup_over_plain"] = total / side["seconds"]["total"]
+        return {k: round(v, 6) for k, v in result.items()}
+
+    report = against("ours")
+    report["seconds"] = {
+        name: {stage: round(side["seconds"].get(stage, 0.0), 3) for stage in STAGES} for name, side in measured.items()
+    }
+    report["peak_memory_mb"] = {name: side["peak_memory_mb"] for name, side in measured.items()}
+    report["peak_gpu_memory_mb"] = {
+        n: m["peak_gpu_memory_mb"] for n, m in measured.items() if "peak_gpu_memory_mb" in m
+    }
+    report["windows"] = {name: side["windows"] for name, side in measured.items() if "windows" in side}
+    report |= {name: against(name) for name in ("bfloat16", "skip_empty") if name in measured}
+    report["stock_needs_at_least_mb"] = _stock_estimate_mb(bench.settings)
+    report["settings"] = asdict(bench.settings)
+    report["hardware"] = {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count()}
+    report["versions"] = versions()
+    return report
+
+
+def _stock_estimate_mb(settings: BenchmarkSettings) -> float:
+    """A lower bound of what MONAI's side holds at once: the native class probabilities in float64 and float32."""
+    return round(float(np.prod(settings.shape)) * settings.classes * (8 + 4) / 2**20, 1)
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor()

@@ -1,0 +1,88 @@
+"""One side of the comparison in a process of its own, so that its peak of memory is its own.
+
+Called as ``python -m monai_transfer.benchmarks.side SIDE IMAGE BUNDLE OUTPUT OPTIONS``; prints JSON.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from monai_transfer.inference.manifest import peak_memory_mb
+from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.writing import write_like
+
+
+def stock(image: Path, bundle: Path, *, device: str) -> dict[str, Any]:
+    """Plain MONAI: the transforms and the inferer of the bundle, one after another."""
+    parser = ConfigParser()
+    parser.read_config(bundle / "configs" / "inference.json")
+    network = parser.get_parsed_content("network_def")
+    network.load_state_dict(torch.load(bundle / "models" / "model.pt", weights_only=True))
+    network = network.to(device).eval()
+    before = parser.get_parsed_content("preprocessing").transforms
+    inferer = parser.get_parsed_content("inferer")
+    after = parser.get_parsed_content("postprocessing").transforms
+    seconds: dict[str, float] = {}
+    data: Any = {"image": str(image)}
+    begin = last = time.perf_counter()
+
+    def lap(stage: str) -> None:
+        nonlocal last
+        if device != "cpu":
+            torch.cuda.synchronize()
+        now = time.perf_counter()
+        seconds[stage] = seconds.get(stage, 0.0) + now - last
+        last = now
+
+    with torch.no_grad():
+        for transform in before:
+            data = transform(data)
+            lap("read" if type(transform).__name__ == "LoadImaged" else "preprocess")
+        data["image"] = data["image"].to(device)
+        data["pred"] = inferer(data["image"][None], network)[0]
+        lap("network")
+        for transform in after:
+            data = transform(data)
+            lap("write" if type(transform).__name__ == "SaveImaged" else "restore")
+    return {"seconds": {**seconds, "total": time.perf_counter() - begin}}
+
+
+def ours(image: Path, bundle: Path, output: Path, *, device: str, options: SegmentOptions) -> dict[str, Any]:
+    """This package: read, segment, write."""
+    segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
+    begin = time.perf_counter()
+    volume = read_volume(image)
+    read = time.perf_counter() - begin
+    result = segmenter.segment(volume)
+    before_write = time.perf_counter()
+    write_like(result.labels, volume, output)
+    end = time.perf_counter()
+    seconds = {**result.seconds, "read": read, "write": end - before_write, "total": end - begin}
+    return {"seconds": seconds, "windows": result.windows}
+
+
+def main(side: str, image: str, bundle: str, output: str, options: str) -> None:
+    """Run one side and print what it took."""
+    given = json.loads(options)
+    device = given.pop("device")
+    torch.set_num_threads(given.pop("threads"))
+    target = Path(output)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if side == "stock":
+        measured = stock(Path(image), Path(bundle), device=device)
+    else:
+        measured = ours(Path(image), Path(bundle), target, device=device, options=SegmentOptions(**given))
+    measured["peak_memory_mb"] = peak_memory_mb()
+    if device != "cpu":
+        measured["peak_gpu_memory_mb"] = round(torch.cuda.max_memory_allocated() / 2**20, 1)
+    print(json.dumps(measured))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,177 @@
+"""The cases of an adaptation: what it learns from, and what it is tested on."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.bundle.plan import (
+    Plan,
+    contiguous_labels,
+    make_plan,
+    require_one_meaning,
+)
+from monai_transfer.datasets import (
+    CaseDataset,
+    Fingerprint,
+    read_dataset,
+    require_sound,
+)
+from monai_transfer.errors import UserError
+from monai_transfer.machine import choose_device
+
+LABELLED_TARGET = "target_labelled"
+"""The domain of the target cases whose labels are learnt too."""
+
+TEST_SHARE = 0.3
+"""Share of a labelled target that is set aside for testing when no test set is given."""
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The cases of one adaptation; no test subject is in any training set.
+
+    Attributes:
+        source: labelled training cases.
+        target: target training cases; their labels, where there are any, train the oracle alone.
+        test: labelled target cases, or ``None`` when there are none.
+        notes: sentences about what was set aside and why.
+        further_sources: more labelled training cases, each set a domain of its own.
+        labelled_target: target cases whose labels are learnt too, or ``None``.
+    """
+
+    source: CaseDataset
+    target: CaseDataset
+    test: CaseDataset | None
+    notes: tuple[str, ...] = ()
+    further_sources: tuple[CaseDataset, ...] = ()
+    labelled_target: CaseDataset | None = None
+
+    @property
+    def further(self) -> dict[str, CaseDataset]:
+        """Domain name -> cases, of every labelled domain beside the first source."""
+        named = {f"source_{number}": cases for number, cases in enumerate(self.further_sources, start=2)}
+        return named if self.labelled_target is None else {**named, LABELLED_TARGET: self.labelled_target}
+
+    @property
+    def has_oracle(self) -> bool:
+        """Whether enough target training cases carry labels to train the ceiling."""
+        return self.test is not None and len(self.target.labelled) > 0
+
+
+def choose_domains(
+    source: str | Path,
+    target: str | Path,
+    test: str | Path | None = None,
+    *,
+    source_cases: Sequence[str] = (),
+    target_cases: Sequence[str] = (),
+    test_cases: Sequence[str] = (),
+    further_sources: Sequence[str | Path] = (),
+    labelled_target_cases: Sequence[str] = (),
+) -> Domains:
+    """Read the domains and keep test subjects out of training.
+
+    Without a test set, a share of a labelled target is set aside. A case whose name also is a test case is taken out of
+    all else: the same person may have been scanned in every domain.
+
+    Args:
+        source: data set with labels.
+        target: data set of the domain to adapt to.
+        test: labelled target data set for the scores; with ``test_cases`` alone, a part of ``target``.
+        source_cases: name patterns of the training cases of every source; all by default.
+        target_cases: name patterns of the target training cases; all by default.
+        test_cases: name patterns of the test cases.
+        further_sources: more data sets with the same labels.
+        labelled_target_cases: name patterns of the target cases whose labels are learnt too; none by default.
+
+    Raises:
+        UserError: when a domain has no case left or a source has no labels.
+    """
+    everything = read_dataset(target)
+    sources = [_labelled(path, source_cases) for path in (source, *further_sources)]
+    chosen = everything.select(target_cases or ["*"])
+    shown = everything.select(labelled_target_cases).labelled
+    notes: list[str] = []
+    held: CaseDataset | None = None
+    if test is not None or test_cases:
+        held = (read_dataset(test) if test is not None else everything).select(test_cases or ["*"]).labelled
+        if not held.cases:
+            raise UserError(f"{test or target} has no labelled test cases; leave --test away to adapt without scores.")
+    elif len(unseen := chosen.labelled.without(shown.names)) >= 2:
+        held = unseen.split(TEST_SHARE)[1]
+        notes.append(f"{len(held)} of {len(unseen)} labelled target cases are set aside for testing.")
+    names = held.names if held is not None else ()
+    training, target_training = [cases.without(names) for cases in sources], chosen.without(names)
+    if left_out := sum(map(len, sources)) - sum(map(len, training)):
+        notes.append(f"{left_out} source cases are left out: they bear the name of a test case.")
+    roles = [*(("source", cases) for cases in training), ("target", target_training)]
+    if labelled_target_cases:
+        shown = shown.without(names)
+        roles.append(("labelled target", shown))
+        notes.append(f"The labels of {len(shown)} target case(s) are learnt too: {', '.join(shown.names)}.")
+    for role, cases in roles:
+        if not cases.cases:
+            raise UserError(f"No {role} case of {cases.root} is left for training once the test cases are taken out.")
+    first, *others = training
+    return Domains(first, target_training, held, tuple(notes), tuple(others), shown if shown.cases else None)
+
+
+def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -> Plan:
+    """Check every case of the domains and plan their training.
+
+    Raises:
+        UserError: for the first fault in any data set, or an option out of range.
+    """
+    source = require_sound(domains.source, labelled=True)
+    target = require_sound(domains.target, labelled=False)
+    if domains.test is not None:
+        require_sound(domains.test, labelled=True)
+    names = contiguous_labels(domains.source.names_for(source.label_values))
+    others = []
+    for name, cases in domains.further.items():
+        found = require_sound(cases, labelled=True)
+        _require_alike(domains.source, source, cases, found)
+        if name != LABELLED_TARGET:
+            _require_complete(domains.source, source, cases, found)
+            others.append(found)
+    return make_plan(source, target, further=others, label_names=names, device=choose_device(device), **options)
+
+
+def _labelled(path: str | Path, patterns: Sequence[str]) -> CaseDataset:
+    found = read_dataset(path).select(patterns or ["*"]).labelled
+    if not found.cases:
+        raise UserError(f"{path} has no labels: adaptation learns from a labelled source; add a labels folder.")
+    return found
+
+
+def _require_alike(first: CaseDataset, known: Fingerprint, other: CaseDataset, found: Fingerprint) -> None:
+    """See that two labelled sets can be learnt together.
+
+    Raises:
+        UserError: the other has other channels, further labels, or a label value means two things.
+    """
+    if len(other.channel_names) != len(first.channel_names):
+        raise UserError(
+            f"{other.root} has {len(other.channel_names)} channel(s), {first.root} has {len(first.channel_names)}: "
+            "give every set the same channels."
+        )
+    if unknown := sorted(set(found.label_values) - set(known.label_values)):
+        raise UserError(
+            f"{other.root} has the label {unknown[0]}, which {first.root} has not: give every set the same labels."
+        )
+    foreground = {value: name for value, name in other.label_names.items() if value > 0}
+    require_one_meaning(first.label_names, foreground, known_in=first.root, data_in=other.root)
+
+
+def _require_complete(first: CaseDataset, known: Fingerprint, other: CaseDataset, found: Fingerprint) -> None:
+    """See that no label of the first set is missing from the other, which would teach it as background.
+
+    Raises:
+        UserError: one is.
+    """
+    if missing := sorted(set(known.label_values) - set(found.label_values)):
+        raise UserError(
+            f"{other.root} lacks the label {missing[0]}, which {first.root} has: there it would be learnt as "
+            "background, so give every source the same labels."
+        )

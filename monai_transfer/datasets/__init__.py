@@ -1,0 +1,33 @@
+"""From folders of volumes to MONAI datalists: layouts, integrity check, fingerprint, the domain loader."""
+
+from typing import TYPE_CHECKING, Any
+
+from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.datasets.fingerprint import Fingerprint
+from monai_transfer.datasets.integrity import CheckReport, Fault, check_dataset, require_sound
+from monai_transfer.datasets.layouts import read_dataset
+
+if TYPE_CHECKING:
+    from monai_transfer.datasets.loader import CyclingSampler, DomainLoader
+
+__all__ = [
+    "Case",
+    "CaseDataset",
+    "CheckReport",
+    "CyclingSampler",
+    "DomainLoader",
+    "Fault",
+    "Fingerprint",
+    "check_dataset",
+    "read_dataset",
+    "require_sound",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the loader, and torch and MONAI with it, when it is first asked for: checking files needs neither."""
+    if name in ("CyclingSampler", "DomainLoader"):
+        from monai_transfer.datasets import loader
+
+        return getattr(loader, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,118 @@
+"""A data set: named cases, each with its image files and perhaps a label, and what the labels mean."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any, Self
+
+from monai_transfer.errors import UserError
+from monai_transfer.volumes.names import natural_key
+
+
+@dataclass(frozen=True)
+class Case:
+    """One subject.
+
+    Attributes:
+        name: unique in its data set.
+        images: one file per channel.
+        label: the label map, where there is one.
+    """
+
+    name: str
+    images: tuple[Path, ...]
+    label: Path | None = None
+
+    def as_item(self) -> dict[str, Any]:
+        """The case as an entry of a MONAI datalist."""
+        paths = [str(path) for path in self.images]
+        item: dict[str, Any] = {"name": self.name, "image": paths[0] if len(paths) == 1 else paths}
+        if self.label is not None:
+            item["label"] = str(self.label)
+        return item
+
+
+@dataclass(frozen=True)
+class CaseDataset:
+    """Cases in natural order of their names.
+
+    Attributes:
+        root: the folder or file that was read.
+        cases: the subjects.
+        label_names: label value -> name, 0 being ``background``; empty when nobody wrote them down.
+        channel_names: one name per channel of the images.
+        stray_labels: label files that have no image.
+    """
+
+    root: Path
+    cases: tuple[Case, ...]
+    label_names: dict[int, str] = field(default_factory=dict)
+    channel_names: tuple[str, ...] = ("image",)
+    stray_labels: tuple[Path, ...] = ()
+
+    def __len__(self) -> int:
+        """Number of cases."""
+        return len(self.cases)
+
+    @property
+    def labelled(self) -> Self:
+        """The cases that have a label."""
+        return self._with(case for case in self.cases if case.label is not None)
+
+    @property
+    def unlabelled(self) -> Self:
+        """The same cases, their labels put away."""
+        return self._with(replace(case, label=None) for case in self.cases)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The cases' names."""
+        return tuple(case.name for case in self.cases)
+
+    def items(self) -> list[dict[str, Any]]:
+        """The cases as a MONAI datalist."""
+        return [case.as_item() for case in self.cases]
+
+    def select(self, patterns: Sequence[str]) -> Self:
+        """The cases whose names match any of the patterns (``liver_0*``).
+
+        Raises:
+            UserError: a pattern matches no case.
+        """
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in self.names):
+                raise UserError(f"No case of {self.root} matches {pattern!r}: its cases are {self._some_names()}.")
+        return self._with(case for case in self.cases if any(fnmatchcase(case.name, pattern) for pattern in patterns))
+
+    def without(self, names: Collection[str]) -> Self:
+        """The cases with other names than these."""
+        return self._with(case for case in self.cases if case.name not in names)
+
+    def split(self, share: float) -> tuple[Self, Self]:
+        """Two sets of different subjects; the last ``share`` of the names, at least one, makes the second.
+
+        Raises:
+            UserError: there is only one case, or nothing would be left for the first set.
+        """
+        held = max(1, round(share * len(self.cases)))
+        if held >= len(self.cases):
+            raise UserError(
+                f"{self.root} holds {len(self.cases)} case(s), too few to set {held} aside: add cases or "
+                "give the sets separately."
+            )
+        return self._with(self.cases[:-held]), self._with(self.cases[-held:])
+
+    def names_for(self, values: Iterable[int]) -> dict[int, str]:
+        """Label value -> name for these values and background; ``label_3`` where nobody wrote a name down."""
+        wanted = sorted({0, *values, *self.label_names})
+        default = {0: "background"}
+        return {value: self.label_names.get(value, default.get(value, f"label_{value}")) for value in wanted}
+
+    def _with(self, cases: Iterable[Case]) -> Self:
+        chosen = tuple(sorted(cases, key=lambda case: natural_key(case.name)))
+        return replace(self, cases=chosen)
+
+    def _some_names(self) -> str:
+        shown = ", ".join(self.names[:5])
+        return f"{shown}, …" if len(self.cases) > 5 else shown or "none"

@@ -1,0 +1,165 @@
+"""The figures that describe a data set: voxel size, extent, intensities, modality, volumes of the labels."""
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_transfer.volumes.grids import spacing_of, to_ras
+from monai_transfer.volumes.scalar import Volume
+
+Modality = Literal["ct", "mr"]
+Triple = tuple[float, float, float]
+
+SAMPLES = 100_000
+"""How many voxels of an image the percentiles are taken from."""
+
+_CT_AIR = -80.0
+_CT_NAMES = ("ct", "cbct", "computed tomography")
+
+
+@dataclass(frozen=True)
+class Fingerprint:
+    """A data set in figures; triples are in the order left-right, back-front, feet-head.
+
+    Attributes:
+        spacing: median voxel size, mm.
+        shape: median number of voxels.
+        extent_mm: median size of the field of view, mm.
+        intensity: ``min``, ``percentile_00_5``, ``median``, ``percentile_99_5``, ``max``, ``mean`` and ``std`` of the
+            foreground of the first channel: above -500 HU in CT, above a tenth of the bright end otherwise.
+        channel_intensity: the same for every channel.
+        modality: ``ct`` when the first channel's name or the intensities say so, else ``mr``.
+        label_values: the values that occur, with 0.
+        label_volumes_ml: label value -> median volume in the cases that have it, ml.
+        cases: number of sound cases.
+        labelled: number of them with a label.
+        spacing_range: smallest and largest voxel size per axis, mm.
+    """
+
+    spacing: Triple
+    shape: Triple
+    extent_mm: Triple
+    intensity: dict[str, float]
+    channel_intensity: tuple[dict[str, float], ...]
+    modality: Modality
+    label_values: tuple[int, ...]
+    label_volumes_ml: dict[int, float]
+    cases: int
+    labelled: int
+    spacing_range: tuple[Triple, Triple]
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """What is kept of one image: foreground samples and range, and what it looks like."""
+
+    samples: NDArray[np.float32]
+    minimum: float
+    maximum: float
+    modality: Modality
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """What is kept of one case once its voxels are let go."""
+
+    spacing: Triple
+    shape: Triple
+    images: tuple[ImageFacts, ...]
+    volumes_ml: dict[int, float] | None
+
+
+def image_facts(volume: Volume) -> ImageFacts:
+    """The facts of one image."""
+    flat = volume.voxels.ravel(order="K")
+    sample = flat[:: (flat.size // SAMPLES) | 1].astype(np.float32)
+    modality = guess_modality(sample)
+    if modality == "ct":
+        threshold = -500.0
+    else:
+        low, high = (float(value) for value in np.percentile(sample, (0, 99.5)))
+        threshold = low + 0.1 * (high - low)
+    foreground = sample[sample > threshold]
+    inside = flat[flat > threshold]
+    if foreground.size == 0 or inside.size == 0:
+        foreground = inside = sample
+    return ImageFacts(foreground, float(inside.min()), float(inside.max()), modality)
+
+
+def guess_modality(values: NDArray[np.float32]) -> Modality:
+    """``ct`` when a share of the voxels is as negative as fat and air are in Hounsfield units, else ``mr``."""
+    low, high = (float(value) for value in np.percentile(values, (2, 99.5)))
+    return "ct" if low < _CT_AIR and high > -_CT_AIR / 4 else "mr"
+
+
+def case_facts(first: Volume, images: Sequence[ImageFacts], label_counts: dict[int, int] | None) -> CaseFacts:
+    """The facts of a case.
+
+    Args:
+        first: its first channel, which gives the grid.
+        images: the facts of its channels.
+        label_counts: label value -> voxels, where the case has a label.
+    """
+    spacing = spacing_of(first.affine)
+    voxel_ml = float(abs(np.linalg.det(first.affine[:3, :3]))) / 1000
+    volumes = None if label_counts is None else {value: n * voxel_ml for value, n in label_counts.items()}
+    shape = np.array(first.voxels.shape, np.float64)
+    return CaseFacts(to_ras(first.affine, spacing), to_ras(first.affine, shape), tuple(images), volumes)
+
+
+def summarise(cases: Sequence[CaseFacts], channel_names: Sequence[str]) -> Fingerprint | None:
+    """The fingerprint of the cases; none when there are none."""
+    if not cases:
+        return None
+    spacings = np.array([case.spacing for case in cases])
+    shapes = np.array([case.shape for case in cases])
+    volumes: dict[int, list[float]] = defaultdict(list)
+    for case in cases:
+        for value, volume in (case.volumes_ml or {}).items():
+            volumes[value].append(volume)
+    channels = tuple(_intensity([case.images[channel] for case in cases]) for channel in range(len(cases[0].images)))
+    return Fingerprint(
+        spacing=_triple(np.median(spacings, axis=0)),
+        shape=_triple(np.median(shapes, axis=0)),
+        extent_mm=_triple(np.median(shapes * spacings, axis=0)),
+        intensity=channels[0],
+        channel_intensity=channels,
+        modality=_modality([case.images[0].modality for case in cases], channel_names),
+        label_values=tuple(sorted(volumes)),
+        label_volumes_ml={value: float(np.median(volumes[value])) for value in sorted(volumes) if value != 0},
+        cases=len(cases),
+        labelled=sum(case.volumes_ml is not None for case in cases),
+        spacing_range=(_triple(spacings.min(axis=0)), _triple(spacings.max(axis=0))),
+    )
+
+
+def _intensity(images: Sequence[ImageFacts]) -> dict[str, float]:
+    pooled = np.concatenate([image.samples for image in images]).astype(np.float64)
+    low, median, high = np.percentile(pooled, (0.5, 50, 99.5))
+    return {
+        "min": min(image.minimum for image in images),
+        "percentile_00_5": float(low),
+        "median": float(median),
+        "percentile_99_5": float(high),
+        "max": max(image.maximum for image in images),
+        "mean": float(pooled.mean()),
+        "std": float(pooled.std()),
+    }
+
+
+def _modality(guesses: Sequence[Modality], channel_names: Sequence[str]) -> Modality:
+    name = channel_names[0].strip().lower() if channel_names else ""
+    if name in _CT_NAMES:
+        return "ct"
+    if name.startswith(("mr", "t1", "t2", "flair", "pd", "adc", "dwi")):
+        return "mr"
+    return Counter(guesses).most_common(1)[0][0]
+
+
+def _triple(values: NDArray[np.float64]) -> Triple:
+    x, y, z = (round(float(value), 4) for value in values)
+    return x, y, z

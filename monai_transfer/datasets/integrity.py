@@ -1,0 +1,266 @@
+"""Checking a data set before anything is trained on it: each file is read once, each fault is one sentence."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.datasets.fingerprint import (
+    CaseFacts,
+    Fingerprint,
+    case_facts,
+    image_facts,
+    summarise,
+)
+from monai_transfer.errors import UserError
+from monai_transfer.volumes.grids import (
+    largest_shift,
+    orientation_code,
+    same_grid_tolerance,
+    turned_like,
+)
+from monai_transfer.volumes.scalar import Volume, VolumeFaultError, read_volume
+
+Progress = Callable[[int, int, str], None]
+"""Called with (cases done, all cases, name of the case)."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """Something about one file.
+
+    Attributes:
+        path: the file.
+        case: the case that it belongs to; empty for a file without a case.
+        kind: a short word for programs.
+        message: one sentence: the file, what is wrong, and the remedy.
+    """
+
+    path: Path
+    case: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What a check found.
+
+    Attributes:
+        faults: what must be mended before training.
+        warnings: what is odd but can be used.
+        fingerprint: figures over the sound cases; none when there are none.
+    """
+
+    faults: tuple[Fault, ...]
+    warnings: tuple[Fault, ...]
+    fingerprint: Fingerprint | None
+
+    @property
+    def sound(self) -> bool:
+        """Whether there are no faults."""
+        return not self.faults
+
+
+@dataclass
+class _Findings:
+    """What is gathered while the cases go by."""
+
+    faults: list[Fault] = field(default_factory=list)
+    warnings: list[Fault] = field(default_factory=list)
+    facts: list[CaseFacts] = field(default_factory=list)
+    seen: dict[bytes, Path] = field(default_factory=dict)
+
+    def fault(self, path: Path, case: Case, kind: str, message: str) -> None:
+        self.faults.append(Fault(path, case.name, kind, message))
+
+    def warn(self, path: Path, case: Case, kind: str, message: str) -> None:
+        self.warnings.append(Fault(path, case.name, kind, message))
+
+
+def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> CheckReport:
+    """Read every file once and report what is wrong, and the fingerprint of what is not.
+
+    Args:
+        dataset: what to check.
+        progress: called after each case.
+    """
+    findings = _Findings()
+    for path in dataset.stray_labels:
+        message = f"{path} is a label without an image: add the image under the same name or remove the label."
+        findings.faults.append(Fault(path, "", "no_image", message))
+    channels = Counter(len(case.images) for case in dataset.cases).most_common(1)
+    for done, case in enumerate(dataset.cases, start=1):
+        _check_case(case, dataset.label_names, channels[0][0], findings)
+        if progress is not None:
+            progress(done, len(dataset.cases), case.name)
+    return CheckReport(
+        tuple(findings.faults),
+        (*findings.warnings, *_odd_set(dataset, findings.facts)),
+        summarise(findings.facts, dataset.channel_names),
+    )
+
+
+def require_sound(dataset: CaseDataset, *, labelled: bool, progress: Progress | None = None) -> Fingerprint:
+    """The fingerprint of a data set without faults.
+
+    Args:
+        dataset: what is about to be used.
+        labelled: whether it must have labels.
+        progress: called after each case.
+
+    Raises:
+        UserError: there is a fault, no case, or no label where labels are needed.
+    """
+    if not dataset.cases:
+        raise UserError(f"{dataset.root} holds no cases: give a folder with images.")
+    if labelled and not any(case.label is not None for case in dataset.cases):
+        raise UserError(
+            f"{dataset.root} has no labels: put label maps into labels/ or labelsTr/ under the images' names."
+        )
+    report = check_dataset(dataset, progress=progress)
+    if report.faults:
+        message, others = report.faults[0].message, len(report.faults) - 1
+        more = f" ({others} more: monai-transfer check {dataset.root})." if others else ""
+        raise UserError(message.rstrip(".") + more if more else message)
+    if report.fingerprint is None:
+        raise UserError(f"{dataset.root} holds no sound case: run monai-transfer check {dataset.root}.")
+    return report.fingerprint
+
+
+def _check_case(case: Case, label_names: Mapping[int, str], channels: int, findings: _Findings) -> None:
+    before = len(findings.faults)
+    if len(case.images) != channels:
+        message = (
+            f"{case.images[0]} belongs to a case with {len(case.images)} channel(s) where most have {channels}: "
+            "give every case the same channels."
+        )
+        findings.fault(case.images[0], case, "channels", message)
+    first: Volume | None = None
+    images = []
+    for path in case.images:
+        volume = _read(path, case, findings)
+        if volume is None:
+            continue
+        _check_image(path, volume.voxels, case, findings)
+        if first is None:
+            first = volume
+        else:
+            _check_grid(path, volume, case.images[0], first, case, findings)
+        if len(findings.faults) == before:
+            images.append(image_facts(volume))
+    counts = _check_label(case, label_names, first, findings)
+    if len(findings.faults) == before and first is not None:
+        findings.facts.append(case_facts(first, images, counts))
+
+
+def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
+    try:
+        volume = read_volume(path)
+    except VolumeFaultError as fault:
+        findings.fault(path, case, fault.kind, str(fault))
+        return None
+    for kind, message in volume.warnings:
+        findings.warn(path, case, kind, message)
+    return volume
+
+
+def _check_image(path: Path, voxels: NDArray[Any], case: Case, findings: _Findings) -> None:
+    if voxels.dtype.kind == "f":
+        bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
+        if bad:
+            message = f"{path} has {bad} voxel(s) that are NaN or infinite: replace them by the background's value."
+            findings.fault(path, case, "not_finite", message)
+            return
+    if voxels.min() == voxels.max():
+        message = f"{path} has the same value ({voxels.flat[0]:g}) everywhere: export the scan again."
+        findings.fault(path, case, "constant", message)
+        return
+    content = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
+    content.update(np.ascontiguousarray(voxels.ravel(order="K")).data)
+    twin = findings.seen.setdefault(content.digest(), path)
+    if twin != path:
+        message = f"{path} has the same voxels as {twin}: keep one, or a subject stands on both sides of a split."
+        findings.fault(path, case, "duplicate", message)
+
+
+def _check_label(
+    case: Case, label_names: Mapping[int, str], image: Volume | None, findings: _Findings
+) -> dict[int, int] | None:
+    """Voxels per label value; none when there is no label or it cannot be used."""
+    path = case.label
+    if path is None or (label := _read(path, case, findings)) is None:
+        return None
+    if image is not None:
+        _check_grid(path, label, case.images[0], image, case, findings)
+    counts = _count_values(label.voxels)
+    if counts is None:
+        message = f"{path} has values that are no whole numbers from 0 up: resample labels with nearest neighbour."
+        findings.fault(path, case, "label_values", message)
+        return None
+    if not counts.keys() - {0}:
+        message = f"{path} is empty (all 0): label the image, or remove the file to use the image as unlabelled."
+        findings.fault(path, case, "label_empty", message)
+    unknown = sorted(counts.keys() - label_names.keys())
+    if label_names and unknown:
+        values = ", ".join(str(value) for value in unknown[:5])
+        message = f"{path} has label value(s) {values} without a name: name them in dataset.json or remove them."
+        findings.fault(path, case, "label_names", message)
+    return counts
+
+
+def _count_values(voxels: NDArray[Any]) -> dict[int, int] | None:
+    if voxels.dtype.kind == "f" and not np.array_equal(voxels, np.rint(voxels)):
+        return None
+    low, high = voxels.min(), voxels.max()
+    if low < 0 or high > 65535:
+        return None
+    counts = np.bincount(voxels.ravel(order="K").astype(np.uint16))
+    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def _check_grid(path: Path, volume: Volume, image_path: Path, image: Volume, case: Case, findings: _Findings) -> None:
+    """Whether a label or a further channel lies on the grid of the case's first image."""
+    affine, shape = turned_like(volume.affine, volume.voxels.shape, image.affine)
+    if shape != image.voxels.shape:
+        message = (
+            f"{path} has {_times(volume.voxels.shape)} voxels but {image_path} has {_times(image.voxels.shape)}: "
+            "resample it onto the image's grid."
+        )
+        findings.fault(path, case, "grid_shape", message)
+        return
+    shift = largest_shift(affine, image.affine, shape)
+    if shift > same_grid_tolerance(image.affine):
+        message = f"{path} lies up to {shift:.2f} mm off {image_path}: resample it onto the image's grid."
+        findings.fault(path, case, "grid_affine", message)
+    elif orientation_code(volume.affine) != orientation_code(image.affine):
+        codes = f"{orientation_code(volume.affine)} and its image as {orientation_code(image.affine)}"
+        findings.warn(path, case, "orientation", f"{path} is stored as {codes}: both are turned while reading.")
+
+
+def _odd_set(dataset: CaseDataset, facts: list[CaseFacts]) -> list[Fault]:
+    """What is odd about the set as a whole."""
+    odd = []
+    modalities = Counter(case.images[0].modality for case in facts)
+    if len(modalities) > 1:
+        message = (
+            f"{dataset.root} seems to mix CT ({modalities['ct']}) and MR ({modalities['mr']}) by its intensities: "
+            "keep one modality per data set."
+        )
+        odd.append(Fault(dataset.root, "", "modalities", message))
+    present = {value for case in facts for value in case.volumes_ml or {}}
+    absent = [name for value, name in dataset.label_names.items() if value and value not in present]
+    if present and absent:
+        message = f"{dataset.root} names labels that no case has: {', '.join(absent)}."
+        odd.append(Fault(dataset.root, "", "label_absent", message))
+    return odd
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return "×".join(str(size) for size in shape)

@@ -1,0 +1,1 @@
+"""Volumes on disk: one reader, one writer, one idea of a grid, one rule for names."""

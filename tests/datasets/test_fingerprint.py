@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from monai_transfer.datasets import check_dataset, read_dataset
+from monai_transfer.datasets.fingerprint import guess_modality, image_facts
+from monai_transfer.phantoms import make_phantom
+from monai_transfer.volumes.scalar import Volume
+from tests.conftest import WriteVolume
+
+
+def test_figures_by_hand(write_volume: WriteVolume, tmp_path: Path) -> None:
+    voxels = np.zeros((10, 10, 10), np.int16)
+    voxels[5:] = np.arange(500, dtype=np.int16).reshape(5, 10, 10) + 1000
+    label = np.zeros((10, 10, 10), np.uint8)
+    label[0, 0, :4] = 3
+    affine = np.array([[0, 0, -2.0, 0], [1.0, 0, 0, 0], [0, 5.0, 0, 0], [0, 0, 0, 1]])
+    write_volume("images/a.nii.gz", voxels, affine)
+    write_volume("labels/a.nii.gz", label, affine)
+    fingerprint = check_dataset(read_dataset(tmp_path)).fingerprint
+    assert fingerprint is not None
+    assert fingerprint.spacing == (2, 1, 5)
+    assert fingerprint.extent_mm == (20, 10, 50)
+    assert fingerprint.shape == (10, 10, 10)
+    assert fingerprint.label_values == (0, 3)
+    assert fingerprint.label_volumes_ml == {3: pytest.approx(0.04)}
+    assert fingerprint.modality == "mr"
+    assert fingerprint.intensity["min"] == 1000
+    assert fingerprint.intensity["max"] == 1499
+    assert fingerprint.intensity["median"] == pytest.approx(1249.5)
+    assert (fingerprint.cases, fingerprint.labelled) == (1, 1)
+
+
+def test_medians_over_cases(write_volume: WriteVolume, tmp_path: Path) -> None:
+    for name, size in (("a", 1.0), ("b", 2.0), ("c", 9.0)):
+        write_volume(f"{name}.nii.gz", affine=np.diag([size, 1, 1, 1]))
+    fingerprint = check_dataset(read_dataset(tmp_path)).fingerprint
+    assert fingerprint is not None
+    assert fingerprint.spacing == (2, 1, 1)
+    assert fingerprint.spacing_range == ((1, 1, 1), (9, 1, 1))
+    assert fingerprint.labelled == 0
+    assert fingerprint.label_values == ()
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+@pytest.mark.parametrize("subject", range(3))
+def test_modality_of_phantoms(modality: str, subject: int) -> None:
+    phantom = make_phantom(modality=modality, subject=subject, size=0.3)  # type: ignore[arg-type]
+    assert image_facts(Volume(phantom.image, phantom.affine)).modality == modality
+
+
+def test_modality_of_standardised_mr() -> None:
+    values = np.random.default_rng(0).normal(0, 1, 10_000).astype(np.float32)
+    assert guess_modality(values) == "mr"
+
+
+def test_modality_of_a_cropped_ct() -> None:
+    fat_and_organs = np.concatenate([np.full(500, -105.0), np.full(500, 60.0)]).astype(np.float32)
+    assert guess_modality(fat_and_organs) == "ct"
+
+
+@pytest.mark.parametrize(("folder", "modality"), [("CT", "ct"), ("MR", "mr")])
+def test_real_modalities(shared_data: Path, folder: str, modality: str) -> None:
+    report = check_dataset(read_dataset(shared_data / "abdomen_ct_mr" / folder))
+    assert report.sound
+    assert report.fingerprint is not None
+    assert report.fingerprint.modality == modality
+    assert report.fingerprint.spacing == pytest.approx((3, 3, 3), abs=1e-3)
