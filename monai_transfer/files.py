@@ -1,33 +1,117 @@
-"""Files that appear when they are complete, are never left half written, and are told apart by their contents."""
+"""Files and folders that appear when they are complete, and what a dead process left of them.
 
+A temporary file carries the machine and the process that writes it in its name: ``.making-<machine>-<process>-…``.
+Whoever opens a folder later can thus tell the file of a process that works beside him from one that was killed.
+"""
+
+import errno
 import hashlib
 import os
-import tempfile
+import platform
+import re
+import secrets
+import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
+
+import psutil
+
+from monai_transfer.errors import UserError
+
+_MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+_TEMPORARY = re.compile(r"^\.making-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}$")
+_FORGOTTEN = 7 * 24 * 3600.0
+"""Seconds after which the temporary file of another machine, whose processes cannot be asked, counts as left over."""
+
+
+def temporary_beside(path: Path) -> Path:
+    """A name in the folder of ``path`` for what will take its place; nothing is made yet.
+
+    It does not contain the final name, which may already be as long as a file system allows.
+    """
+    return path.parent / f".making-{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}"
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A temporary file in the folder of ``path`` that takes its place when the block ends without an error."""
+    """A temporary file in the folder of ``path`` that takes its place when the block ends without an error.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(Path(folder) / "greeting.txt") as file:
+        ...         _ = file.write(b"hello")
+        ...     print(*[path.name for path in Path(folder).iterdir()])
+        greeting.txt
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    temporary = temporary_beside(path)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with temporary.open("xb") as file:
             yield file
-        Path(name).chmod(0o666 & ~_umask())
-        Path(name).replace(path)
+        temporary.replace(path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        temporary.unlink(missing_ok=True)
         raise
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sweep(folder: Path) -> list[Path]:
+    """Remove the temporary files and folders that dead processes left in ``folder``, and say which they were."""
+    swept = []
+    for path in folder.iterdir() if folder.is_dir() else ():
+        match = _TEMPORARY.match(path.name)
+        if match is None:
+            continue
+        with suppress(OSError):  # somebody else may sweep at the same moment
+            if _is_left_over(match[1], int(match[2]), path.lstat().st_mtime):
+                shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+                swept.append(path)
+    return swept
+
+
+def _is_left_over(machine: str, process: int, modified: float) -> bool:
+    if machine != _MACHINE:
+        return time.time() - modified > _FORGOTTEN
+    try:
+        owner = psutil.Process(process)
+        # Numbers of processes are used again: a process younger than the file is not the one that made it. The second
+        # of grace is for file systems that keep whole seconds.
+        return bool(owner.status() == psutil.STATUS_ZOMBIE or owner.create_time() > modified + 1)
+    except psutil.NoSuchProcess:
+        return True
+    except psutil.Error:
+        return False
+
+
+def require_folder(folder: Path, option: str = "--output") -> None:
+    """Make a folder and see that files can be written into it.
+
+    Raises:
+        UserError: when it is a file, cannot be made, or cannot be written to.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe = temporary_beside(folder / "probe")
+        probe.touch(exist_ok=False)
+        probe.unlink()
+    except OSError as error:
+        raise cannot_write(folder, error, option) from error
+
+
+def cannot_write(path: Path, error: OSError, option: str = "--output") -> UserError:
+    """The sentence for a user whose disk, rights or path stand in the way."""
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        reason, remedy = "a file is in the way", "name a folder"
+    elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason, remedy = "the disk is full", "free some space or choose another disk"
+    elif error.errno == errno.ENAMETOOLONG:
+        reason, remedy = "its name is too long", "choose a shorter path"
+    else:
+        reason, remedy = (error.strerror or type(error).__name__).lower(), "choose a folder that can be written to"
+    return UserError(f"{path} cannot be written ({reason}); {remedy} with {option}.")
 
 
 def sha256(path: Path) -> str:

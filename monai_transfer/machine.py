@@ -1,11 +1,13 @@
-"""On what, and with which versions, figures were measured."""
+"""On what, and with which versions, figures were measured; how much memory is free and how much was taken."""
 
 import importlib.metadata
 import os
 import platform
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from monai_transfer.errors import UserError
@@ -44,7 +46,7 @@ def hardware() -> dict[str, Any]:
     return {
         "processor": _processor(),
         "cores": len(affinity(0)) if affinity else os.cpu_count(),
-        "memory_gb": _memory_gb(),
+        "memory_gb": round(psutil.virtual_memory().total / 1024**3, 1),
         "gpus": [torch.cuda.get_device_name(index) for index in range(torch.cuda.device_count())],
         "system": f"{platform.system()} {platform.release()}",
     }
@@ -70,8 +72,31 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _memory_gb() -> float | None:
-    try:
-        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3, 1)
-    except (AttributeError, ValueError, OSError):
-        return None
+def free_memory() -> int:
+    """Bytes that can still be taken without swapping: of the machine, or of the container where that allows less."""
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")  # version 2; a container sees its own group here
+    with suppress(OSError, ValueError, StopIteration):
+        limit, used = (int((group / name).read_text()) for name in ("memory.max", "memory.current"))
+        statistics = (group / "memory.stat").read_text().splitlines()
+        # Cached files count as used, but are given back as soon as memory is asked for.
+        cached = next(int(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
+        free = min(free, max(limit - used + cached, 0))
+    return free
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of the peak, where the system can (Linux)."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+
+
+def peak_memory_mb() -> float:
+    """Peak of resident memory since the last reset; of the whole process, or only now, where the system tells less."""
+    with suppress(OSError, StopIteration, ValueError):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return round(int(next(x for x in lines if x.startswith("VmHWM")).split()[1]) / 1024, 1)
+    now = psutil.Process().memory_info()
+    return round(float(getattr(now, "peak_wset", now.rss)) / 1024**2, 1)

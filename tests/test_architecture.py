@@ -98,3 +98,15 @@ def test_nothing_is_unpickled() -> None:
             if call == "torch.load":
                 given = {keyword.arg: ast.unparse(keyword.value) for keyword in node.keywords}
                 assert given.get("weights_only") == "True", path
+
+
+def test_the_package_can_be_imported_on_windows() -> None:
+    for path in FILES:
+        imported = {name.split(".")[0] for name in _imported_modules(path)}
+        assert not imported & {"fcntl", "resource", "pwd", "grp", "termios"}, path
+
+
+def _imported_modules(path: Path) -> set[str]:
+    nodes = list(ast.walk(ast.parse(path.read_text())))
+    plain = {name.name for node in nodes if isinstance(node, ast.Import) for name in node.names}
+    return plain | {node.module for node in nodes if isinstance(node, ast.ImportFrom) and node.module}

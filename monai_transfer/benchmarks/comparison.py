@@ -17,7 +17,7 @@ import torch
 
 from monai_transfer.benchmarks.scene import BACKBONES, write_bundle, write_ct
 from monai_transfer.errors import UserError
-from monai_transfer.inference.manifest import versions
+from monai_transfer.machine import versions
 
 STAGES = ("read", "preprocess", "network", "restore", "write", "total")
 

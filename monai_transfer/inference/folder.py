@@ -14,17 +14,13 @@ import numpy as np
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.cases import InputCase, find_cases
-from monai_transfer.inference.manifest import (
-    Manifest,
-    peak_memory_mb,
-    reset_peak_memory,
-    versions,
-)
+from monai_transfer.inference.manifest import Manifest
 from monai_transfer.inference.preview import write_preview
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.inference.sidecars import write_sidecars
 from monai_transfer.inference.sinks import PROBABILITY_SCALE
+from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.volumes.reading import Volume
 from monai_transfer.volumes.writing import write_like
 

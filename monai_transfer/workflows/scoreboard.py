@@ -29,8 +29,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 from monai_transfer.files import sha256, write_text
-from monai_transfer.inference.manifest import peak_memory_mb, reset_peak_memory
-from monai_transfer.machine import hardware, versions
+from monai_transfer.machine import hardware, peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
