@@ -172,7 +172,10 @@ def test_empty_windows_are_left_out(make_bundle: MakeBundle, tmp_path: Path) -> 
     result = Segmenter.from_bundle(root, device="cpu").segment(image)
     computed, planned = result.windows
     assert 0 < computed < planned / 2
-    assert (result.labels == stock(root, image)[0][0]).all()
+    every = Segmenter.from_bundle(root, device="cpu", options=EXACT).segment(image)
+    assert (result.labels == every.labels).all()  # what is left out changes nothing
+    # a processor's kernels may break a tie of two classes the other way for another batch of windows
+    assert (result.labels == stock(root, image)[0][0]).mean() >= 0.9999
 
 
 def test_noise_is_never_left_out(make_bundle: MakeBundle, tmp_path: Path) -> None:
