@@ -1,4 +1,4 @@
-"""The one exception that a user is meant to read."""
+"""What a user is meant to read when a command ends early."""
 
 
 class UserError(Exception):
@@ -7,3 +7,19 @@ class UserError(Exception):
     The message is one sentence: it names the file, the field or option, and the remedy. The command line prints
     it without a traceback and exits with status 2.
     """
+
+
+class Interrupted(BaseException):
+    """Ctrl-C, or a request to end (SIGTERM), that was answered in order.
+
+    It is no ``Exception``, so that what catches faults of single cases lets it through, and no ``KeyboardInterrupt``,
+    because the command line's framework ends on that one without printing the sentence.
+
+    Args:
+        message: one sentence: what is kept, and what to type next.
+        signal: the number of the signal; the exit status is 128 more.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

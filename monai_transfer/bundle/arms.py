@@ -132,8 +132,6 @@ def make_arm(
     changes = _cases(domains)
     if arm.labels_of == "target":
         changes |= _target_as_source(domains, plan)
-    bundle = BundleFolder.create("domain_adaptation", root, overwrite=overwrite)
-    fill_adaptation(bundle, plan, channels=len(domains.source.channel_names))
     if title:
         changes["title"] = title
     if arm.augmentation is not None:
@@ -142,10 +140,12 @@ def make_arm(
         changes |= _PAINTING[arm.painting]
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
-    bundle.change("train", changes)
-    if arm.labels_of != "target":
-        bundle.change("train", _further(bundle, domains, plan, target_labels=arm.labels_of == "all"))
-    bundle.change("train", _spared(bundle))
+    with BundleFolder.making("domain_adaptation", root, overwrite=overwrite) as bundle:
+        fill_adaptation(bundle, plan, channels=len(domains.source.channel_names))
+        bundle.change("train", changes)
+        if arm.labels_of != "target":
+            bundle.change("train", _further(bundle, domains, plan, target_labels=arm.labels_of == "all"))
+        bundle.change("train", _spared(bundle))
     return bundle
 
 

@@ -1,8 +1,9 @@
-"""A bundle folder: copied from a template, filled with choices, run through ``monai.bundle``."""
+"""A bundle folder: built beside its place, put there when it is complete, run through ``monai.bundle``."""
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,12 +12,16 @@ from monai.bundle import ConfigWorkflow
 
 import monai_transfer
 from monai_transfer.engines import GracefulInterrupt
-from monai_transfer.errors import UserError
-from monai_transfer.files import write_text
+from monai_transfer.errors import Interrupted, UserError
+from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
 
 _PACKAGED = Path(monai_transfer.__file__).parent / "bundles"
 _CHECKOUT = Path(monai_transfer.__file__).parents[1] / "bundles"
-_PARTS = ("configs", "docs", "LICENSE")
+_PARTS = ("docs", "LICENSE", "configs")
+"""What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
+
+_UNFINISHED = ".training"
+"""A file that lies in a bundle while it is trained; where it is still there later, the training was cut off."""
 
 
 def templates() -> dict[str, Path]:
@@ -38,14 +43,23 @@ def template(name: str) -> Path:
 
 
 def require_free(root: str | Path, *, overwrite: bool = False) -> None:
-    """See that a bundle can be made at ``root``.
+    """See that something can be made at ``root``.
 
     Raises:
-        UserError: when it holds something already and ``overwrite`` is off.
+        UserError: when it holds something already and ``overwrite`` is off; where that is a training that was cut off,
+            the message says what there is of it.
     """
     folder = Path(root)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())) and not overwrite:
-        raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
+    if overwrite or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    if (folder / _UNFINISHED).exists():
+        weights = sorted(folder.glob("models/*.pt"), key=lambda path: path.stat().st_mtime)
+        left = f"left its weights in {weights[-1]}" if weights else "left no weights"
+        raise UserError(
+            f"{root} holds a training that was cut off, or still runs, and {left}: add --overwrite to train again from "
+            "the beginning, or choose another --output."
+        )
+    raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
 
 
 class BundleFolder:
@@ -60,34 +74,78 @@ class BundleFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
+        self._untried = False
         if not (self.root / "configs" / "metadata.json").is_file():
             raise UserError(f"{root} is not a bundle: configs/metadata.json is missing; give the bundle's folder.")
 
     @classmethod
-    def create(cls, name: str, root: str | Path, *, overwrite: bool = False) -> Self:
-        """Copy the template ``name`` to ``root``.
+    def create(
+        cls,
+        source: str | Path,
+        root: str | Path,
+        *,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        overwrite: bool = False,
+    ) -> Self:
+        """Make a bundle at ``root`` in one go.
+
+        Args:
+            source: the name of a template, or the folder of a bundle, which is copied without what its training left.
+            root: the bundle folder to make.
+            configs: name -> content of the configurations to write.
+            overwrite: whether a bundle that is there may be replaced.
 
         Raises:
-            UserError: when ``root`` holds something already and ``overwrite`` is off.
+            UserError: see :meth:`making`.
+
+        Example:
+            >>> import tempfile
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     bundle = BundleFolder.create("segmentation_transfer", Path(folder) / "spleen")
+            ...     print(bundle.root.name, bundle.weights.is_file())
+            spleen False
         """
-        return cls.copy(template(name), root, overwrite=overwrite)
+        with cls.making(source, root, overwrite=overwrite) as bundle:
+            for name, content in (configs or {}).items():
+                bundle.write(name, content)
+        return bundle
 
     @classmethod
-    def copy(cls, source: Path, root: str | Path, *, overwrite: bool = False) -> Self:
-        """Copy the bundle in ``source`` to ``root``, but for what its training left.
+    @contextmanager
+    def making(cls, source: str | Path, root: str | Path, *, overwrite: bool = False) -> Iterator[Self]:
+        """A copy of ``source`` beside ``root`` that takes that place when the block ends without an error.
+
+        Whatever is refused in the block thus leaves nothing in the way of the next try, and an old bundle stays until
+        the new one is complete. This is the one place where a bundle appears.
+
+        Args:
+            source: the name of a template, or the folder of a bundle, which is copied without what its training left.
+            root: the bundle folder to make.
+            overwrite: whether a bundle that is there may be replaced.
 
         Raises:
-            UserError: when ``root`` holds something already and ``overwrite`` is off.
+            UserError: when ``root`` holds something and ``overwrite`` is off, when it holds anything else than a
+                bundle, or cannot be written.
         """
-        require_free(root, overwrite=overwrite)
-        folder = Path(root)
-        for part in _PARTS:
-            if (source / part).is_dir():
-                shutil.copytree(source / part, folder / part, dirs_exist_ok=True)
-            elif (source / part).is_file():
-                folder.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(source / part, folder / part)
-        return cls(folder)
+        place = Path(root).expanduser().resolve()
+        require_free(place, overwrite=overwrite)
+        _require_replaceable(place)
+        require_folder(place.parent)
+        sweep(place.parent)
+        template_folder = template(source) if isinstance(source, str) else source
+        building = temporary_beside(place)
+        try:
+            building.mkdir()
+            for part in _PARTS:
+                _copy(template_folder / part, building / part)
+            bundle = cls(building)
+            yield bundle
+            _put_in_place(building, place)
+        except OSError as error:
+            raise cannot_write(place, error) from error
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+        bundle.root, bundle._untried = place, True
 
     @property
     def weights(self) -> Path:
@@ -104,14 +162,20 @@ class BundleFolder:
         content = self.read(config)
         for name, value in changes.items():
             _assign(content, name.split("#"), value)
+        self.write(config, content)
+
+    def write(self, config: str, content: Mapping[str, Any]) -> None:
+        """Write ``configs/<config>.json``."""
         write_text(self.root / "configs" / f"{config}.json", json.dumps(content, indent=2) + "\n")
 
     def run(self, *configs: str, device: torch.device | None = None, **overrides: Any) -> ConfigWorkflow:
         """Do what ``python -m monai.bundle run --config_file …`` does with these configs, merged in order.
 
+        A bundle that was just made and refuses to begin is removed again.
+
         Raises:
             UserError: when a Python expression or an object of the configuration raised one.
-            KeyboardInterrupt: when training was interrupted; the checkpoint was saved.
+            Interrupted: when training was interrupted; the checkpoint was saved.
         """
         if device is not None:
             overrides["device"] = device
@@ -127,13 +191,62 @@ class BundleFolder:
                 **overrides,
             )
             workflow.initialize()
+            self._untried = False
+            if workflow_type == "train":
+                (self.root / _UNFINISHED).touch()
             workflow.run()
             workflow.finalize()
-        except Exception as error:
-            raise _user_error(error) or error from None
-        if workflow_type == "train" and _interrupted(workflow):
-            raise KeyboardInterrupt
+        except BaseException as error:
+            if self._untried:
+                shutil.rmtree(self.root, ignore_errors=True)
+            raise (_user_error(error) if isinstance(error, Exception) else None) or error from None
+        if workflow_type == "train":
+            self._require_whole(workflow)
+            (self.root / _UNFINISHED).unlink(missing_ok=True)
         return workflow
+
+    def _require_whole(self, workflow: ConfigWorkflow) -> None:
+        """Say what a training that was interrupted left."""
+        for handler in workflow.parser.get_parsed_content("train#handlers", default=()):
+            if isinstance(handler, GracefulInterrupt) and handler.signal is not None:
+                raise Interrupted(
+                    f"Training was interrupted after {handler.steps} steps; its weights lie in {self.weights}: segment "
+                    f"with them (monai-transfer segment INPUT --bundle {self.root} --output DIR), or give the same "
+                    "command with --overwrite to train again from the beginning.",
+                    handler.signal,
+                )
+
+
+def _require_replaceable(place: Path) -> None:
+    """A bundle is replaced whole; a folder of anything else is never emptied."""
+    if not place.is_dir() or not any(place.iterdir()) or (place / "configs" / "metadata.json").is_file():
+        return
+    raise UserError(f"{place} holds something that is not a bundle and would be lost: choose another --output.")
+
+
+def _copy(source: Path, destination: Path) -> None:
+    if source.is_dir():
+        shutil.copytree(source, destination)
+    elif source.is_file():
+        shutil.copy2(source, destination)
+
+
+def _put_in_place(building: Path, place: Path) -> None:
+    if place.is_dir() and not any(place.iterdir()):
+        # An empty folder may be a mount point or somebody's working directory: it is filled, not replaced.
+        for part in sorted(building.iterdir(), key=lambda path: path.name == "configs"):
+            shutil.move(part, place / part.name)
+        return
+    old = temporary_beside(place)
+    if place.exists():
+        place.rename(old)
+    try:
+        building.rename(place)
+    except OSError:
+        if old.exists():
+            old.rename(place)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def _assign(content: Any, keys: list[str], value: Any) -> None:
@@ -149,8 +262,3 @@ def _user_error(error: BaseException | None) -> UserError | None:
             return error
         error = error.__cause__ or error.__context__
     return None
-
-
-def _interrupted(workflow: ConfigWorkflow) -> bool:
-    handlers = workflow.parser.get_parsed_content("train#handlers") if "train" in workflow.parser.get() else []
-    return any(isinstance(handler, GracefulInterrupt) and handler.interrupted for handler in handlers)

@@ -4,8 +4,10 @@ Each command lives in a module of its own and imports the library inside its bod
 """
 
 import logging
+import signal
 import sys
 import warnings
+from types import FrameType
 
 import typer
 
@@ -23,7 +25,7 @@ from monai_transfer.cli.segment import segment
 from monai_transfer.cli.train import train
 from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
-from monai_transfer.errors import UserError
+from monai_transfer.errors import Interrupted, UserError
 
 app = typer.Typer(
     name="monai-transfer",
@@ -56,10 +58,15 @@ app.add_typer(weights, name="weights")
 
 
 def main() -> None:
-    """Run the command line; exit 0 when all is done, 1 when some input failed, 2 when nothing could be done."""
+    """Run the command line; exit 0 when all is done, 1 when some input failed, 2 when nothing could be done.
+
+    A signal that ends the command gives 128 more than its number: 130 for Ctrl-C, 143 for SIGTERM.
+    """
     debug = "--debug" in sys.argv
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     _set_up_logging(debug=debug)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     try:
         app(args=arguments, prog_name="monai-transfer")
     except UserError as error:
@@ -67,14 +74,18 @@ def main() -> None:
             raise
         console.error(str(error))
         sys.exit(2)
-    except KeyboardInterrupt:
-        console.error("Interrupted; what was finished is kept.")
-        sys.exit(130)
+    except Interrupted as stop:
+        console.error(str(stop))
+        sys.exit(128 + stop.signal)
     except Exception as error:
         if debug:
             raise
         console.error(f"{type(error).__name__}: {error} (run again with --debug for the traceback).")
         sys.exit(2)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise Interrupted("Interrupted; what was finished is kept.", number)
 
 
 def _set_up_logging(*, debug: bool) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C ends training after the step in hand, so that the final checkpoint is written as usual."""
+"""Ctrl-C or SIGTERM ends training after the step in hand, so that the final checkpoint is written as usual."""
 
 import logging
 import signal
@@ -10,19 +10,37 @@ from ignite.engine import Engine, Events
 
 logger = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what batch systems and containers send some seconds before they kill."""
+
 
 class GracefulInterrupt:
-    """Turns the first Ctrl-C into an orderly end of training; the second one stops at once.
+    """Turns the first signal into an orderly end of training; the second one stops at once.
 
-    ``interrupted`` tells afterwards whether it happened.
+    Attributes:
+        signal: the signal that ended the training; ``None`` when none did.
+        steps: the optimizer steps that were done by then.
+
+    Example:
+        >>> from ignite.engine import Engine
+        >>> handler = GracefulInterrupt()
+        >>> handler.attach(Engine(lambda engine, batch: None))
+        >>> handler.interrupted
+        False
     """
 
     def __init__(self) -> None:
-        self.interrupted = False
-        self._previous: Any = None
+        self.signal: int | None = None
+        self.steps = 0
+        self._previous: dict[int, Any] = {}
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether training ended early."""
+        return self.signal is not None
 
     def attach(self, engine: Engine) -> None:
-        """Watch for the signal while training runs; only the main thread can."""
+        """Watch for the signals while training runs; only the main thread can."""
         engine.add_event_handler(Events.STARTED, self._watch)
         engine.add_event_handler(Events.COMPLETED, self._restore)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._restore_and_raise)
@@ -32,17 +50,21 @@ class GracefulInterrupt:
             return
 
         def stop(number: int, frame: FrameType | None) -> None:
-            self.interrupted = True
+            self.signal = number
             logger.warning("Interrupted: finishing this step and saving the checkpoint; press again to stop at once.")
-            signal.signal(signal.SIGINT, self._previous)
+            self._give_back()
             engine.terminate()
 
-        self._previous = signal.signal(signal.SIGINT, stop)
+        self._previous = {number: signal.signal(number, stop) for number in SIGNALS}
+
+    def _give_back(self) -> None:
+        while self._previous:
+            number, handler = self._previous.popitem()
+            signal.signal(number, handler)
 
     def _restore(self, engine: Engine) -> None:
-        if self._previous is not None:
-            signal.signal(signal.SIGINT, self._previous)
-            self._previous = None
+        self.steps = engine.state.iteration
+        self._give_back()
 
     def _restore_and_raise(self, engine: Engine, error: BaseException) -> None:
         self._restore(engine)

@@ -107,7 +107,7 @@ def adapt(
 
     Raises:
         UserError: when the output folder is taken or training fails for a reason that the user can mend.
-        KeyboardInterrupt: when a training was interrupted; its checkpoint is in place.
+        Interrupted: when a training was interrupted; its checkpoint is in place.
     """
     recipe = Arm("adapted", None if methods is None else tuple(methods))
     bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite)

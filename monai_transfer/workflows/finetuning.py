@@ -23,7 +23,7 @@ from monai_transfer.workflows.evaluation import Predictions
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels
-from monai_transfer.workflows.training import LabelledSplit, prepare_bundle
+from monai_transfer.workflows.training import LabelledSplit, fill_bundle
 
 Arm = Literal["transfer", "scratch"]
 Say = Callable[[str], None]
@@ -123,13 +123,11 @@ def train_arm(
 
     Raises:
         UserError: the weights do not fit, or the output folder is taken.
-        KeyboardInterrupt: training was interrupted; its checkpoint is in place.
+        Interrupted: training was interrupted; its checkpoint is in place.
     """
     transfer = arm == "transfer"
     split = LabelledSplit(cases.training, None)
-    bundle = prepare_bundle(split, plan, output, overwrite=overwrite)
     definition = network_of(start, plan, channels=len(cases.training.channel_names))
-    _fill_network(bundle, definition, dropout=strategy.dropout if transfer else 0.0)
     chosen = strategy if transfer else Strategy(minimum_share=strategy.minimum_share)
     rate = plan.learning_rate if transfer else Plan.learning_rate
     changes = {**chosen.as_config(), "weights": _absolute(start.spec) if transfer else "", "learning_rate": rate}
@@ -141,9 +139,12 @@ def train_arm(
         changes["joint_cases"] = list(cases.joint.names)
         changes["joint_modality"] = require_sound(cases.joint, labelled=True).modality
         changes["joint_weight"] = cases.joint_weight
-    bundle.change("finetune", changes)
-    if every_epoch or strategy.watches_validation:
-        bundle.change("train", {"val_interval": 1})
+    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
+        fill_bundle(bundle, split, plan)
+        _fill_network(bundle, definition, dropout=strategy.dropout if transfer else 0.0)
+        bundle.change("finetune", changes)
+        if every_epoch or strategy.watches_validation:
+            bundle.change("train", {"val_interval": 1})
     bundle.run("train", "finetune", device=plan.device)
     run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
     if cases.held is not None:

@@ -115,8 +115,7 @@ def adapt_source_free(
     adapted = adapt_network(
         read, [InputCase(case.name, tuple(case.images)) for case in target.cases], settings=settings
     )
-    new = BundleFolder.copy(old.root, output, overwrite=overwrite)
-    with replacing(new.weights) as file:
+    with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
     scores = [score_bundle(each, test, device=device) for each in (old, new)] if test is not None else [None, None]
     result = SourceFree(new, adapted, *scores)

@@ -61,7 +61,13 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any)
 
 def prepare_bundle(split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False) -> BundleFolder:
     """A copy of ``segmentation_transfer`` that is ready to train on these cases."""
-    bundle = BundleFolder.create("segmentation_transfer", output, overwrite=overwrite)
+    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
+        fill_bundle(bundle, split, plan)
+    return bundle
+
+
+def fill_bundle(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> None:
+    """Write the choices and the cases into a copy of ``segmentation_transfer``."""
     fill_supervised(bundle, plan, channels=len(split.training.channel_names))
     held = split.held
     everything = [*split.training.names, *(held.names if held is not None else ())]
@@ -71,7 +77,6 @@ def prepare_bundle(split: LabelledSplit, plan: Plan, output: str | Path, *, over
         "validation_share": VALIDATION_SHARE if held is not None else 0.0,
     }
     bundle.change("train", changes)
-    return bundle
 
 
 def report_training(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> ScoreTable | None:
