@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,19 @@ def choose_device(name: str) -> torch.device:
     """The device of a name; ``auto`` is CUDA where there is one.
 
     Raises:
-        UserError: when CUDA is asked for and absent.
+        UserError: when the name is none of ``auto``, ``cpu``, ``cuda`` and ``cuda:N``, or there is no such device.
     """
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
+        raise UserError(f"--device {name} is not known: give auto, cpu, cuda or cuda:N.")
     device = torch.device(name)
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"Device '{name}' was asked for, but there is no CUDA device; use --device cpu.")
+    if device.type == "cuda":
+        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        if count == 0:
+            raise UserError(f"--device {name} is not possible: there is no CUDA device; use --device cpu.")
+        if (device.index or 0) >= count:
+            raise UserError(f"--device {name} is not possible: there are {count} CUDA device(s), counted from cuda:0.")
     return device
 
 
@@ -72,8 +79,13 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def free_memory() -> int:
-    """Bytes that can still be taken without swapping: of the machine, or of the container where that allows less."""
+def free_memory(device: torch.device | None = None) -> int:
+    """Bytes that can still be taken without swapping.
+
+    Of a GPU where ``device`` is one; else of the machine, or of its container where that allows less.
+    """
+    if device is not None and device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # version 2; a container sees its own group here
     with suppress(OSError, ValueError, StopIteration):
@@ -83,6 +95,23 @@ def free_memory() -> int:
         cached = next(int(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
         free = min(free, max(limit - used + cached, 0))
     return free
+
+
+def require_memory(needed: float, what: str, remedy: str, *, device: torch.device | None = None) -> None:
+    """See that so many bytes are free, before they are asked for.
+
+    Args:
+        needed: bytes, the least that the work cannot do without.
+        what: begins the sentence: the option or file that needs them.
+        remedy: ends it: what the user can change.
+        device: whose memory; main memory by default.
+
+    Raises:
+        UserError: when less is free.
+    """
+    free = free_memory(device)
+    if needed > free:
+        raise UserError(f"{what} needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}.")
 
 
 def reset_peak_memory() -> None:

@@ -1,31 +1,33 @@
 """What a training step costs beside the bare forward and backward passes that it needs."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, cast
+from dataclasses import field
+from typing import Annotated, Any, cast
 
 import torch
 from ignite.handlers import EMAHandler
 from monai.bundle import ConfigParser
+from pydantic import Field, WithJsonSchema
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import AdaptationMethod
 from monai_transfer.adaptation.adversary import Adversary
 from monai_transfer.benchmarks.step_clock import WARM_UP, StepClock
 from monai_transfer.bundle.methods import known_methods, method_definitions
-from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.networks import network_definition, require_network
 from monai_transfer.engines import AdaptationTrainer, StrengthSchedule
 from monai_transfer.errors import UserError
 from monai_transfer.losses import ClassBalancedDiceCELoss
-from monai_transfer.machine import hardware, versions
+from monai_transfer.machine import hardware, require_memory, versions
 from monai_transfer.networks import feature_channels
+from monai_transfer.options import BatchSize, Classes, Seed, validated
 from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL
 from monai_transfer.workflows.adaptation import Say
 
 _NEEDS_BATCH_NORM = ("AdaBN", "DomainSpecificBatchNorm")
 
 
-@dataclass(frozen=True)
+@validated
 class StepSettings:
     """What is measured.
 
@@ -42,12 +44,23 @@ class StepSettings:
 
     networks: tuple[str, ...] = ("unet", "resnet18")
     methods: tuple[str, ...] = ("SourceOnly", "DANN", "MeanTeacher")
-    roi: int = 64
-    batch_size: int = 2
-    classes: int = 6
-    steps: int = 10
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-    seed: int = 0
+    roi: Annotated[int, Field(ge=32, le=1024)] = 64
+    batch_size: BatchSize = 2
+    classes: Classes = 6
+    steps: Annotated[int, Field(ge=1, le=1_000_000)] = 10
+    device: Annotated[torch.device, WithJsonSchema({"type": "string"})] = field(
+        default_factory=lambda: torch.device("cpu")
+    )
+    seed: Seed = 0
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown network or method, and windows that do not fit into memory."""
+        for network in self.networks:
+            require_network(network)
+        for name in self.methods:
+            method_definitions(name.split("+"))
+        logits = self.batch_size * self.roi**3 * self.classes * 4
+        require_memory(logits, "--batch-size with these --roi and --classes", "lower one of them", device=self.device)
 
 
 def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> dict[str, Any]:
@@ -61,12 +74,8 @@ def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> di
     Returns:
         ``{"overhead": the greatest, "networks": {network: {method: {…}}}, …}``.
 
-    Raises:
-        UserError: for an unknown network or method, before anything is measured.
     """
     definitions = {name: method_definitions(name.split("+")) or [] for name in settings.methods}
-    for network in settings.networks:
-        network_definition(network, classes=settings.classes)
     found: dict[str, dict[str, Any]] = {network: {} for network in settings.networks}
     for network in settings.networks:
         for name, definition in definitions.items():

@@ -7,6 +7,7 @@ from typing import Any
 
 from monai_transfer.bundle.plan import (
     Plan,
+    PlanOptions,
     contiguous_labels,
     make_plan,
     require_one_meaning,
@@ -123,6 +124,7 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -
     Raises:
         UserError: for the first fault in any data set, or an option out of range.
     """
+    PlanOptions(device=device, **options)
     source = require_sound(domains.source, labelled=True)
     target = require_sound(domains.target, labelled=False)
     if domains.test is not None:

@@ -45,8 +45,7 @@ def network_definition(
             "norm": LIGHT[name],
             "dropout": dropout,
         }
-    if name not in NETWORKS:
-        raise UserError(f"--network {name} is not known; choose one of {', '.join(NETWORKS)}.")
+    require_network(name)
     return {
         "_target_": "FlexibleUNet",
         "in_channels": channels,
@@ -57,6 +56,16 @@ def network_definition(
         "spatial_dims": spatial_dims,
         "dropout": dropout,
     }
+
+
+def require_network(name: str) -> None:
+    """See that ``--network`` names a network.
+
+    Raises:
+        UserError: it does not.
+    """
+    if name not in NETWORKS:
+        raise UserError(f"--network {name} is not known: choose one of {', '.join(NETWORKS)}.")
 
 
 def network_name(definition: Mapping[str, Any]) -> str | None:

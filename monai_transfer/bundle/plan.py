@@ -2,15 +2,28 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
 import torch
+from pydantic import WithJsonSchema
 
-from monai_transfer.bundle.networks import LIGHT
+from monai_transfer.bundle.networks import LIGHT, require_network
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
+from monai_transfer.machine import choose_device, require_memory
+from monai_transfer.options import (
+    BatchSize,
+    Hounsfield,
+    LearningRate,
+    Seed,
+    Spacing,
+    Steps,
+    WindowVoxels,
+    checked,
+    validated,
+)
 from monai_transfer.transforms.presets import Modality
 
 _VOXELS_ON_CPU = 300_000
@@ -18,9 +31,56 @@ _VOXELS_ON_GPU = 6_000_000
 _WINDOW_ON_CPU = 96
 _WINDOW_ON_GPU = 160
 _EPOCH = 25
+_FLOAT = 4
+# what a step needs at the very least in float32: logits, their softmax, the one-hot label and the logits' gradient
+_COPIES_OF_LOGITS = 4
+# a case on the working grid: the image and its label, and each once more while it is resampled
+_COPIES_OF_CASE = 4
 
 
-@dataclass(frozen=True)
+@validated
+class PlanOptions:
+    """The options of a training that can be checked before its data are read; ``None`` leaves the planned value.
+
+    Attributes:
+        spacing: working grid in mm, one number per axis.
+        window: HU that become -1 and 1, the lower first; CT only.
+        network: a name of :data:`monai_transfer.bundle.networks.NETWORKS`.
+        steps: optimizer steps.
+        learning_rate: peak learning rate.
+        batch_size: cases per domain and step.
+        seed: seed of every random generator.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Example:
+        >>> PlanOptions(steps=40, device="cpu").given
+        {'steps': 40, 'device': 'cpu'}
+    """
+
+    spacing: tuple[Spacing, Spacing, Spacing] | None = None
+    window: tuple[Hounsfield, Hounsfield] | None = None
+    network: str | None = None
+    steps: Steps | None = None
+    learning_rate: LearningRate | None = None
+    batch_size: BatchSize | None = None
+    seed: Seed | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown network or device, and a window upside down."""
+        if self.network is not None:
+            require_network(self.network)
+        if self.window is not None:
+            _require_order(self.window)
+        choose_device(self.device)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are set, as the planning functions take them."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@validated
 class Plan:
     """The choices of one training, each of which an option of the command line can set.
 
@@ -43,16 +103,29 @@ class Plan:
     source_modality: Modality
     target_modality: Modality
     label_names: dict[int, str]
-    spacing: tuple[float, ...]
-    roi_size: tuple[int, ...]
-    device: torch.device
-    window: tuple[float, float] = (-160.0, 240.0)
+    spacing: tuple[Spacing, ...]
+    roi_size: tuple[WindowVoxels, ...]
+    device: Annotated[torch.device, WithJsonSchema({"type": "string"})]
+    window: tuple[Hounsfield, Hounsfield] = (-160.0, 240.0)
     network: str = "unet"
-    steps: int = 1000
-    learning_rate: float = 4e-3
-    batch_size: int = 2
-    seed: int = 0
+    steps: Steps = 1000
+    learning_rate: LearningRate = 4e-3
+    batch_size: BatchSize = 2
+    seed: Seed = 0
     further_modalities: tuple[Modality, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
+        require_network(self.network)
+        _require_order(self.window)
+        logits = self.batch_size * math.prod(self.roi_size) * self.classes
+        require_memory(
+            logits * _FLOAT * _COPIES_OF_LOGITS,
+            f"--batch-size {self.batch_size} with {self.classes} classes and windows of {math.prod(self.roi_size)} "
+            "voxels",
+            "lower --batch-size or raise --spacing",
+            device=self.device,
+        )
 
     @property
     def classes(self) -> int:
@@ -71,12 +144,7 @@ class Plan:
         Raises:
             UserError: when a value is out of range.
         """
-        plan = replace(self, **{name: value for name, value in options.items() if value is not None})
-        if plan.steps < 1:
-            raise UserError(f"--steps {plan.steps} is not possible; give at least 1.")
-        if plan.window[0] >= plan.window[1]:
-            raise UserError(f"--window {plan.window} is not possible; the first HU value has to be the lower one.")
-        return plan
+        return replace(self, **{name: value for name, value in options.items() if value is not None})
 
 
 def make_plan(
@@ -106,13 +174,14 @@ def make_plan(
     Raises:
         UserError: when an option is out of range.
     """
-    if spacing is not None and (len(spacing) != 3 or min(spacing) <= 0):
-        raise UserError(f"--spacing {list(spacing)} is not possible; give one positive number of mm per axis.")
+    if spacing is not None:
+        spacing = checked(tuple[Spacing, Spacing, Spacing], tuple(spacing))
     prints = [source, *further] if target is None else [source, target, *further]
     extent = [max(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     on_cpu = device.type == "cpu"
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, on_cpu=on_cpu)
     most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
+    _require_room(extent, chosen)
     light = options.get("network") in (None, *LIGHT)
     of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
     roi = tuple(
@@ -150,6 +219,22 @@ def require_one_meaning(
                 f"Label {value} is {name!r} in {data_in} and {known[value]!r} in {known_in}: renumber the data's "
                 "labels so that one value means one thing."
             )
+
+
+def _require_order(window: Sequence[float]) -> None:
+    if window[0] >= window[1]:
+        raise UserError(f"--window {window} is not possible: the first HU value has to be the lower one.")
+
+
+def _require_room(extent: Sequence[float], spacing: Sequence[float]) -> None:
+    """See that the largest case fits into memory once it is on the working grid."""
+    voxels = math.prod(length / step for length, step in zip(extent, spacing, strict=True))
+    size = " × ".join(f"{length:.0f}" for length in extent)
+    require_memory(
+        voxels * _FLOAT * _COPIES_OF_CASE,
+        f"--spacing {' × '.join(f'{step:g}' for step in spacing)} for a field of {size} mm",
+        "give a coarser --spacing",
+    )
 
 
 def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], *, on_cpu: bool) -> tuple[float, ...]:

@@ -1,15 +1,24 @@
 """How a fine-tuning goes: what is frozen, when it is freed, and what holds the weights back."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from dataclasses import asdict, replace
+from typing import Annotated, Any, Self
+
+from pydantic import Field
 
 from monai_transfer.errors import UserError
-from monai_transfer.finetuning.batch_norm import POLICIES, Policy
+from monai_transfer.finetuning.batch_norm import Policy
+from monai_transfer.options import Share, validated
 
 PLATEAU = "plateau"
 
 
-@dataclass(frozen=True)
+Epochs = Annotated[int, Field(title="--unfreeze", ge=1, le=1_000_000)]
+Patience = Annotated[int, Field(title="--early-stop", ge=1, le=1_000_000)]
+# a penalty so strong that one step of gradient descent overshoots the value it pulls to
+Penalty = Annotated[float, Field(ge=0, le=1e6)]
+
+
+@validated
 class Strategy:
     """Values of ``configs/finetune.json``.
 
@@ -28,27 +37,18 @@ class Strategy:
         minimum_share: share of the encoder that the weights must cover.
     """
 
-    frozen: tuple[str, ...] = ()
-    unfreeze_epochs: int | tuple[int, ...] | None = None
-    unfreeze_patience: int | None = None
+    frozen: tuple[Annotated[str, Field(title="--freeze")], ...] = ()
+    unfreeze_epochs: Epochs | tuple[Epochs, ...] | None = None
+    unfreeze_patience: Epochs | None = None
     batch_norm: Policy = "follow_freezing"
-    layerwise_decay: float = 1.0
-    head_factor: float = 1.0
-    weight_decay: float = 1e-4
-    l2sp: float = 0.0
-    l2sp_others: float = 0.0
-    dropout: float = 0.0
-    early_stop_patience: int | None = None
-    minimum_share: float = 0.9
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be."""
-        if self.batch_norm not in POLICIES:
-            raise UserError(f"--batch-norm {self.batch_norm} is not known: choose one of {', '.join(POLICIES)}.")
-        if not 0 < self.layerwise_decay <= 1:
-            raise UserError(f"--layerwise-decay {self.layerwise_decay} is not possible: it lies in (0, 1].")
-        if not 0 <= self.dropout < 1 or min(self.l2sp, self.l2sp_others, self.weight_decay) < 0:
-            raise UserError("--dropout must lie in [0, 1), and --l2sp and --weight-decay must not be negative.")
+    layerwise_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
+    head_factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
+    weight_decay: Penalty = 1e-4
+    l2sp: Penalty = 0.0
+    l2sp_others: Penalty = 0.0
+    dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stop_patience: Patience | None = None
+    minimum_share: Share = 0.9
 
     @property
     def watches_validation(self) -> bool:

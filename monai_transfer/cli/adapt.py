@@ -75,17 +75,28 @@ def adapt(
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
 
     from monai_transfer.bundle.methods import method_definitions
+    from monai_transfer.bundle.plan import PlanOptions
     from monai_transfer.datasets import read_dataset
     from monai_transfer.workflows.adaptation import adapt as adapt_from_source
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
     from monai_transfer.workflows.reporting import report_adaptation
     from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 
+    options = PlanOptions(
+        device=device,
+        spacing=split_numbers(spacing, "--spacing"),
+        network=network,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
+    definitions = method_definitions(method)
     if bundle is not None:
-        images = read_dataset(target).select(split_list(target_cases) or ["*"])
-        held = (read_dataset(test) if test is not None else images).select(split_list(test_cases) or ["*"]).labelled
         given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
         settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        images = read_dataset(target).select(split_list(target_cases) or ["*"])
+        held = (read_dataset(test) if test is not None else images).select(split_list(test_cases) or ["*"]).labelled
         console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled to score.")
         if dry_run:
             return
@@ -110,17 +121,7 @@ def adapt(
             further_sources=source[1:],
             labelled_target_cases=split_list(labelled_target_cases),
         )
-        plan = plan_adaptation(
-            domains,
-            device=device,
-            spacing=split_numbers(spacing, "--spacing"),
-            network=network,
-            steps=steps,
-            learning_rate=learning_rate,
-            batch_size=batch_size,
-            seed=seed,
-        )
-        definitions = method_definitions(method)
+        plan = plan_adaptation(domains, **options.given)
         for note in domains.notes:
             console.say(note)
         console.say_plan(plan)

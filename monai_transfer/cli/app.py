@@ -7,10 +7,14 @@ import logging
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from types import FrameType
+from typing import Annotated
 
 import typer
+from typer.exceptions import TyperException
 
+import monai_transfer
 from monai_transfer.cli import console
 from monai_transfer.cli.adapt import adapt
 from monai_transfer.cli.benchmark import benchmark
@@ -31,14 +35,26 @@ app = typer.Typer(
     name="monai-transfer",
     help="Labels in one modality, segmentation in another: transfer learning and domain adaptation for MONAI.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
 )
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        console.tell(f"monai-transfer {monai_transfer.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and stop.")
+    ] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the traceback of an error and all messages; may stand anywhere.")
+    ] = False,
+) -> None:
     """Labels in one modality, segmentation in another: transfer learning and domain adaptation for MONAI."""
 
 
@@ -57,18 +73,30 @@ app.command("translate")(translate)
 app.add_typer(weights, name="weights")
 
 
-def main() -> None:
+def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit 0 when all is done, 1 when some input failed, 2 when nothing could be done.
 
     A signal that ends the command gives 128 more than its number: 130 for Ctrl-C, 143 for SIGTERM.
+
+    Args:
+        arguments: what stands behind ``monai-transfer``; those of the process by default.
+
+    Raises:
+        SystemExit: always.
     """
-    debug = "--debug" in sys.argv
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in given
     _set_up_logging(debug=debug)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        app(args=arguments, prog_name="monai-transfer")
+        # not standalone: Typer would draw a box of several lines around a wrong option
+        words = [word for word in given if word != "--debug"]
+        sys.exit(app(args=words, prog_name="monai-transfer", standalone_mode=False))
+    except TyperException as error:
+        if message := error.format_message():  # without a command the help was shown, and there is no message
+            console.error(message)
+        sys.exit(2)
     except UserError as error:
         if debug:
             raise

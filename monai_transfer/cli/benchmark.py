@@ -10,6 +10,7 @@ from monai_transfer.cli.benchmark_adaptation import adaptation
 from monai_transfer.cli.benchmark_training import training
 from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
 from monai_transfer.errors import UserError
+from monai_transfer.options import Backbone, Blending
 
 benchmark = typer.Typer(help="Measure side by side.", no_args_is_help=True)
 
@@ -23,13 +24,13 @@ def _root() -> None:
 def inference(
     shape: Annotated[str, typer.Option(help="Voxels of the generated CT.")] = "512,512,200",
     spacing: Annotated[str, typer.Option(help="Its voxel size in mm.")] = "0.8,0.8,1.5",
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes, background included.")] = 5,
-    backbone: Annotated[str, typer.Option(help="unet or resnet18.")] = "unet",
-    overlap: Annotated[float, typer.Option(min=0, max=0.95, help="Overlap of the windows.")] = 0.25,
-    mode: Annotated[str, typer.Option(help="gaussian or constant blending.")] = "gaussian",
-    roi: Annotated[int, typer.Option(min=16, help="Voxels of a window along each axis.")] = 96,
-    steps: Annotated[int, typer.Option(min=0, help="Training steps of the network; 0: random weights.")] = 60,
-    threads: Annotated[int, typer.Option(min=1, help="CPU threads of each side.")] = 2,
+    classes: Annotated[int, typer.Option(help="Number of classes, background included.")] = 5,
+    backbone: Annotated[Backbone, typer.Option(help="unet or resnet18.")] = "unet",
+    overlap: Annotated[float, typer.Option(help="Overlap of the windows.")] = 0.25,
+    mode: Annotated[Blending, typer.Option(help="gaussian or constant blending.")] = "gaussian",
+    roi: Annotated[int, typer.Option(help="Voxels of a window along each axis.")] = 96,
+    steps: Annotated[int, typer.Option(help="Training steps of the network; 0: random weights.")] = 60,
+    threads: Annotated[int, typer.Option(help="CPU threads of each side.")] = 2,
     variants: Annotated[bool, typer.Option(help="Also measure bfloat16 and the skipping of empty windows.")] = True,
     stock: Annotated[bool, typer.Option(help="Run MONAI's side.")] = True,
     device: DeviceOption = "cpu",
@@ -77,9 +78,9 @@ def _three(text: str, option: str, kind: type) -> tuple[Any, Any, Any]:
     try:
         first, second, third = (kind(part) for part in text.split(","))
     except ValueError:
-        raise UserError(f"{option} is '{text}'; give three numbers with commas between, such as 512,512,200.") from None
-    if min(first, second, third) <= 0:
-        raise UserError(f"{option} is '{text}'; the three numbers must be positive.")
+        raise UserError(
+            f"{option} {text} is not possible: give three numbers with commas between, such as 512,512,200."
+        ) from None
     return first, second, third
 
 

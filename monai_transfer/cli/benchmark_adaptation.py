@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import Field
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
@@ -17,6 +18,7 @@ from monai_transfer.cli.options import (
     split_numbers,
 )
 from monai_transfer.errors import UserError
+from monai_transfer.options import Seed, checked
 
 
 def adaptation(
@@ -48,10 +50,12 @@ def adaptation(
 
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
+    from monai_transfer.bundle.plan import PlanOptions
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
     from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
 
     arms, numbers = choose_arms(split_list(methods)), _seeds(seeds)
+    options = PlanOptions(device=device, spacing=split_numbers(spacing, "--spacing"), network=network, steps=steps)
     domains = choose_domains(
         source,
         target,
@@ -60,8 +64,7 @@ def adaptation(
         target_cases=split_list(target_cases),
         test_cases=split_list(test_cases),
     )
-    options = {"spacing": split_numbers(spacing, "--spacing"), "network": network, "steps": steps}
-    plan = plan_adaptation(domains, device=device, **options)
+    plan = plan_adaptation(domains, **options.given)
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)
@@ -79,8 +82,9 @@ def adaptation(
 
 def _seeds(text: str) -> list[int]:
     try:
-        return [int(part) for part in split_list(text)]
+        seeds = [int(part) for part in split_list(text)]
     except ValueError:
-        raise UserError(
-            f"--seeds {text} is not possible; give whole numbers with commas between, such as 0,1,2."
-        ) from None
+        seeds = []
+    if not seeds:
+        raise UserError(f"--seeds {text} is not possible: give whole numbers with commas between, such as 0,1,2.")
+    return [checked(Annotated[Seed, Field(title="--seeds")], seed) for seed in seeds]

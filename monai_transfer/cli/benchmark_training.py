@@ -19,10 +19,10 @@ def training(
     methods: Annotated[
         str | None, typer.Option(help="Methods with commas between, + combines; by default every one that fits.")
     ] = None,
-    roi: Annotated[int, typer.Option(min=32, help="Voxels of a window along each axis.")] = 64,
-    batch_size: Annotated[int, typer.Option(min=1, help="Cases per domain.")] = 2,
-    classes: Annotated[int, typer.Option(min=2, help="Number of classes, background included.")] = 6,
-    steps: Annotated[int, typer.Option(min=1, help="Measured steps.")] = 10,
+    roi: Annotated[int, typer.Option(help="Voxels of a window along each axis.")] = 64,
+    batch_size: Annotated[int, typer.Option(help="Cases per domain.")] = 2,
+    classes: Annotated[int, typer.Option(help="Number of classes, background included.")] = 6,
+    steps: Annotated[int, typer.Option(help="Measured steps.")] = 10,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     output: Annotated[Path | None, typer.Option(help="Also write the JSON to this file.")] = None,

@@ -32,7 +32,7 @@ def evaluate(
         Path | None, typer.Option(help="Folder of label maps, CASE.nii.gz, to score instead of a bundle's.")
     ] = None,
     cases: CasesOption = None,
-    tolerance: Annotated[float, typer.Option(min=0.0, help="Tolerance of NSD in mm.")] = 2.0,
+    tolerance: Annotated[float, typer.Option(help="Tolerance of NSD in mm.")] = 2.0,
     device: DeviceOption = "auto",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -46,10 +46,14 @@ def evaluate(
     Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
     """
     from monai_transfer.datasets import read_dataset
+    from monai_transfer.machine import choose_device
+    from monai_transfer.options import Tolerance, checked
     from monai_transfer.workflows.evaluation import evaluate as run
 
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
+    checked(Tolerance, tolerance)
+    choose_device(device)
     dataset = read_dataset(data)
     if cases is not None:
         dataset = dataset.select(split_list(cases))

@@ -21,6 +21,7 @@ from monai_transfer.cli.options import (
     split_numbers,
 )
 from monai_transfer.errors import UserError
+from monai_transfer.options import JointWeight, Percentage, Repeats, checked
 
 
 def finetune(
@@ -81,6 +82,7 @@ def finetune(
     Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
     --unfreeze 2 --compare scratch
     """
+    from monai_transfer.bundle.plan import PlanOptions
     from monai_transfer.bundle.strategy import Strategy
     from monai_transfer.datasets import read_dataset
     from monai_transfer.workflows import finetuning as work
@@ -90,6 +92,18 @@ def finetune(
 
     if compare not in (None, "scratch"):
         raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
+    shares = _shares(fractions)
+    checked(Repeats, seeds)
+    checked(JointWeight, joint_weight)
+    options = PlanOptions(
+        device=device,
+        spacing=split_numbers(spacing, "--spacing"),
+        network=network,
+        steps=steps,
+        learning_rate=learning_rate,
+        batch_size=batch_size,
+        seed=seed,
+    )
     strategy = Strategy(
         frozen=tuple(split_list(freeze)),
         batch_norm=batch_norm,  # type: ignore[arg-type]
@@ -107,18 +121,7 @@ def finetune(
     )
     if joint is not None:
         chosen = with_joint(chosen, joint, names=split_list(joint_cases), weight=joint_weight)
-    plan = work.plan_finetuning(
-        chosen,
-        start,
-        device=device,
-        spacing=split_numbers(spacing, "--spacing"),
-        network=network,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-    )
-    shares = _shares(fractions)
+    plan = work.plan_finetuning(chosen, start, **options.given)
     old = read_dataset(old_data).select(split_list(old_cases) or ["*"]).labelled if old_data is not None else None
     console.say_plan(plan)
     console.say(strategy.describe())
@@ -165,6 +168,7 @@ def finetune(
 
 def _shares(text: str | None) -> list[float]:
     try:
-        return [float(part) for part in split_list(text)]
+        numbers = [float(part) for part in split_list(text)]
     except ValueError:
         raise UserError(f"--fractions {text} is not possible: give percentages such as 1,5,10,100.") from None
+    return [checked(Percentage, number) for number in numbers]

@@ -22,7 +22,7 @@ def split_list(text: str | None) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()] if text else []
 
 
-def split_numbers(text: str | None, option: str) -> list[float] | None:
+def split_numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
     """``"1.5"`` -> three times 1.5; ``"1,1,2"`` -> the three numbers.
 
     Raises:
@@ -35,5 +35,6 @@ def split_numbers(text: str | None, option: str) -> list[float] | None:
     except ValueError:
         numbers = []
     if len(numbers) not in (1, 3):
-        raise UserError(f"{option} {text} is not possible; give one number of mm or three, such as 1.5 or 1,1,2.")
-    return numbers * 3 if len(numbers) == 1 else numbers
+        raise UserError(f"{option} {text} is not possible: give one number of mm or three, such as 1.5 or 1,1,2.")
+    first, second, third = numbers * 3 if len(numbers) == 1 else numbers
+    return first, second, third

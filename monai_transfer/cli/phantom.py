@@ -21,9 +21,9 @@ class PhantomModality(StrEnum):
 def phantom(
     output: Annotated[Path, typer.Option(help="Folder to write images/, labels/ and dataset.json to.")],
     modality: Annotated[PhantomModality, typer.Option(help="CT in Hounsfield units, or T1-like MR.")],
-    subjects: Annotated[int, typer.Option(min=1, help="How many people.")] = 8,
+    subjects: Annotated[int, typer.Option(help="How many people.")] = 8,
     seed: SeedOption = 0,
-    first: Annotated[int, typer.Option(min=1, help="Number of the first person, to extend a set.")] = 1,
+    first: Annotated[int, typer.Option(help="Number of the first person, to extend a set.")] = 1,
     size: Annotated[float, typer.Option(help="Share of the usual voxels per axis (112x96x64 at 1).")] = 1.0,
     as_json: JsonOption = False,
 ) -> None:

@@ -7,6 +7,7 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption
+from monai_transfer.options import Precision
 
 if TYPE_CHECKING:
     from monai_transfer.inference import Segmenter, SegmentOptions
@@ -18,7 +19,7 @@ def segment(
     bundle: Annotated[list[Path], typer.Option(help="Bundle folder; given several times: an ensemble.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
     device: DeviceOption = "auto",
-    precision: Annotated[str, typer.Option(help="float32, bfloat16 or float16 (GPU).")] = "float32",
+    precision: Annotated[Precision, typer.Option(help="float32, bfloat16 or float16 (GPU).")] = "float32",
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty/--all-windows", help="Leave out windows that hold only air.")
     ] = True,
@@ -31,7 +32,7 @@ def segment(
     ] = None,
     fill_holes: Annotated[bool, typer.Option("--fill-holes", help="Fill holes in the labels.")] = False,
     smallest_ml: Annotated[float, typer.Option(help="Drop pieces smaller than this many millilitres.")] = 0.0,
-    batch: Annotated[int | None, typer.Option(min=1, help="Windows per forward pass.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Windows per forward pass.")] = None,
     compile: Annotated[bool, typer.Option("--compile", help="Run the network through torch.compile.")] = False,
     adapt: Annotated[
         bool,
@@ -58,6 +59,7 @@ def segment(
         find_cases,
         segment_folder,
     )
+    from monai_transfer.machine import choose_device
 
     options = SegmentOptions(
         precision=precision,
@@ -69,6 +71,7 @@ def segment(
         compile=compile,
         cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
     )
+    choose_device(device)
     if dry_run:
         cases = find_cases(inputs)
         for case in cases:

@@ -40,6 +40,7 @@ def train(
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
+    from monai_transfer.bundle.plan import PlanOptions
     from monai_transfer.workflows.training import (
         choose_cases,
         plan_training,
@@ -47,9 +48,7 @@ def train(
         report_training,
     )
 
-    split = choose_cases(data, split_list(cases))
-    plan = plan_training(
-        split,
+    options = PlanOptions(
         device=device,
         spacing=split_numbers(spacing, "--spacing"),
         network=network,
@@ -58,6 +57,8 @@ def train(
         batch_size=batch_size,
         seed=seed,
     )
+    split = choose_cases(data, split_list(cases))
+    plan = plan_training(split, **options.given)
     console.say_plan(plan)
     if dry_run:
         return

@@ -29,7 +29,7 @@ def translate(
     target_cases: CasesOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
-    width: Annotated[int, typer.Option(min=4, help="Width of the generator's first layer.")] = 16,
+    width: Annotated[int, typer.Option(help="Width of the generator's first layer.")] = 16,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -43,14 +43,18 @@ def translate(
     Example: monai-transfer translate --source CT --target MR --output ct_as_mr --steps 20000 --device cuda
     """
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
+    from monai_transfer.bundle.plan import PlanOptions
+    from monai_transfer.options import GeneratorWidth, checked
     from monai_transfer.workflows.translating import translate_source
 
+    options = PlanOptions(
+        device=device, spacing=split_numbers(spacing, "--spacing"), steps=steps, batch_size=1, seed=seed
+    )
+    checked(GeneratorWidth, width)
     domains = choose_domains(
         source, target, source_cases=split_list(source_cases), target_cases=split_list(target_cases)
     )
-    plan = plan_adaptation(
-        domains, device=device, spacing=split_numbers(spacing, "--spacing"), steps=steps, batch_size=1, seed=seed
-    )
+    plan = plan_adaptation(domains, **options.given)
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)

@@ -14,6 +14,7 @@ from rich.table import Table
 from monai_transfer.cli import console
 from monai_transfer.cli.options import JsonOption
 from monai_transfer.errors import UserError
+from monai_transfer.options import Channels, Dimensions, Share, checked
 
 if TYPE_CHECKING:
     from monai_transfer.weights import Checkpoint, LoadReport
@@ -106,6 +107,8 @@ def verify(
 
     if (network is None) == (bundle is None):
         raise UserError("Name what the weights are for: either --network (such as resnet18) or --bundle.")
+    for kind, value in ((Dimensions, spatial_dims), (Channels, in_channels), (Share, minimum)):
+        checked(kind, value)
     with _fetch_progress(spec) as progress:
         locate(spec, cache=cache, progress=progress)
     if bundle is not None:

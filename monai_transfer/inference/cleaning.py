@@ -1,15 +1,17 @@
 """Mending a finished label map: largest components, holes, specks."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from pydantic import Field
 from scipy import ndimage
 
 from monai_transfer.errors import UserError
+from monai_transfer.options import validated
 
 
-@dataclass(frozen=True)
+@validated
 class Cleaning:
     """What is mended.
 
@@ -21,7 +23,7 @@ class Cleaning:
 
     largest_component: tuple[str, ...] = ()
     fill_holes: bool = False
-    smallest_ml: float = 0.0
+    smallest_ml: Annotated[float, Field(ge=0, le=1e6)] = 0.0
 
     def __bool__(self) -> bool:
         return bool(self.largest_component) or self.fill_holes or self.smallest_ml > 0

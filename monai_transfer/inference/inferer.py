@@ -14,6 +14,7 @@ from monai_transfer.inference.bodymask import wanted_windows
 from monai_transfer.inference.predictor import PRECISIONS, first_tensor
 from monai_transfer.inference.streaming import pad_to_plan, stream
 from monai_transfer.inference.windows import plan_windows
+from monai_transfer.options import Precision
 
 
 class StreamingInferer(Inferer):
@@ -53,7 +54,7 @@ class StreamingInferer(Inferer):
         sigma_scale: Sequence[float] | float = 0.125,
         padding_mode: str = "constant",
         cval: float = 0.0,
-        precision: str = "float32",
+        precision: Precision = "float32",
         skip_empty: bool = False,
         output: str = "logits",
     ) -> None:

@@ -10,6 +10,7 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.cores import on_all_cores
+from monai_transfer.options import Precision
 
 logger = logging.getLogger(__name__)
 
@@ -20,7 +21,7 @@ CPU_BATCH = 2
 CPU_BATCH_MB = 150.0
 """Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
 
-PRECISIONS: Mapping[str, torch.dtype | None] = {
+PRECISIONS: Mapping[Precision, torch.dtype | None] = {
     "float32": None,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -51,16 +52,16 @@ class Predictor:
         networks: Sequence[nn.Module],
         *,
         device: torch.device,
-        precision: str = "float32",
+        precision: Precision = "float32",
         mirror_axes: Sequence[int] = (),
         batch: int = 1,
         compile: bool = False,
         flat_axis: int | None = None,
     ) -> None:
         if precision not in PRECISIONS:
-            raise UserError(f"Precision '{precision}' is unknown; choose one of {', '.join(PRECISIONS)}.")
+            raise UserError(f"--precision {precision} is not known: choose one of {', '.join(PRECISIONS)}.")
         if precision == "float16" and device.type == "cpu":
-            raise UserError("Precision 'float16' needs a CUDA device; on the CPU choose 'bfloat16' or 'float32'.")
+            raise UserError("--precision float16 needs a CUDA device: on the CPU choose bfloat16 or float32.")
         self.device = device
         self.dtype = PRECISIONS[precision]
         self.batch = max(batch, 1)

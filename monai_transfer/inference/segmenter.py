@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
@@ -24,12 +26,15 @@ from monai_transfer.inference.predictor import (
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmentation import Segmentation, apply_after, volumes_ml
 from monai_transfer.machine import choose_device
+from monai_transfer.options import Precision, validated
 from monai_transfer.volumes.reading import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
+WindowBatch = Annotated[int, Field(title="--batch", ge=1, le=4096)]
 
-@dataclass(frozen=True)
+
+@validated
 class SegmentOptions:
     """What may be asked of a segmentation beyond the label map.
 
@@ -44,12 +49,12 @@ class SegmentOptions:
         cleaning: what is mended in the finished label map.
     """
 
-    precision: str = "float32"
+    precision: Precision = "float32"
     skip_empty: bool = True
     probabilities: bool = False
     uncertainty: bool = False
-    mirror_axes: tuple[int, ...] = ()
-    batch: int | None = None
+    mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
+    batch: WindowBatch | None = None
     compile: bool = False
     cleaning: Cleaning = field(default_factory=Cleaning)
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from monai_transfer.datasets.writing import write_description, write_nifti
 from monai_transfer.errors import UserError
+from monai_transfer.options import FirstSubject, PhantomSize, Seed, Subjects, checked
 from monai_transfer.phantoms.acquisition import Acquisition, Modality
 from monai_transfer.phantoms.anatomy import Anatomy
 from monai_transfer.phantoms.appearance import ct_image, mr_image
@@ -93,8 +94,8 @@ def write_phantoms(
     Raises:
         UserError: an argument is out of range, or the folder cannot be written.
     """
-    if subjects < 1 or first < 1:
-        raise UserError("The number of subjects and the first subject's number must be at least 1.")
+    for kind, value in ((Subjects, subjects), (FirstSubject, first), (Seed, seed), (PhantomSize, size)):
+        checked(kind, value)
     root = Path(output)
     try:
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
+from monai_transfer.bundle.plan import PlanOptions
 from monai_transfer.figures.overlays import overview_picture
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import save_figure
@@ -46,6 +47,7 @@ def run_demo(
         size: share of the phantoms' usual number of voxels per axis.
         say: called with a sentence when a part begins.
     """
+    PlanOptions(device=device, spacing=SPACING, steps=steps, seed=seed)
     folder = Path(output)
     target = "mr" if source == "ct" else "ct"
     say(f"Phantoms: {SOURCE_SUBJECTS} {source.upper()}, {TARGET_SUBJECTS + TEST_SUBJECTS} {target.upper()}")

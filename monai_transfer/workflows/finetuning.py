@@ -10,7 +10,7 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
-from monai_transfer.bundle.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
 from monai_transfer.engines import read_history
@@ -64,6 +64,7 @@ def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str
     Raises:
         UserError: for the first fault in the data, an option out of range, or labels that contradict the bundle's.
     """
+    PlanOptions(device=device, **options)
     fingerprint = require_sound(cases.training, labelled=True)
     for other in {id(part): part for part in (cases.validation, cases.held) if part is not None}.values():
         require_sound(other, labelled=True)

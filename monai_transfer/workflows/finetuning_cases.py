@@ -7,6 +7,7 @@ from pathlib import Path
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
+from monai_transfer.options import JointWeight, checked
 from monai_transfer.workflows.training import VALIDATION_SHARE, LabelledSplit, choose_cases
 
 
@@ -79,8 +80,7 @@ def with_joint(
     Raises:
         UserError: it has no labelled case, or the weight is not positive.
     """
-    if weight <= 0:
-        raise UserError(f"--joint-weight {weight} is not possible: give a positive number.")
+    checked(JointWeight, weight)
     held = {name for part in (cases.validation, cases.held) if part is not None for name in part.names}
     found = read_dataset(joint).select(names or ["*"]).labelled.without(held)
     if not found.cases:

@@ -4,11 +4,12 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from monai.transforms import SpatialPad
 from monai.utils import PytorchPadMode, convert_to_tensor
+from pydantic import Field
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
@@ -21,13 +22,14 @@ from monai_transfer.files import replacing, write_text
 from monai_transfer.inference import InputCase, find_cases
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device, hardware, versions
+from monai_transfer.options import LearningRate, Seed, Steps, validated
 from monai_transfer.workflows.scoring import score_bundle
 
 VOLUMES = 16
 """So many volumes, at most, are adapted to."""
 
 
-@dataclass(frozen=True)
+@validated
 class TestTimeSettings:
     """How long and how fast a network is adapted.
 
@@ -39,10 +41,10 @@ class TestTimeSettings:
         seed: of the patches.
     """
 
-    steps: int = 40
-    learning_rate: float = 1e-3
-    patches: int = 16
-    seed: int = 0
+    steps: Steps = 40
+    learning_rate: LearningRate = 1e-3
+    patches: Annotated[int, Field(ge=1, le=10_000)] = 16
+    seed: Seed = 0
 
     __test__ = False  # the name is no test's
 

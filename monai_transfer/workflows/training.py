@@ -7,7 +7,7 @@ from typing import Any
 
 from monai_transfer.bundle.configs import fill_supervised
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.plan import Plan, contiguous_labels, make_plan
+from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
@@ -52,6 +52,7 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any)
     Raises:
         UserError: for the first fault in the data set, or an option out of range.
     """
+    PlanOptions(device=device, **options)
     fingerprint = require_sound(split.training, labelled=True)
     if split.held is not None:
         require_sound(split.held, labelled=True)

@@ -253,7 +253,7 @@ def test_a_bundle_must_be_complete(make_bundle: MakeBundle, tmp_path: Path) -> N
 
 
 def test_precision_must_be_known(bundle: Path) -> None:
-    with pytest.raises(UserError, match="Precision 'double' is unknown"):
+    with pytest.raises(UserError, match="--precision double"):
         Segmenter.from_bundle(bundle, options=SegmentOptions(precision="double"))
     with pytest.raises(UserError, match="needs a CUDA device"):
         Segmenter.from_bundle(bundle, device="cpu", options=SegmentOptions(precision="float16"))

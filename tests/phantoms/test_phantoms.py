@@ -168,7 +168,7 @@ def test_bad_arguments(tmp_path: Path) -> None:
         make_phantom(modality="ct", subject=0, size=0)
     with pytest.raises(UserError, match="negative"):
         make_phantom(modality="ct", subject=0, seed=-1)
-    with pytest.raises(UserError, match="at least 1"):
+    with pytest.raises(UserError, match="--subjects 0"):
         write_phantoms(tmp_path, modality="ct", subjects=0)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
