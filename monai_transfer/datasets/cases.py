@@ -74,16 +74,33 @@ class CaseDataset:
         """The cases as a MONAI datalist."""
         return [case.as_item() for case in self.cases]
 
+    def only(self, names: Collection[str]) -> Self:
+        """The cases of exactly these names, which configurations write down: ``scan[1]`` is a name and no pattern.
+
+        Raises:
+            UserError: a name is that of no case.
+        """
+        wanted, known = set(names), set(self.names)
+        if wanted - known:
+            missing = min(wanted - known)
+            raise UserError(f"{self.root} has no case named {missing!r}: its cases are {self._some_names()}.")
+        return self._with(case for case in self.cases if case.name in wanted)
+
     def select(self, patterns: Sequence[str]) -> Self:
-        """The cases whose names match any of the patterns (``liver_0*``).
+        """The cases whose names match any of the patterns that a user typed (``liver_0*``).
+
+        A pattern that is the name of a case means that case, so ``scan[1]`` can be typed as it is.
 
         Raises:
             UserError: a pattern matches no case.
         """
+        chosen: set[str] = set()
         for pattern in patterns:
-            if not any(fnmatchcase(name, pattern) for name in self.names):
+            names = [pattern] if pattern in self.names else [n for n in self.names if fnmatchcase(n, pattern)]
+            if not names:
                 raise UserError(f"No case of {self.root} matches {pattern!r}: its cases are {self._some_names()}.")
-        return self._with(case for case in self.cases if any(fnmatchcase(case.name, pattern) for pattern in patterns))
+            chosen.update(names)
+        return self.only(chosen)
 
     def without(self, names: Collection[str]) -> Self:
         """The cases with other names than these."""

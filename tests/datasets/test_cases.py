@@ -37,6 +37,16 @@ def test_select_by_pattern() -> None:
         dataset().select(["case_0", "nobody*"])
 
 
+@pytest.mark.parametrize("name", ["scan[1]", "a*b", "what?", "$x", "@y", "%z", "[!a]", "a,b", "ä ö"])
+def test_only_takes_names_as_they_are(name: str) -> None:
+    both = CaseDataset(Path("root"), (Case(name, (Path("a.nii"),)), Case("scan1", (Path("b.nii"),))))
+    assert both.only([name]).names == (name,)
+    assert both.select([name]).names == (name,)
+    assert both.only([]).names == ()
+    with pytest.raises(UserError, match=r"'scan\*'.*scan1"):
+        both.only(["scan*"])
+
+
 def test_without() -> None:
     assert dataset().without({"case_0", "case_4"}).names == ("case_1", "case_2", "case_3")
 
