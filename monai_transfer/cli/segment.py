@@ -7,6 +7,7 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption
+from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
 
 if TYPE_CHECKING:
@@ -40,7 +41,8 @@ def segment(
             "--adapt", help="Adapt the network to these inputs first, without labels; the bundle stays as it is."
         ),
     ] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Skip cases that are finished already.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished already.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -56,7 +58,7 @@ def segment(
         Cleaning,
         Segmenter,
         SegmentOptions,
-        find_cases,
+        find_inputs,
         segment_folder,
     )
     from monai_transfer.machine import choose_device
@@ -73,9 +75,11 @@ def segment(
     )
     choose_device(device)
     if dry_run:
-        cases = find_cases(inputs)
-        for case in cases:
+        found = find_inputs(inputs, output)
+        for case in found.cases:
             console.tell(f"{case.path} -> {output / case.name}.nii.gz")
+        for skipped in found.skipped:
+            console.note(f"{skipped.path} is left out: {skipped.reason}.")
         return
     for root in bundle:
         if not made_here(root):
@@ -87,7 +91,17 @@ def segment(
     if adapt:
         segmenter = _adapted(segmenter, inputs, device=device, options=options)
     with SegmentBar() as bar:
-        manifest = segment_folder(inputs, segmenter, output, preview=preview, resume=resume, progress=bar.show)
+        try:
+            manifest = segment_folder(
+                inputs, segmenter, output, preview=preview, resume=resume, overwrite=overwrite, progress=bar.show
+            )
+        except Interrupted as stop:
+            raise Interrupted(
+                f"Interrupted; what is finished is kept in {output}: give the same command with --resume to go on.",
+                stop.signal,
+            ) from None
+    for skipped in manifest["skipped"]:
+        console.note(f"{skipped['input']} was left out: {skipped['reason']}.")
     failed = [case for case in manifest["cases"] if case["status"] != "ok"]
     for case in failed:
         console.error(str(case["error"]))

@@ -1,25 +1,28 @@
-"""Which volumes the given files and folders hold, and what the results are called."""
+"""Which inputs form the cases of a run: each volume once, with a name of its own, and what was left out and why."""
 
+import hashlib
+import json
 import re
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import itk
 
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.reading import (
-    ITK_SUFFIXES,
-    NIBABEL_SUFFIXES,
-    Volume,
-    has_suffix,
-    is_dicom,
-    read_volume,
-)
+from monai_transfer.inference.naming import MANIFEST, names_apart
+from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
+from monai_transfer.volumes.reading import Volume, is_dicom, read_volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
-CHANNEL = re.compile(r"^(.+)_(\d{4})$")
+_LABEL_FOLDERS = re.compile(r"^(derivatives|labels|labels(Tr|Ts|Val)|masks|segmentations)$", re.IGNORECASE)
+"""Folders of BIDS, Decathlon, nnU-Net and of habit that hold results or labels and no images."""
+
+_LABEL_FILES = re.compile(r"[._-](d?seg|probseg|segmentation|labels?|mask)$", re.IGNORECASE)
+"""How the names of label maps end, before the ending of the format: ``_dseg`` of BIDS, ``.seg.nrrd`` of 3D Slicer."""
+
+_HEAD = 1 << 16
+"""Bytes of a file's beginning that tell it from another of the same size and time: headers differ there."""
 
 
 @dataclass(frozen=True)
@@ -30,16 +33,28 @@ class InputCase:
         name: what its results are called.
         source: its file, its DICOM folder, or one file per channel.
         series: UID of the DICOM series in the folder.
+        fault: why it cannot be segmented, where that is known without reading it.
     """
 
     name: str
     source: Path | tuple[Path, ...]
     series: str | None = None
+    fault: str | None = None
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All that was named: one file or folder, or one file per channel."""
+        return (self.source,) if isinstance(self.source, Path) else self.source
 
     @property
     def path(self) -> Path:
         """The file or folder, the first where there are several."""
-        return self.source if isinstance(self.source, Path) else self.source[0]
+        return self.paths[0]
+
+    @property
+    def where(self) -> str:
+        """What the case is read from, links followed: the same for one file under two paths."""
+        return "|".join([*(str(path.resolve()) for path in self.paths), *([self.series] if self.series else [])])
 
     def read(self) -> Volume:
         """The volume, all channels.
@@ -47,57 +62,166 @@ class InputCase:
         Raises:
             UserError: when it cannot be read.
         """
+        if self.fault is not None:
+            raise UserError(self.fault)
+        for path in self.paths:
+            if path.exists() and not path.is_file() and not path.is_dir():
+                raise UserError(f"{path} is a pipe or device and no file: name a volume.")
         source = self.source if isinstance(self.source, Path) else list(self.source)
         return read_volume(source, series=self.series)
 
+    def identity(self) -> str:
+        """A digest of where the case lies and what is there: path, size, time and beginning of each file.
 
-def find_cases(inputs: Sequence[Path], *, channels: int | None = None) -> list[InputCase]:
+        Of a DICOM folder all files count, by name, size and time.
+        """
+        facts: list[object] = [self.where]
+        for path in self.paths:
+            files = sorted(path.iterdir()) if path.is_dir() else [path]
+            for file in files:
+                if not file.is_file():
+                    facts.append([file.name, None])
+                    continue
+                status = file.stat()
+                facts.append([file.name, status.st_size, status.st_mtime_ns, "" if path.is_dir() else _head(file)])
+        return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """Something in an input folder that is not segmented."""
+
+    path: Path
+    reason: str
+
+
+@dataclass
+class Inputs:
+    """The cases of a run, and what was left out."""
+
+    cases: list[InputCase] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+
+def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: Path | None = None) -> Inputs:
     """List the volumes in files and folders, each once, in a fixed order.
 
     A folder may hold volumes, a DICOM series (or several), or folders of these. Of a data set with ``imagesTs``,
-    ``imagesTr`` or ``images`` folders only these are read, so that label maps are left alone. Files that were named
-    directly are taken as they are, even where they cannot be read: they then fail one by one.
+    ``imagesTr`` or ``images`` folders only these are read. Left out, with a note, are label maps by their names
+    (``derivatives/``, ``labels/``, ``*_dseg``, ``*_seg``, ``*_label``, ``*.seg.nrrd``), earlier results of this package
+    (folders with its manifest), pipes and devices, links back to a folder that is already on the way, and a second
+    path to the same file. Files that were named directly are taken as they are, even where they cannot be read: they
+    then fail one by one, as do links that lead nowhere.
 
     Args:
         inputs: files and folders.
         channels: channels that the bundle expects; with several, ``NAME_0000``, ``NAME_0001`` … form one case.
+        output: a folder that is left out.
 
     Raises:
         UserError: when an input does not exist or there is no volume at all.
     """
-    cases: list[InputCase] = []
+    walk = _Walk(output.resolve() if output is not None else None)
     for given in inputs:
-        if not given.exists():
+        if not given.exists() and not given.is_symlink():
             raise UserError(f"{given} does not exist; name files or folders of volumes.")
-        found = _in_folder(given) if given.is_dir() else [InputCase(stem(given), given)]
-        cases += found
+        walk.found.cases += walk.folder(given) if given.is_dir() else [InputCase(_stem(given), given)]
+    found = walk.found
     if channels is not None and channels > 1:
-        cases = _group_channels(cases, channels)
-    unique = list({(c.source, c.series): c for c in cases}.values())
+        found.cases = list(_group_channels(found.cases, channels))
+    unique: dict[str, InputCase] = {}
+    for case in found.cases:
+        first = unique.setdefault(case.where, case)
+        if first is not case and first.source != case.source:
+            found.skipped.append(Skipped(case.path, f"the same file as {first.path}"))
     if not unique:
-        raise UserError(f"No volumes in {', '.join(map(str, inputs))}; NIfTI, DICOM, NRRD, MetaImage and MGH are read.")
-    return _named_apart(unique)
+        left_out = "".join(f" {skipped.path} was left out ({skipped.reason})." for skipped in found.skipped[:1])
+        raise UserError(
+            f"No volumes in {', '.join(map(str, inputs))}; NIfTI, DICOM, NRRD, MetaImage and MGH are read.{left_out}"
+        )
+    cases = list(unique.values())
+    names = names_apart([[case.name, f"{case.path.absolute().parent.name}_{case.name}"] for case in cases])
+    return Inputs([replace(case, name=name) for case, name in zip(cases, names, strict=True)], found.skipped)
 
 
-def stem(path: Path) -> str:
-    """The file name without its suffix, ``.nii.gz`` counting as one."""
-    known = sorted((*NIBABEL_SUFFIXES, *ITK_SUFFIXES), key=len, reverse=True)
-    suffix = next((s for s in known if path.name.lower().endswith(s)), "")
-    return path.name[: len(path.name) - len(suffix)] if suffix else path.name
+def is_result_folder(folder: Path) -> bool:
+    """Whether a folder holds results of this package: its manifest names a bundle and cases."""
+    try:
+        content = json.loads((folder / MANIFEST).read_text())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and "bundle" in content and isinstance(content.get("cases"), list)
 
 
-def _in_folder(folder: Path) -> list[InputCase]:
-    content = sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    images = [p for p in content if p.is_dir() and p.name in IMAGE_FOLDERS]
-    if images:
-        return [case for p in images for case in _in_folder(p)]
-    files = [p for p in content if p.is_file()]
-    volumes = [p for p in files if has_suffix(p, (*NIBABEL_SUFFIXES, *ITK_SUFFIXES)) and not has_suffix(p, (".dcm",))]
-    volumes = [p for p in volumes if not (has_suffix(p, (".img",)) and p.with_suffix(".hdr") in files)]
-    cases = [InputCase(stem(p), p) for p in volumes]
-    if any(is_dicom(p) for p in files if p not in volumes):
-        cases += _dicom_series(folder)
-    return cases + [case for p in content if p.is_dir() for case in _in_folder(p)]
+class _Walk:
+    """The way through the input folders."""
+
+    def __init__(self, output: Path | None) -> None:
+        self.output = output
+        self.found = Inputs()
+        self.seen: set[Path] = set()
+
+    def skip(self, path: Path, reason: str) -> None:
+        self.found.skipped.append(Skipped(path, reason))
+
+    def folder(self, folder: Path) -> list[InputCase]:
+        real = folder.resolve()
+        if real in self.seen:
+            self.skip(folder, "a folder that was read already")
+            return []
+        self.seen.add(real)
+        if real == self.output:
+            self.skip(folder, "the output folder")
+            return []
+        if is_result_folder(folder):
+            self.skip(folder, "results of monai-transfer; name single files to segment them")
+            return []
+        try:
+            content = sorted((p for p in folder.iterdir() if not p.name.startswith(".")), key=_order)
+        except OSError as error:
+            self.skip(folder, f"cannot be listed ({error.strerror})")
+            return []
+        images = [p for p in content if p.is_dir() and p.name in IMAGE_FOLDERS]
+        if images:
+            return [case for p in images for case in self.folder(p)]
+        cases = [InputCase(_stem(p), p) for p in content if not p.is_dir() and self.takes(p)]
+        if any(is_dicom(p) for p in content if p.is_file() and not is_volume(p)):
+            cases += _dicom_series(folder)
+        for part in (p for p in content if p.is_dir()):
+            if _LABEL_FOLDERS.match(part.name):
+                self.skip(part, "by its name a folder of labels or results")
+            else:
+                cases += self.folder(part)
+        return cases
+
+    def takes(self, path: Path) -> bool:
+        """Whether a file in a folder is a case."""
+        if path.exists() and not path.is_file():
+            self.skip(path, "a pipe or device and no file")
+            return False
+        if not is_volume(path):
+            return False
+        if _LABEL_FILES.search(stem(path)):
+            self.skip(path, "by its name a label map; name the file itself to segment it")
+            return False
+        return True
+
+
+def _order(path: Path) -> tuple[object, str]:
+    return natural_key(path.name), path.name
+
+
+def _stem(path: Path) -> str:
+    """The plain name of a file; that of its folder where it has none, such as ``.nii.gz``."""
+    return stem(path).strip(". ") or path.absolute().parent.name
+
+
+def _head(file: Path) -> str:
+    try:
+        with file.open("rb") as content:
+            return hashlib.sha256(content.read(_HEAD)).hexdigest()
+    except OSError:
+        return ""
 
 
 def _dicom_series(folder: Path) -> list[InputCase]:
@@ -106,31 +230,30 @@ def _dicom_series(folder: Path) -> list[InputCase]:
     names.AddSeriesRestriction("0008|0021")
     names.SetDirectory(str(folder))
     series = list(names.GetSeriesUIDs())
+    name = folder.resolve().name
     if len(series) == 1:
-        return [InputCase(folder.name, folder, series[0])]
-    return [InputCase(f"{folder.name}_{n}", folder, uid) for n, uid in enumerate(series, start=1)]
+        return [InputCase(name, folder, series[0])]
+    return [InputCase(f"{name}_{n}", folder, uid) for n, uid in enumerate(series, start=1)]
 
 
-def _group_channels(cases: Iterable[InputCase], channels: int) -> list[InputCase]:
+def _group_channels(cases: Sequence[InputCase], channels: int) -> Iterator[InputCase]:
+    """One case of ``NAME_0000``, ``NAME_0001`` …, in the place of its first file; a fault where one is missing."""
     groups: dict[tuple[Path, str], list[InputCase]] = {}
-    single = []
     for case in cases:
-        match = CHANNEL.match(case.name)
-        if match and isinstance(case.source, Path):
-            groups.setdefault((case.path.parent, match[1]), []).append(case)
-        else:
-            single.append(case)
-    grouped = [InputCase(name, tuple(sorted(c.path for c in found))) for (_, name), found in groups.items()]
-    return sorted([*single, *grouped], key=lambda c: str(c.path))
-
-
-def _named_apart(cases: Sequence[InputCase]) -> list[InputCase]:
-    """Put the folder's name before names that occur twice, and a number behind those that still do."""
-    count = Counter(c.name for c in cases)
-    named = [replace(c, name=f"{c.path.parent.name}_{c.name}") if count[c.name] > 1 else c for c in cases]
-    seen: Counter[str] = Counter()
-    result = []
-    for case in named:
-        seen[case.name] += 1
-        result.append(case if seen[case.name] == 1 else replace(case, name=f"{case.name}_{seen[case.name]}"))
-    return result
+        single = channel_of(case.name) is None or not isinstance(case.source, Path) or case.path.is_dir()
+        key = (case.path.resolve(), "") if single else (case.path.absolute().parent, without_channel(case.name))
+        groups.setdefault(key, []).append(case)
+    for (folder, name), found in groups.items():
+        if not name:
+            yield from found
+            continue
+        found.sort(key=lambda case: case.name)
+        numbers = [channel_of(case.name) for case in found]
+        fault = None
+        if numbers != list(range(channels)):
+            listed = ", ".join(f"{number:04d}" for number in numbers)
+            fault = (
+                f"{folder / name} has the channels {listed}, but the bundle takes 0000 to {channels - 1:04d}, each "
+                "once; add or remove files."
+            )
+        yield InputCase(name, tuple(case.path for case in found), fault=fault)

@@ -5,24 +5,24 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from monai_transfer.errors import UserError
-from monai_transfer.inference.cases import InputCase, find_cases
+from monai_transfer.files import cannot_write, require_folder, sha256, sweep
+from monai_transfer.inference.budget import require_disk
+from monai_transfer.inference.cases import InputCase, Inputs, find_cases
+from monai_transfer.inference.chatter import Chatter
 from monai_transfer.inference.manifest import Manifest
-from monai_transfer.inference.preview import write_preview
+from monai_transfer.inference.naming import PRODUCTS
+from monai_transfer.inference.output_folder import require_apart, require_free
+from monai_transfer.inference.results import write_results, write_sidecars
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
-from monai_transfer.inference.sidecars import write_sidecars
-from monai_transfer.inference.sinks import PROBABILITY_SCALE
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.volumes.reading import Volume
-from monai_transfer.volumes.writing import write_like
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +50,7 @@ def segment_folder(
     options: SegmentOptions | None = None,
     preview: bool = False,
     resume: bool = False,
+    overwrite: bool = False,
     progress: FolderProgress | None = None,
 ) -> dict[str, Any]:
     """Segment files, folders and DICOM series into ``output/<case>.nii.gz``.
@@ -64,33 +65,66 @@ def segment_folder(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         options: what is asked for beyond the label map.
         preview: write ``<case>_preview.png``.
-        resume: skip the cases that an earlier run with the same bundle and options finished.
+        resume: skip the cases that an earlier run finished: from the same input, with the same bundle and options, and
+            with all the files that are asked for now, unharmed.
+        overwrite: whether results of other inputs, or made otherwise, may be replaced.
         progress: called as cases and windows are done.
 
     Returns:
-        the manifest: versions, bundle and one entry per case, of all processes on rank 0 and of its own on others.
+        the manifest: versions, bundle, what was skipped and one entry per case, of all processes on rank 0 and of its
+        own on others.
 
     Raises:
-        UserError: when there is no input, or the bundle cannot be used.
+        UserError: when there is no input, the bundle cannot be used, or the output folder may not be written to.
     """
     rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if device in ("auto", "cuda") and world > 1 and (local := os.environ.get("LOCAL_RANK")) is not None:
         device = _local_device(device, int(local))
-    given = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
+    folder = Path(output).expanduser()
+    require_apart(_paths(inputs), folder)  # before the bundle is read, which takes a while
     segmenter = (
         bundle if isinstance(bundle, Segmenter) else Segmenter.from_bundle(bundle, device=device, options=options)
     )
-    cases = find_cases([Path(i).expanduser() for i in given], channels=segmenter.bundle.in_channels)
-    manifest = Manifest(Path(output), _head(segmenter))
-    job = _Job(segmenter, Path(output), manifest, preview=preview, progress=progress)
-    job.run(cases[rank::world], finished=manifest.finished() if resume else {})
+    found = find_inputs(inputs, folder, channels=segmenter.bundle.in_channels)
+    manifest = Manifest(folder, _head(segmenter, found))
+    job = _Job(segmenter, folder, manifest, preview=preview, progress=progress)
+    cases = found.cases[rank::world]
+    files = {case: [case.name + product for product in job.products] for case in cases}
+    require_free(folder, files, manifest, resume=resume, overwrite=overwrite)
+    require_folder(folder)
+    sweep(folder)
+    job.run(cases, resume=resume)
     if rank == 0:
-        write_sidecars(segmenter.label_names, Path(output))
+        write_sidecars(segmenter.label_names, folder)
     if world > 1 and "MASTER_ADDR" in os.environ:
         _wait_for_the_others()
         if rank == 0:
             return manifest.read()
     return {**manifest.head, "cases": sorted(job.entries, key=lambda e: str(e["case"]))}
+
+
+def find_inputs(
+    inputs: str | Path | Sequence[str | Path], output: str | Path, *, channels: int | None = None
+) -> Inputs:
+    """The cases of a run whose results go into ``output``; nothing is written.
+
+    Args:
+        inputs: files and folders.
+        output: the folder of the results, which is left out where it lies in an input.
+        channels: channels that the bundle expects.
+
+    Raises:
+        UserError: when there is no input, or inputs and results would lie in each other.
+    """
+    given, folder = _paths(inputs), Path(output).expanduser()
+    require_apart(given, folder)
+    found = find_cases(given, channels=channels, output=folder)
+    require_apart([path for case in found.cases for path in case.paths], folder)
+    return found
+
+
+def _paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
+    return [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
 
 
 def _local_device(device: str, local_rank: int) -> str:
@@ -108,7 +142,7 @@ def _wait_for_the_others() -> None:
     distributed.barrier()
 
 
-def _head(segmenter: Segmenter) -> dict[str, Any]:
+def _head(segmenter: Segmenter, found: Inputs) -> dict[str, Any]:
     bundles = [{"path": str(b.root), "checksum": b.checksum} for b in segmenter.bundles]
     options = asdict(segmenter.options)
     options["mirror_axes"] = list(options["mirror_axes"])
@@ -119,6 +153,7 @@ def _head(segmenter: Segmenter) -> dict[str, Any]:
         "labels": {str(n): name for n, name in segmenter.label_names.items()},
         "device": str(segmenter.device),
         "options": options,
+        "skipped": [{"input": str(skipped.path), "reason": skipped.reason} for skipped in found.skipped],
     }
 
 
@@ -132,101 +167,121 @@ class _Job:
     preview: bool
     progress: FolderProgress | None
     entries: list[dict[str, Any]] = field(default_factory=list)
+    chatter: Chatter = field(default_factory=Chatter)
 
-    def run(self, cases: Sequence[InputCase], *, finished: dict[str, dict[str, Any]]) -> None:
-        """Segment the cases; those in ``finished`` whose result is still there are skipped."""
+    @property
+    def products(self) -> list[str]:
+        """The endings of the files that are asked for."""
+        options = self.segmenter.options
+        asked = (True, options.probabilities, options.uncertainty, self.preview)
+        return [product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked]
+
+    def run(self, cases: Sequence[InputCase], *, resume: bool) -> None:
+        """Segment the cases; with ``resume`` but for those that are finished."""
+        old = self.manifest.entries()
         todo = []
         for case in cases:
-            entry = finished.get(case.name)
-            if entry and entry["input"] == str(case.path) and Path(entry["output"]).is_file():
+            entry = old.get(case.name)
+            if resume and entry is not None and self.manifest.is_finished(case, self.products, entry):
                 self.entries.append(entry)
             else:
-                todo.append(case)
-        with ThreadPoolExecutor(1, "write") as writer:
+                todo.append((case, self._pending(case)))
+        # Whose the results will be is written down first: after a kill a file without an entry would be nobody's.
+        self.manifest.record(entry for _, entry in todo)
+        stale = {name: list(entry.get("files") or ()) for name, entry in old.items()}
+        with self.chatter, ThreadPoolExecutor(1, "write") as writer:
             written: Future[None] | None = None
-            for number, (case, reading) in enumerate(_read_ahead(todo), start=1):
+            for number, (case, entry, reading) in enumerate(self._read_ahead(todo), start=1):
                 step = CaseProgress(number, len(todo), case.name)
-                entry, result = self._segment(case, reading, step)
+                result = self._segment(entry, reading, step)
                 if written is not None:
                     written.result()  # at most one result waits for the disk
-                written = writer.submit(self._write, entry, result)
+                written = writer.submit(self._write, entry, result, stale.get(case.name, []))
             if written is not None:
                 written.result()
 
-    def _segment(
-        self, case: InputCase, reading: "Future[tuple[Volume, float]]", step: CaseProgress
-    ) -> tuple[dict[str, Any], Segmentation | None]:
-        entry: dict[str, Any] = {
-            "case": case.name, "input": str(case.path), "output": None, "status": "failed", "error": None,
-            "seconds": {}, "peak_memory_mb": None, "volumes_ml": {},
+    def _pending(self, case: InputCase) -> dict[str, Any]:
+        return {
+            "case": case.name, "input": str(case.path), "output": None, "status": "pending", "error": None,
+            "warnings": [], "seconds": {}, "peak_memory_mb": None, "volumes_ml": {}, "files": {},
+            "asked": self.products, "source": case.where, "identity": case.identity(),
+            "made_with": self.manifest.made_with,
         }  # fmt: skip
+
+    def _read_ahead(self, todo: "Sequence[Task]") -> "Iterator[tuple[InputCase, dict[str, Any], Future[Read]]]":
+        """Each case with its volume, which is read while the one before is worked on."""
+        with ThreadPoolExecutor(1, "read") as reader:
+            ahead = [reader.submit(self._read, *task) for task in todo[:1]]
+            for number, (case, entry) in enumerate(todo):
+                current = ahead.pop()
+                if number + 1 < len(todo):
+                    current.exception()  # wait: no more than one volume is held in advance
+                    ahead.append(reader.submit(self._read, *todo[number + 1]))
+                yield case, entry, current
+
+    def _read(self, case: InputCase, entry: dict[str, Any]) -> "Read":
+        begin = time.perf_counter()
+        with self.chatter.about(entry["warnings"]):
+            volume = case.read()
+        return volume, time.perf_counter() - begin
+
+    def _segment(self, entry: dict[str, Any], reading: "Future[Read]", step: CaseProgress) -> Segmentation | None:
         reset_peak_memory()
         self._tell(step)
         try:
             volume, seconds = reading.result()
-            result = self.segmenter.segment(
+            entry["warnings"] += [note.message for note in getattr(volume, "notes", ())]
+            options, classes = self.segmenter.options, len(self.segmenter.label_names)
+            require_disk(
+                self.output,
                 volume,
-                progress=lambda done, total: self._tell(CaseProgress(step.number, step.cases, step.name, done, total)),
+                classes=classes,
+                probabilities=options.probabilities,
+                uncertainty=options.uncertainty,
             )
-            result.seconds["read"] = seconds
-            entry |= {
-                "seconds": {k: round(v, 4) for k, v in result.seconds.items()},
-                "peak_memory_mb": peak_memory_mb(),
-                "volumes_ml": result.volumes_ml,
-                "windows": {"computed": result.windows[0], "all": result.windows[1]},
-            }
+            with self.chatter.about(entry["warnings"]):
+                result = self.segmenter.segment(
+                    volume, progress=lambda done, total: self._tell(replace(step, windows_done=done, windows=total))
+                )
         except UserError as error:
             entry["error"] = str(error)
         except Exception as error:
-            logger.debug("%s failed", case.path, exc_info=True)
-            entry["error"] = f"{case.path}: {type(error).__name__}: {error}"
+            logger.debug("%s failed", entry["input"], exc_info=True)
+            entry["error"] = f"{entry['input']}: {type(error).__name__}: {error}"
         else:
-            return entry, result
-        return entry, None
+            result.seconds["read"] = seconds
+            entry["seconds"] = {k: round(v, 4) for k, v in result.seconds.items()}
+            entry["peak_memory_mb"] = peak_memory_mb()
+            entry["volumes_ml"] = result.volumes_ml
+            entry["windows"] = {"computed": result.windows[0], "all": result.windows[1]}
+            return result
+        return None
 
     def _tell(self, step: CaseProgress) -> None:
         if self.progress is not None:
             self.progress(step)
 
-    def _write(self, entry: dict[str, Any], result: Segmentation | None) -> None:
+    def _write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
+        begin = time.perf_counter()
+        entry["status"] = "failed"
         if result is not None:
-            begin = time.perf_counter()
             try:
-                entry["output"] = str(self._write_files(str(entry["case"]), result))
-                entry["status"] = "ok"
+                with self.chatter.about(entry["warnings"]):
+                    written = write_results(result, self.output, entry["case"], preview=self.preview)
+                entry |= {"output": str(written[0]), "status": "ok"}
+                entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
             except OSError as error:
-                entry["error"] = f"The result of {entry['input']} cannot be written: {error}"
+                entry["error"] = str(cannot_write(self.output / entry["case"], error))
             entry["seconds"]["write"] = round(time.perf_counter() - begin, 4)
+        for name in set(stale) - set(entry["files"]):
+            # A side product that was not asked for again, or a result whose input now fails, would be taken for new.
+            (self.output / Path(name).name).unlink(missing_ok=True)
         self.entries.append(entry)
-        self.manifest.record(entry)
-
-    def _write_files(self, name: str, result: Segmentation) -> Path:
-        path = self.output / f"{name}.nii.gz"
-        if result.stored_probabilities is not None:
-            stored = np.moveaxis(result.stored_probabilities, 0, -1)
-            where = self.output / f"{name}_probabilities.nii.gz"
-            write_like(stored, result.source, where, slope=1.0 / PROBABILITY_SCALE)
-        if result.entropy is not None:
-            write_like(result.entropy.astype(np.float32), result.source, self.output / f"{name}_uncertainty.nii.gz")
-        if self.preview and len(result.source.shape) == 3:
-            where = self.output / f"{name}_preview.png"
-            write_preview(result.source.array[0], result.labels, result.affine, where)
-        write_like(result.labels, result.source, path)
-        return path
+        self.manifest.record([entry])
 
 
-def _read(case: InputCase) -> tuple[Volume, float]:
-    begin = time.perf_counter()
-    return case.read(), time.perf_counter() - begin
+Read = tuple[Volume, float]
+"""A volume, and the seconds that reading it took."""
 
-
-def _read_ahead(cases: Sequence[InputCase]) -> "Iterator[tuple[InputCase, Future[tuple[Volume, float]]]]":
-    """Each case with its volume, which is read while the one before is worked on."""
-    with ThreadPoolExecutor(1, "read") as reader:
-        ahead = [reader.submit(_read, case) for case in cases[:1]]
-        for number, case in enumerate(cases):
-            current = ahead.pop()
-            if number + 1 < len(cases):
-                current.exception()  # wait: no more than one volume is held in advance
-                ahead.append(reader.submit(_read, cases[number + 1]))
-            yield case, current
+Task = tuple[InputCase, dict[str, Any]]
+"""A case and its entry in the manifest."""

@@ -12,6 +12,7 @@ from pydantic import Field
 
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
+from monai_transfer.inference.budget import require_memory
 from monai_transfer.inference.cleaning import Cleaning, clean
 from monai_transfer.inference.cores import one_core
 from monai_transfer.inference.outputs import NativeArrays, Wanted
@@ -153,6 +154,15 @@ class Segmenter:
     ) -> tuple[NativeArrays, tuple[int, int]]:
         """Segment with the volume and the slab on ``home``; the network stays where it is."""
         options, bundle = self.options, self.bundle
+        if home.type == "cpu":  # a GPU that is full says so itself, and the work then comes here
+            require_memory(
+                volume,
+                bundle.preprocessing,
+                roi=bundle.window.roi_size,
+                classes=(self._channels or 1) * len(self.bundles),
+                overlapping=bundle.decision.threshold is not None,
+                extra=4 * options.uncertainty + 2 * (self._channels or 1) * options.probabilities,
+            )
         self.predictor.output_device = home
         with clock("preprocess"), torch.inference_mode():
             working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=home)

@@ -135,7 +135,7 @@ def adapt_to_inputs(
     Raises:
         UserError: when there is no input, or none can be read.
     """
-    adapted = adapt_network(bundle, find_cases(list(inputs), channels=bundle.in_channels), settings=settings)
+    adapted = adapt_network(bundle, find_cases(list(inputs), channels=bundle.in_channels).cases, settings=settings)
     checksum = f"{bundle.checksum}+adapted" if adapted.kept else bundle.checksum
     return replace(bundle, network=adapted.network, checksum=checksum), adapted
 

@@ -8,11 +8,9 @@ import nibabel
 import numpy as np
 import pytest
 
-from monai_transfer.errors import UserError
 from monai_transfer.inference import (
     Segmenter,
     SegmentOptions,
-    find_cases,
     segment_folder,
 )
 
@@ -106,38 +104,6 @@ def test_probabilities_and_uncertainty_are_written(bundle: Path, tmp_path: Path)
     uncertainty = nibabel.load(tmp_path / "out" / "image_uncertainty.nii.gz").get_fdata()
     assert uncertainty.min() >= 0
     assert uncertainty.max() <= 1
-
-
-def test_find_cases(tmp_path: Path) -> None:
-    for name in (
-        "a/x.nii.gz",
-        "b/x.nii.gz",
-        "b/y.nrrd",
-        "b/.hidden.nii",
-        "b/y.txt",
-        "set/imagesTr/p.nii",
-        "set/labelsTr/p.nii",
-    ):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.touch()
-    cases = find_cases([tmp_path])
-    assert [c.name for c in cases] == ["a_x", "b_x", "y", "p"]
-    assert find_cases([tmp_path / "b" / "y.txt"])[0].name == "y.txt"
-    with pytest.raises(UserError, match="does not exist"):
-        find_cases([tmp_path / "nothing"])
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="No volumes"):
-        find_cases([tmp_path / "empty"])
-
-
-def test_channels_are_grouped(tmp_path: Path) -> None:
-    for name in ("p_0000.nii.gz", "p_0001.nii.gz", "q_0000.nii.gz", "q_0001.nii.gz"):
-        (tmp_path / name).touch()
-    cases = find_cases([tmp_path], channels=2)
-    assert [c.name for c in cases] == ["p", "q"]
-    assert [len(c.source) for c in cases] == [2, 2]  # type: ignore[arg-type]
-    assert len(find_cases([tmp_path], channels=1)) == 4
 
 
 @pytest.mark.slow
