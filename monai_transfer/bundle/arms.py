@@ -82,7 +82,7 @@ class Arm:
         without any of them is trained with the standard augmentation alone.
 
         Raises:
-            UserError: when a part of the name is no method, or two ask for different augmentations.
+            UserError: when a part of the name is not a method, or two ask for different augmentations.
         """
         recipe = next((recipe for recipe in RECIPES if recipe.lower() == name.strip().lower()), None)
         if recipe is not None:
@@ -217,7 +217,7 @@ def _cases(domains: Domains) -> dict[str, Any]:
 def _target_as_source(domains: Domains, plan: Plan) -> dict[str, Any]:
     labelled = domains.target.labelled
     if not labelled.cases:
-        raise UserError(f"{domains.target.root} has no labels to train the oracle on; leave the oracle away.")
+        raise UserError(f"{domains.target.root} has no labels to train the oracle on: add some, or give --no-oracle.")
     return {
         "source_dir": str(domains.target.root.resolve()),
         "source_cases": list(labelled.names),

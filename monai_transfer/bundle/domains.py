@@ -98,7 +98,7 @@ def choose_domains(
     if test is not None or test_cases:
         held = (read_dataset(test) if test is not None else everything).select(test_cases or ["*"]).labelled
         if not held.cases:
-            raise UserError(f"{test or target} has no labelled test cases; leave --test away to adapt without scores.")
+            raise UserError(f"{test or target} has no labelled test cases: omit --test to adapt without scores.")
     elif len(unseen := chosen.labelled.without(shown.names)) >= 2:
         held = unseen.split(TEST_SHARE)[1]
         notes.append(f"{len(held)} of {len(unseen)} labelled target cases are set aside for testing.")

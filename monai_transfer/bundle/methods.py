@@ -54,7 +54,7 @@ def _definition(name: str) -> list[dict[str, Any]]:
         return [{"_target_": f"monai_transfer.adaptation.{proper}", **filled}]
     if "." in name:
         return [{"_target_": _importable(name)}]
-    raise UserError(f"--method {name} is not known; choose from {', '.join(known_methods())}, or give an import path.")
+    raise UserError(f"--method {name} is not known: choose from {', '.join(known_methods())}, or give an import path.")
 
 
 def _importable(path: str) -> str:
@@ -63,7 +63,7 @@ def _importable(path: str) -> str:
     try:
         member = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError) as error:
-        raise UserError(f"--method {path} cannot be imported ({error}); give package.module.Class.") from error
+        raise UserError(f"--method {path} cannot be imported ({error}): give package.module.Class.") from error
     if not (isinstance(member, type) and issubclass(member, AdaptationMethod)):
-        raise UserError(f"--method {path} is no AdaptationMethod; derive the class from it.")
+        raise UserError(f"--method {path} is not an AdaptationMethod: derive the class from it.")
     return path

@@ -208,7 +208,7 @@ def contiguous_labels(names: dict[int, str]) -> dict[int, str]:
 def require_one_meaning(
     known: Mapping[int, str], data: Mapping[int, str], *, known_in: str | Path, data_in: str | Path = "the data"
 ) -> None:
-    """See that no label value has two names; ``label_3`` is no name.
+    """See that no label value has two names; ``label_3`` does not count as one.
 
     Raises:
         UserError: one has.

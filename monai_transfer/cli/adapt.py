@@ -22,7 +22,7 @@ from monai_transfer.cli.options import (
 from monai_transfer.errors import UserError
 
 
-def adapt(
+def adapt_command(
     target: Annotated[
         Path,
         typer.Option(
@@ -77,8 +77,7 @@ def adapt(
     from monai_transfer.bundle.methods import method_definitions
     from monai_transfer.bundle.plan import PlanOptions
     from monai_transfer.datasets import read_dataset
-    from monai_transfer.workflows.adaptation import adapt as adapt_from_source
-    from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
+    from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
     from monai_transfer.workflows.reporting import report_adaptation
     from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 
@@ -127,7 +126,7 @@ def adapt(
         console.say_plan(plan)
         if dry_run:
             return
-        result = adapt_from_source(
+        result = adapt(
             domains,
             plan,
             output,

@@ -16,17 +16,17 @@ from typer.exceptions import TyperException
 
 import monai_transfer
 from monai_transfer.cli import console
-from monai_transfer.cli.adapt import adapt
+from monai_transfer.cli.adapt import adapt_command
 from monai_transfer.cli.benchmark import benchmark
 from monai_transfer.cli.bundles import bundles
 from monai_transfer.cli.check import check
 from monai_transfer.cli.demo import demo
-from monai_transfer.cli.evaluate import evaluate
-from monai_transfer.cli.finetune import finetune
+from monai_transfer.cli.evaluate import evaluate_command
+from monai_transfer.cli.finetune import finetune_command
 from monai_transfer.cli.info import info
 from monai_transfer.cli.phantom import phantom
-from monai_transfer.cli.segment import segment
-from monai_transfer.cli.train import train
+from monai_transfer.cli.segment import segment_command
+from monai_transfer.cli.train import train_command
 from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
 from monai_transfer.errors import Interrupted, UserError
@@ -58,17 +58,17 @@ def _root(
     """Labels in one modality, segmentation in another: transfer learning and domain adaptation for MONAI."""
 
 
-app.command("adapt")(adapt)
+app.command("adapt")(adapt_command)
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(bundles, name="bundles")
 app.command("check")(check)
-app.command("evaluate")(evaluate)
+app.command("evaluate")(evaluate_command)
 app.command("demo")(demo)
-app.command("finetune")(finetune)
+app.command("finetune")(finetune_command)
 app.command("info")(info)
 app.command("phantom")(phantom)
-app.command("segment")(segment)
-app.command("train")(train)
+app.command("segment")(segment_command)
+app.command("train")(train_command)
 app.command("translate")(translate)
 app.add_typer(weights, name="weights")
 

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from monai_transfer.workflows.evaluation import Predictions
 
 
-def evaluate(
+def evaluate_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
     output: Annotated[Path, typer.Option(help="Folder of the scores and the report.")],
     bundle: Annotated[Path | None, typer.Option(help="Bundle that segments the images.")] = None,
@@ -48,7 +48,7 @@ def evaluate(
     from monai_transfer.datasets import read_dataset
     from monai_transfer.machine import choose_device
     from monai_transfer.options import Tolerance, checked
-    from monai_transfer.workflows.evaluation import evaluate as run
+    from monai_transfer.workflows.evaluation import evaluate
 
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
@@ -64,7 +64,7 @@ def evaluate(
     for reason in made.failures.values():
         console.error(reason)
     with case_progress("scoring") as progress:
-        evaluation = run(made, dataset, output, nsd_tolerance_mm=tolerance, progress=progress)
+        evaluation = evaluate(made, dataset, output, nsd_tolerance_mm=tolerance, progress=progress)
     if as_json:
         console.emit_json(evaluation.record)
     else:

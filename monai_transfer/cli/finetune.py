@@ -1,8 +1,7 @@
 """``monai-transfer finetune``: a bundle from pretrained weights and a labelled data set."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -21,10 +20,10 @@ from monai_transfer.cli.options import (
     split_numbers,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import JointWeight, Percentage, Repeats, checked
+from monai_transfer.options import JointWeight, checked
 
 
-def finetune(
+def finetune_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
     weights: Annotated[
         str, typer.Option(help="medicalnet:resnet18, imagenet:vgg16_bn, hf:REPO/FILE, a file or a bundle.")
@@ -87,13 +86,11 @@ def finetune(
     from monai_transfer.datasets import read_dataset
     from monai_transfer.workflows import finetuning as work
     from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
-    from monai_transfer.workflows.finetuning_report import report_finetuning
     from monai_transfer.workflows.starting_point import read_starting_point
 
     if compare not in (None, "scratch"):
         raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
-    shares = _shares(fractions)
-    checked(Repeats, seeds)
+    baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
     checked(JointWeight, joint_weight)
     options = PlanOptions(
         device=device,
@@ -125,50 +122,28 @@ def finetune(
     old = read_dataset(old_data).select(split_list(old_cases) or ["*"]).labelled if old_data is not None else None
     console.say_plan(plan)
     console.say(strategy.describe())
-    report = work.check_weights(start, plan, strategy, channels=len(chosen.training.channel_names))
-    for line in (report.summary(), *report.remarks()):
+    loaded = work.check_weights(start, plan, strategy, channels=len(chosen.training.channel_names))
+    for line in (loaded.summary(), *loaded.remarks()):
         console.say(line)
     if dry_run:
         return
-    common: dict[str, Any] = {"overwrite": overwrite, "every_epoch": compare is not None or bool(shares)}
-    console.say_section(f"fine-tuning: {plan.steps} steps on {plan.device}")
-    run = work.train_arm("transfer", chosen, plan, start, strategy, output, **common)
-    runs = [run]
-    comparison = output / "comparison"
-    if shares:
-        counts = range(plan.seed, plan.seed + seeds)
-        runs += work.label_efficiency(
-            chosen,
-            plan,
-            start,
-            strategy,
-            comparison,
-            fractions=shares,
-            seeds=counts,
-            overwrite=overwrite,
-            say=console.say,
-        )
-    elif compare is not None:
-        console.say_section(f"from scratch: {plan.steps} steps on {plan.device}")
-        runs += [
-            work.train_arm(
-                "scratch", chosen, replace(plan, seed=one), start, strategy, comparison / f"seed_{one}", **common
-            )
-            for one in range(plan.seed, plan.seed + seeds)
-        ]
-    forgotten = None if old is None else work.forgetting(run.bundle, start, old, device=str(plan.device))
-    shown = runs[1:] if shares else runs
-    content = report_finetuning(run, shown, chosen, plan, start, strategy, forgotten=forgotten)
-    console.emit_result(
-        {"bundle": str(run.bundle.root), **content},
-        (*content["sentences"], f"Bundle: {run.bundle.root}"),
-        as_json=as_json,
+    result = work.finetune(
+        chosen,
+        plan,
+        start,
+        strategy,
+        output,
+        baselines=baselines,
+        old=old,
+        overwrite=overwrite,
+        say=console.say_section,
     )
+    report = {"bundle": str(result.bundle.root), **result.report}
+    console.emit_result(report, result.sentences, as_json=as_json)
 
 
-def _shares(text: str | None) -> list[float]:
+def _shares(text: str | None) -> tuple[float, ...]:
     try:
-        numbers = [float(part) for part in split_list(text)]
+        return tuple(float(part) for part in split_list(text))
     except ValueError:
         raise UserError(f"--fractions {text} is not possible: give percentages such as 1,5,10,100.") from None
-    return [checked(Percentage, number) for number in numbers]

@@ -11,11 +11,10 @@ from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
 
 if TYPE_CHECKING:
-    from monai_transfer.inference import Segmenter, SegmentOptions
     from monai_transfer.inference.folder import CaseProgress
 
 
-def segment(
+def segment_command(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series.")],
     bundle: Annotated[list[Path], typer.Option(help="Bundle folder; given several times: an ensemble.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
@@ -54,14 +53,9 @@ def segment(
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
     from monai_transfer.bundle.reading import made_here
-    from monai_transfer.inference import (
-        Cleaning,
-        Segmenter,
-        SegmentOptions,
-        find_inputs,
-        segment_folder,
-    )
+    from monai_transfer.inference import Cleaning, SegmentOptions, find_inputs
     from monai_transfer.machine import choose_device
+    from monai_transfer.workflows.segmenting import segment
 
     options = SegmentOptions(
         precision=precision,
@@ -87,13 +81,20 @@ def segment(
                 f"{root} was not made by monai-transfer; the configuration of a bundle is code that now runs, so use "
                 "only bundles that you trust."
             )
-    segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
-    if adapt:
-        segmenter = _adapted(segmenter, inputs, device=device, options=options)
     with SegmentBar() as bar:
         try:
-            manifest = segment_folder(
-                inputs, segmenter, output, preview=preview, resume=resume, overwrite=overwrite, progress=bar.show
+            manifest = segment(
+                inputs,
+                bundle,
+                output,
+                device=device,
+                options=options,
+                adapt=adapt,
+                say=console.say,
+                preview=preview,
+                resume=resume,
+                overwrite=overwrite,
+                progress=bar.show,
             )
         except Interrupted as stop:
             raise Interrupted(
@@ -114,21 +115,8 @@ def segment(
         raise typer.Exit(1)
 
 
-def _adapted(segmenter: "Segmenter", inputs: list[Path], *, device: str, options: "SegmentOptions") -> "Segmenter":
-    """The same with every network adapted to the inputs."""
-    from monai_transfer.inference import Segmenter
-    from monai_transfer.workflows.source_free import adapt_to_inputs, told_of
-
-    members = []
-    for member in segmenter.bundles:
-        changed, adapted = adapt_to_inputs(member, inputs)
-        console.say(told_of(adapted))
-        members.append(changed)
-    return Segmenter(members, device=device, options=options)
-
-
 class SegmentBar:
-    """A progress bar on standard error: case, window, time left. Silent where that is no terminal."""
+    """A progress bar on standard error: case, window, time left. Silent where that is not a terminal."""
 
     def __init__(self) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

@@ -21,7 +21,7 @@ from monai_transfer.cli.options import (
 )
 
 
-def train(
+def train_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
     cases: CasesOption = None,
@@ -41,12 +41,7 @@ def train(
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
     from monai_transfer.bundle.plan import PlanOptions
-    from monai_transfer.workflows.training import (
-        choose_cases,
-        plan_training,
-        prepare_bundle,
-        report_training,
-    )
+    from monai_transfer.workflows.training import choose_cases, plan_training, train
 
     options = PlanOptions(
         device=device,
@@ -62,11 +57,5 @@ def train(
     console.say_plan(plan)
     if dry_run:
         return
-    bundle = prepare_bundle(split, plan, output, overwrite=overwrite)
-    console.say_section(f"training: {plan.steps} steps on {plan.device}")
-    bundle.run("train", device=plan.device)
-    table = report_training(bundle, split, plan)
-    if as_json:
-        console.emit_json({"bundle": str(bundle.root), "scores": table.figures() if table is not None else None})
-    elif table is not None:
-        console.tell(f"Mean Dice {table.mean('dice'):.3f} on the held cases.", f"Report: {bundle.root / 'report.html'}")
+    result = train(split, plan, output, overwrite=overwrite, say=console.say_section)
+    console.emit_result(result.as_report(), result.sentences, as_json=as_json)

@@ -46,7 +46,7 @@ class Predictions:
             UserError: when there is no such folder.
         """
         if not folder.is_dir():
-            raise UserError(f"{folder} is no folder; give the folder of the label maps with --predictions.")
+            raise UserError(f"{folder} is not a folder: give the folder of the label maps with --predictions.")
         names = {int(value): name for value, name in _manifest(folder).get("labels", {}).items()}
         return cls(folder, names, origin={"predictions": str(folder)})
 
@@ -173,5 +173,5 @@ def _manifest(folder: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise UserError(f"{path} is no JSON ({error}); segment again or take it away.") from error
+        raise UserError(f"{path} is not JSON ({error}): segment again, or remove it.") from error
     return content if isinstance(content, dict) else {}

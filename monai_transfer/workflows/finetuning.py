@@ -1,61 +1,66 @@
 """From pretrained weights and a labelled data set to a bundle, beside the same training from scratch."""
 
-import random
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from monai.bundle import ConfigParser
 
-from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
-from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import ScoreTable, score_folder
 from monai_transfer.finetuning import freeze
 from monai_transfer.machine import choose_device
+from monai_transfer.options import Percentage, Repeats, validated
 from monai_transfer.weights import LoadReport, load_pretrained
-from monai_transfer.workflows.evaluation import Predictions
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
-from monai_transfer.workflows.scoring import score_bundle
+from monai_transfer.workflows.finetuning_report import report_finetuning
+from monai_transfer.workflows.finetuning_runs import Run, Say, forgetting, label_efficiency, network_of, train_arm
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels
-from monai_transfer.workflows.training import LabelledSplit, fill_bundle
 
-Arm = Literal["transfer", "scratch"]
-Say = Callable[[str], None]
-
-SCORE = "val_mean_dice"
 TRANSFER_RATE = 1e-3
+"""Peak learning rate from pretrained weights: a quarter of that of a training from scratch, to keep what they know."""
 
 
-@dataclass
-class Run:
-    """One training of one arm.
+@validated
+class Baselines:
+    """What a fine-tuning is compared with; by default with nothing.
 
     Attributes:
-        arm: ``transfer`` or ``scratch``.
-        cases: number of training cases.
-        seed: its seed.
-        bundle: what it made.
-        table: scores on the held cases.
-        curve: step and validation Dice.
+        scratch: whether the same training from fresh weights runs beside it.
+        fractions: shares of the training cases in percent, each trained on with and without the weights.
+        seeds: trainings of each, every one with a seed of its own.
+
+    Example:
+        >>> Baselines(fractions=(10, 100), seeds=3).fractions
+        (10.0, 100.0)
     """
 
-    arm: Arm
-    cases: int
-    seed: int
+    scratch: bool = False
+    fractions: tuple[Percentage, ...] = ()
+    seeds: Repeats = 1
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """What a fine-tuning left.
+
+    Attributes:
+        bundle: the fine-tuned bundle.
+        runs: every training that is compared.
+        report: the content of its ``report.json``.
+    """
+
     bundle: BundleFolder
-    table: ScoreTable | None = None
-    curve: list[tuple[int, float]] = field(default_factory=list)
+    runs: tuple[Run, ...]
+    report: dict[str, Any]
 
     @property
-    def dice(self) -> float | None:
-        """Mean Dice on the held cases."""
-        return None if self.table is None else self.table.mean("dice")
+    def sentences(self) -> list[str]:
+        """The result in plain words."""
+        return [*self.report["sentences"], f"Bundle: {self.bundle.root}"]
 
 
 def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str = "auto", **options: Any) -> Plan:
@@ -75,7 +80,7 @@ def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str
     given = {name: value for name, value in options.items() if value is not None}
     inherited = {} if "spacing" in given else dict(start.options)
     if start.definition is not None and given.get("network", start.network) != start.network:
-        raise UserError(f"--network {given['network']} is not the network of {start.spec}: leave --network away.")
+        raise UserError(f"--network {given['network']} is not the network of {start.spec}: omit --network.")
     chosen = {"learning_rate": TRANSFER_RATE, "network": start.network, **inherited, **given}
     return make_plan(fingerprint, None, label_names=contiguous_labels(names), device=choose_device(device), **chosen)
 
@@ -92,153 +97,63 @@ def check_weights(start: StartingPoint, plan: Plan, strategy: Strategy, *, chann
     return load_pretrained(network, start.spec, minimum=strategy.minimum_share, label_names=plan.label_names)
 
 
-def network_of(start: StartingPoint, plan: Plan, *, channels: int) -> dict[str, Any]:
-    """The network's definition: that of the starting bundle with the new classes, or the plan's."""
-    definition = dict(start.definition or network_definition(plan.network, classes=plan.classes))
-    return {**definition, "in_channels": channels, "out_channels": plan.classes}
-
-
-def train_arm(
-    arm: Arm,
+def finetune(
     cases: FineTuningCases,
     plan: Plan,
     start: StartingPoint,
     strategy: Strategy,
     output: str | Path,
     *,
+    baselines: Baselines | None = None,
+    old: CaseDataset | None = None,
     overwrite: bool = False,
-    every_epoch: bool = False,
-) -> Run:
-    """Train one arm and score it on the held cases.
+    say: Say = lambda message: None,
+) -> FineTuning:
+    """Fine-tune the weights, train what they are compared with, score everything and report it.
 
     Args:
-        arm: ``transfer`` starts from the weights and follows the strategy; ``scratch`` has fresh weights, nothing
-            frozen and the usual learning rate of training, for the same number of steps.
         cases: what to learn from, watch and score.
         plan: the choices of the training.
         start: the weights.
-        strategy: of the transfer arm.
-        output: bundle folder to make.
+        strategy: what is frozen, when it is freed, and what holds the weights back.
+        output: the bundle folder to make; the other trainings go to its ``comparison``.
+        baselines: what it is compared with.
+        old: labelled cases of the bundle that is fine-tuned, to report what is forgotten.
         overwrite: whether to write into a folder that holds something.
-        every_epoch: validate after each epoch, for a finer curve.
+        say: called with a sentence when a part begins.
 
     Raises:
-        UserError: the weights do not fit, or the output folder is taken.
-        Interrupted: training was interrupted; its checkpoint is in place.
+        UserError: the weights do not fit, the output folder is taken, or ``old`` is given and the weights are not a
+            bundle.
     """
-    transfer = arm == "transfer"
-    split = LabelledSplit(cases.training, None)
-    definition = network_of(start, plan, channels=len(cases.training.channel_names))
-    chosen = strategy if transfer else Strategy(minimum_share=strategy.minimum_share)
-    rate = plan.learning_rate if transfer else Plan.learning_rate
-    changes = {**chosen.as_config(), "weights": _absolute(start.spec) if transfer else "", "learning_rate": rate}
-    if cases.validation is not None:
-        changes["validation_dir"] = str(cases.validation.root.resolve())
-        changes["validation_cases"] = list(cases.validation.names)
-    if cases.joint is not None:
-        changes["joint_dir"] = str(cases.joint.root.resolve())
-        changes["joint_cases"] = list(cases.joint.names)
-        changes["joint_modality"] = require_sound(cases.joint, labelled=True).modality
-        changes["joint_weight"] = cases.joint_weight
-    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
-        fill_bundle(bundle, split, plan)
-        _fill_network(bundle, definition, dropout=strategy.dropout if transfer else 0.0)
-        bundle.change("finetune", changes)
-        if every_epoch or strategy.watches_validation:
-            bundle.change("train", {"val_interval": 1})
-    bundle.run("train", "finetune", device=plan.device)
-    run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
-    if cases.held is not None:
-        run.table = score_bundle(bundle, cases.held, device=str(plan.device))
-    return run
-
-
-def label_efficiency(
-    cases: FineTuningCases,
-    plan: Plan,
-    start: StartingPoint,
-    strategy: Strategy,
-    output: str | Path,
-    *,
-    fractions: Sequence[float],
-    seeds: Sequence[int],
-    arms: Sequence[Arm] = ("transfer", "scratch"),
-    overwrite: bool = False,
-    say: Say = lambda message: None,
-) -> list[Run]:
-    """Train on growing shares of the subjects, with and without the weights, for the same number of steps.
-
-    Each seed draws its own order of the subjects; a larger share holds the smaller ones.
-
-    Args:
-        cases: what to learn from, watch and score.
-        plan: the choices of every training.
-        start: the weights.
-        strategy: of the transfer arms.
-        output: folder that gets a bundle per training.
-        fractions: shares in percent; each takes at least one subject.
-        seeds: seeds of the order of subjects and of the training.
-        arms: what to train.
-        overwrite: whether to write into folders that hold something.
-        say: called with a sentence before each training.
-    """
-    counts = share_counts(fractions, len(cases.training))
-    runs = []
-    for seed in seeds:
-        order = list(cases.training.names)
-        random.Random(seed).shuffle(order)
-        for count in counts:
-            part = cases.only(order[:count])
-            for arm in arms:
-                say(f"{arm}, {count} case(s), seed {seed}: {plan.steps} steps")
-                folder = Path(output) / f"{count}_cases" / f"seed_{seed}" / arm
-                run = train_arm(
-                    arm, part, replace(plan, seed=seed), start, strategy, folder, overwrite=overwrite, every_epoch=True
-                )
-                runs.append(run)
-    return runs
-
-
-def share_counts(fractions: Sequence[float], cases: int) -> list[int]:
-    """Percent of ``cases`` as numbers of subjects, at least one, each once, in rising order.
-
-    Raises:
-        UserError: a share is not in (0, 100].
-    """
-    if any(not 0 < share <= 100 for share in fractions):
-        raise UserError(f"--fractions {fractions} is not possible: give percentages such as 1,5,10,100.")
-    return sorted({max(1, round(share / 100 * cases)) for share in fractions})
-
-
-def forgetting(
-    bundle: BundleFolder, start: StartingPoint, old: CaseDataset, *, device: str
-) -> tuple[ScoreTable, ScoreTable]:
-    """Score the old cases with the bundle that was fine-tuned, before and after.
-
-    Raises:
-        UserError: the weights were no bundle, or the old cases cannot be scored.
-    """
-    if start.bundle is None:
-        raise UserError(f"--old-data needs --weights to be a bundle that segments; {start.spec} is none.")
-    tables = []
-    for name, folder in (("before", start.bundle.root), ("after", bundle.root)):
-        output = bundle.root / "eval" / "old_cases" / name
-        found = Predictions.by_bundle(folder, old, output, device=device)
-        tables.append(score_folder(found.where, old, label_names=found.label_names))
-    return tables[0], tables[1]
-
-
-def _fill_network(bundle: BundleFolder, definition: dict[str, Any], *, dropout: float) -> None:
-    """Write the network into the bundle, with dropout in training only."""
-    bundle.change("inference", {"network_def": {**definition, "dropout": 0.0}})
-    bundle.change("train", {"network_def": {**definition, "dropout": dropout}})
-
-
-def _curve(bundle: BundleFolder) -> list[tuple[int, float]]:
-    lines = read_history(bundle.root / "eval" / "history.jsonl")
-    return [(int(line["step"]), float(line["metrics"][SCORE])) for line in lines if SCORE in line["metrics"]]
-
-
-def _absolute(spec: str) -> str:
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.exists() else spec
+    compared = baselines or Baselines()
+    if old is not None:
+        start.require_bundle("--old-data")
+    require_free(output, overwrite=overwrite)
+    # seeds that follow the first may leave the range; that is found out here, before the first training
+    seeded = [replace(plan, seed=plan.seed + number) for number in range(compared.seeds)]
+    every_epoch = compared.scratch or bool(compared.fractions)
+    say(f"fine-tuning: {plan.steps} steps on {plan.device}")
+    tuned = train_arm("transfer", cases, plan, start, strategy, output, overwrite=overwrite, every_epoch=every_epoch)
+    folder = tuned.bundle.root / "comparison"
+    runs = [tuned]
+    if compared.fractions:
+        runs = label_efficiency(
+            cases,
+            plan,
+            start,
+            strategy,
+            folder,
+            fractions=compared.fractions,
+            seeds=[one.seed for one in seeded],
+            overwrite=overwrite,
+            say=say,
+        )
+    elif compared.scratch:
+        say(f"from scratch: {plan.steps} steps on {plan.device}")
+        for one in seeded:
+            place = folder / f"seed_{one.seed}"
+            runs.append(train_arm("scratch", cases, one, start, strategy, place, overwrite=overwrite, every_epoch=True))
+    forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device))
+    report = report_finetuning(tuned, runs, cases, plan, start, strategy, forgotten=forgotten)
+    return FineTuning(tuned.bundle, tuple(runs), report)

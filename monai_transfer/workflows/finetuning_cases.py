@@ -56,7 +56,7 @@ def choose_finetuning_cases(
         training = read_dataset(data).select(cases or ["*"]).labelled
         held = read_dataset(test if test is not None else data).select(test_cases or ["*"]).labelled
         if not held.cases:
-            raise UserError(f"{test or data} has no labelled test cases: add labels, or leave --test away.")
+            raise UserError(f"{test or data} has no labelled test cases: add labels, or omit --test.")
         split = LabelledSplit(training.without(held.names), held)
         if not split.training.cases:
             raise UserError(f"No labelled case of {data} is left for training once the test cases are taken out.")
@@ -84,5 +84,5 @@ def with_joint(
     held = {name for part in (cases.validation, cases.held) if part is not None for name in part.names}
     found = read_dataset(joint).select(names or ["*"]).labelled.without(held)
     if not found.cases:
-        raise UserError(f"{joint} has no labelled case to learn from: add labels, or leave --joint away.")
+        raise UserError(f"{joint} has no labelled case to learn from: add labels, or omit --joint.")
     return replace(cases, joint=found, joint_weight=weight)

@@ -23,8 +23,8 @@ from monai_transfer.figures.style import (
 from monai_transfer.files import write_text
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.cards import write_model_card
-from monai_transfer.workflows.finetuning import Run
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
+from monai_transfer.workflows.finetuning_runs import Run
 from monai_transfer.workflows.scoring import overlay_cases
 from monai_transfer.workflows.starting_point import StartingPoint
 

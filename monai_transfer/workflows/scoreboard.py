@@ -90,7 +90,7 @@ def choose_arms(names: Sequence[str] | None = None) -> list[Arm]:
     """The arms of these names, each once; ``all`` stands for every augmentation and method that comes with the package.
 
     Raises:
-        UserError: when a name is no method.
+        UserError: when a name is not a method.
     """
     spelled: list[str] = []
     for name in names or METHODS:

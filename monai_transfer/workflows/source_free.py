@@ -46,7 +46,7 @@ class TestTimeSettings:
     patches: Annotated[int, Field(ge=1, le=10_000)] = 16
     seed: Seed = 0
 
-    __test__ = False  # the name is no test's
+    __test__ = False  # for pytest, which would take a class of this name for a test
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class SourceFree:
     @property
     def sentences(self) -> list[str]:
         """The result in plain words."""
-        told = [told_of(self.adapted)]
+        told = [adaptation_sentence(self.adapted)]
         if self.before is not None and self.after is not None:
             cases = len(self.after.cases)
             was, now = self.before.mean("dice"), self.after.mean("dice")
@@ -175,7 +175,7 @@ def adapt_network(
     )
 
 
-def told_of(adapted: AdaptedNetwork) -> str:
+def adaptation_sentence(adapted: AdaptedNetwork) -> str:
     """One sentence on an adaptation."""
     scores = f"information of the predictions {adapted.score_before:.3f} → {adapted.score_after:.3f}"
     agreement = f"label maps agree to {adapted.agreement:.2f} Dice"

@@ -8,6 +8,7 @@ from typing import Any
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import known_network, network_name
 from monai_transfer.bundle.plan import require_one_meaning
+from monai_transfer.errors import UserError
 from monai_transfer.weights import locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 
@@ -33,6 +34,16 @@ class StartingPoint:
     definition: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
+
+    def require_bundle(self, option: str) -> BundleFolder:
+        """The bundle that the weights are, for an option that needs one.
+
+        Raises:
+            UserError: they are not a bundle that segments.
+        """
+        if self.bundle is None:
+            raise UserError(f"{option} needs --weights to be a bundle that segments, and {self.spec} is not one.")
+        return self.bundle
 
 
 def read_starting_point(spec: str) -> StartingPoint:

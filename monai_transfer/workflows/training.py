@@ -1,6 +1,6 @@
 """From a labelled data set to a bundle that segments it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,35 @@ class LabelledSplit:
 
     training: CaseDataset
     held: CaseDataset | None
+
+
+@dataclass(frozen=True)
+class Training:
+    """What a training left.
+
+    Attributes:
+        bundle: the trained bundle.
+        split: its cases.
+        plan: its choices.
+        table: scores on the held cases, ``None`` without any.
+    """
+
+    bundle: BundleFolder
+    split: LabelledSplit
+    plan: Plan
+    table: ScoreTable | None = None
+
+    @property
+    def sentences(self) -> list[str]:
+        """The result in plain words."""
+        if self.table is None:
+            return ["Not scored: too few cases.", f"Bundle: {self.bundle.root}"]
+        dice = f"Mean Dice {self.table.mean('dice'):.3f} on {len(self.table.cases)} held case(s)."
+        return [dice, f"Report: {self.bundle.root / 'report.html'}"]
+
+    def as_report(self) -> dict[str, Any]:
+        """What ``--json`` prints."""
+        return {"bundle": str(self.bundle.root), "scores": self.table.figures() if self.table is not None else None}
 
 
 def choose_cases(data: str | Path, cases: Sequence[str] = ()) -> LabelledSplit:
@@ -78,6 +107,32 @@ def fill_bundle(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> None:
         "validation_share": VALIDATION_SHARE if held is not None else 0.0,
     }
     bundle.change("train", changes)
+
+
+def train(
+    split: LabelledSplit,
+    plan: Plan,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    say: Callable[[str], None] = lambda message: None,
+) -> Training:
+    """Train a bundle on labelled cases, score it on the held ones, and write its report and model card.
+
+    Args:
+        split: the cases.
+        plan: the choices.
+        output: the bundle folder to make.
+        overwrite: whether to write into a folder that holds something.
+        say: called with a sentence when the training begins.
+
+    Raises:
+        UserError: when the output folder is taken or training fails for a reason that the user can mend.
+    """
+    bundle = prepare_bundle(split, plan, output, overwrite=overwrite)
+    say(f"training: {plan.steps} steps on {plan.device}")
+    bundle.run("train", device=plan.device)
+    return Training(bundle, split, plan, report_training(bundle, split, plan))
 
 
 def report_training(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> ScoreTable | None:

@@ -90,7 +90,7 @@ def _require_no_others(root: Path, names: Sequence[str]) -> None:
     others = sorted({path.name for path in (root / "images").glob("*.nii.gz")} - {f"{name}.nii.gz" for name in names})
     if others:
         raise UserError(
-            f"{root / 'images'} holds {others[0]}, which is none of the cases to translate and would become part "
+            f"{root / 'images'} holds {others[0]}, which is not one of the cases to translate and would become part "
             "of the data set; choose another --output."
         )
 

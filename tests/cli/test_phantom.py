@@ -19,7 +19,7 @@ def test_writes_a_data_set(tmp_path: Path, modality: str) -> None:
     assert len(read_dataset(tmp_path).labelled) == 2
 
 
-@pytest.mark.parametrize("wrong", [["--modality", "pet"], ["--modality", "ct", "--subjects", "0"], []])
+@pytest.mark.parametrize("wrong", [["--modality", "pet"], ["--modality", "ct", "--subjects", "many"], []])
 def test_wrong_usage(tmp_path: Path, wrong: list[str]) -> None:
     assert RUNNER.invoke(app, ["phantom", "--output", str(tmp_path), *wrong]).exit_code == 2
 

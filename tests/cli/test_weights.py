@@ -70,7 +70,7 @@ def test_verify_a_bundle(medicalnet: Path, tmp_path: Path) -> None:
         (["--network", "resnet10", "--bundle", "x"], "either --network"),
         (["--network", "alexnet"], "no network 'alexnet'"),
         (["--bundle", "nowhere"], "is no bundle"),
-        (["--network", "resnet10", "--spatial-dims", "4"], "2 or 3"),
+        (["--network", "resnet10", "--spatial-dims", "4"], "from 2 to 3"),
     ],
 )
 def test_wrong_usage(medicalnet: Path, arguments: list[str], words: str) -> None:

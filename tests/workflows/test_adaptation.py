@@ -182,7 +182,7 @@ def test_methods_are_known_by_name() -> None:
     assert {"DANN", "MeanTeacher", "OutputAdversarial", "SourceOnly"} <= set(known_methods())
     assert method_definitions(None) is None
     assert method_definitions(["SourceOnly"]) == []
-    with pytest.raises(UserError, match="--method Magic is not known; choose from"):
+    with pytest.raises(UserError, match="--method Magic is not known: choose from"):
         method_definitions(["Magic"])
 
 

@@ -10,13 +10,7 @@ from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows.finetuning import (
-    Run,
-    label_efficiency,
-    plan_finetuning,
-    share_counts,
-    train_arm,
-)
+from monai_transfer.workflows.finetuning import Baselines, finetune, plan_finetuning
 from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases
 from monai_transfer.workflows.finetuning_report import (
     comparison_figure,
@@ -24,6 +18,7 @@ from monai_transfer.workflows.finetuning_report import (
     forgetting_sentence,
     steps_to_reach,
 )
+from monai_transfer.workflows.finetuning_runs import Run, label_efficiency, share_counts, train_arm
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels, read_starting_point
 from tests.weights.published import write_published
 
@@ -255,4 +250,33 @@ def test_dry_run_makes_nothing(phantoms, pretrained, tmp_path):
     arguments = ["--data", str(phantoms), "--weights", str(pretrained), "--output", str(tmp_path / "out")]
     result = RUNNER.invoke(app, ["finetune", *arguments, "--dry-run"])
     assert result.exit_code == 0, result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_library_call_with_shares(phantoms, pretrained, tmp_path):
+    """The command's orchestration as one call: the share's runs are reported, and what they are compared with."""
+    strategy = Strategy()
+    cases = choose_finetuning_cases(phantoms, strategy=strategy)
+    start = read_starting_point(str(pretrained))
+    plan = replace(plan_finetuning(cases, start, device="cpu"), steps=2)
+    said: list[str] = []
+    shares = Baselines(fractions=(25,))
+    result = finetune(cases, plan, start, strategy, tmp_path / "out", baselines=shares, say=said.append)
+    assert [(run.arm, run.cases) for run in result.runs] == [("transfer", 1), ("scratch", 1)]
+    assert result.report == json.loads((tmp_path / "out" / "report.json").read_text()) | {"runs": result.report["runs"]}
+    assert result.sentences[-1] == f"Bundle: {tmp_path / 'out'}"
+    assert len(said) == 3
+    with pytest.raises(UserError, match="not empty"):
+        finetune(cases, plan, start, strategy, tmp_path / "out")
+
+
+def test_seeds_that_leave_the_range_are_found_first(phantoms, pretrained, tmp_path):
+    cases = choose_finetuning_cases(phantoms, strategy=Strategy())
+    start = read_starting_point(str(pretrained))
+    plan = plan_finetuning(cases, start, device="cpu", steps=2, seed=2**31 - 1)
+    with pytest.raises(UserError, match="--seed 2147483648"):
+        finetune(cases, plan, start, Strategy(), tmp_path / "out", baselines=Baselines(scratch=True, seeds=2))
+    weights = replace(start, bundle=None)
+    with pytest.raises(UserError, match="--old-data needs --weights"):
+        finetune(cases, plan, weights, Strategy(), tmp_path / "out", old=cases.training)
     assert not (tmp_path / "out").exists()

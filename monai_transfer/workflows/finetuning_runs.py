@@ -1,0 +1,200 @@
+"""The trainings of a fine-tuning: from the weights and from scratch, on all cases or on growing shares of them."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.datasets import CaseDataset, require_sound
+from monai_transfer.engines import read_history
+from monai_transfer.evaluation import ScoreTable, score_folder
+from monai_transfer.options import Percentage, checked
+from monai_transfer.workflows.evaluation import Predictions
+from monai_transfer.workflows.finetuning_cases import FineTuningCases
+from monai_transfer.workflows.scoring import score_bundle
+from monai_transfer.workflows.starting_point import StartingPoint
+from monai_transfer.workflows.training import LabelledSplit, fill_bundle
+
+Arm = Literal["transfer", "scratch"]
+Say = Callable[[str], None]
+
+SCORE = "val_mean_dice"
+
+
+@dataclass
+class Run:
+    """One training of one arm.
+
+    Attributes:
+        arm: ``transfer`` or ``scratch``.
+        cases: number of training cases.
+        seed: its seed.
+        bundle: what it made.
+        table: scores on the held cases.
+        curve: step and validation Dice.
+    """
+
+    arm: Arm
+    cases: int
+    seed: int
+    bundle: BundleFolder
+    table: ScoreTable | None = None
+    curve: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def dice(self) -> float | None:
+        """Mean Dice on the held cases."""
+        return None if self.table is None else self.table.mean("dice")
+
+
+def network_of(start: StartingPoint, plan: Plan, *, channels: int) -> dict[str, Any]:
+    """The network's definition: that of the starting bundle with the new classes, or the plan's."""
+    definition = dict(start.definition or network_definition(plan.network, classes=plan.classes))
+    return {**definition, "in_channels": channels, "out_channels": plan.classes}
+
+
+def train_arm(
+    arm: Arm,
+    cases: FineTuningCases,
+    plan: Plan,
+    start: StartingPoint,
+    strategy: Strategy,
+    output: str | Path,
+    *,
+    overwrite: bool = False,
+    every_epoch: bool = False,
+) -> Run:
+    """Train one arm and score it on the held cases.
+
+    Args:
+        arm: ``transfer`` starts from the weights and follows the strategy; ``scratch`` has fresh weights, nothing
+            frozen and the usual learning rate of training, for the same number of steps.
+        cases: what to learn from, watch and score.
+        plan: the choices of the training.
+        start: the weights.
+        strategy: of the transfer arm.
+        output: bundle folder to make.
+        overwrite: whether to write into a folder that holds something.
+        every_epoch: validate after each epoch, for a finer curve.
+
+    Raises:
+        UserError: the weights do not fit, or the output folder is taken.
+        Interrupted: training was interrupted; its checkpoint is in place.
+    """
+    transfer = arm == "transfer"
+    split = LabelledSplit(cases.training, None)
+    definition = network_of(start, plan, channels=len(cases.training.channel_names))
+    chosen = strategy if transfer else Strategy(minimum_share=strategy.minimum_share)
+    rate = plan.learning_rate if transfer else Plan.learning_rate
+    changes = {**chosen.as_config(), "weights": _absolute(start.spec) if transfer else "", "learning_rate": rate}
+    if cases.validation is not None:
+        changes["validation_dir"] = str(cases.validation.root.resolve())
+        changes["validation_cases"] = list(cases.validation.names)
+    if cases.joint is not None:
+        changes["joint_dir"] = str(cases.joint.root.resolve())
+        changes["joint_cases"] = list(cases.joint.names)
+        changes["joint_modality"] = require_sound(cases.joint, labelled=True).modality
+        changes["joint_weight"] = cases.joint_weight
+    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
+        fill_bundle(bundle, split, plan)
+        _fill_network(bundle, definition, dropout=strategy.dropout if transfer else 0.0)
+        bundle.change("finetune", changes)
+        if every_epoch or strategy.watches_validation:
+            bundle.change("train", {"val_interval": 1})
+    bundle.run("train", "finetune", device=plan.device)
+    run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
+    if cases.held is not None:
+        run.table = score_bundle(bundle, cases.held, device=str(plan.device))
+    return run
+
+
+def label_efficiency(
+    cases: FineTuningCases,
+    plan: Plan,
+    start: StartingPoint,
+    strategy: Strategy,
+    output: str | Path,
+    *,
+    fractions: Sequence[float],
+    seeds: Sequence[int],
+    arms: Sequence[Arm] = ("transfer", "scratch"),
+    overwrite: bool = False,
+    say: Say = lambda message: None,
+) -> list[Run]:
+    """Train on growing shares of the subjects, with and without the weights, for the same number of steps.
+
+    Each seed draws its own order of the subjects; a larger share holds the smaller ones.
+
+    Args:
+        cases: what to learn from, watch and score.
+        plan: the choices of every training.
+        start: the weights.
+        strategy: of the transfer arms.
+        output: folder that gets a bundle per training.
+        fractions: shares in percent; each takes at least one subject.
+        seeds: seeds of the order of subjects and of the training.
+        arms: what to train.
+        overwrite: whether to write into folders that hold something.
+        say: called with a sentence before each training.
+    """
+    counts = share_counts(fractions, len(cases.training))
+    runs = []
+    for seed in seeds:
+        order = list(cases.training.names)
+        random.Random(seed).shuffle(order)
+        for count in counts:
+            part = cases.only(order[:count])
+            for arm in arms:
+                say(f"{arm}, {count} case(s), seed {seed}: {plan.steps} steps")
+                folder = Path(output) / f"{count}_cases" / f"seed_{seed}" / arm
+                run = train_arm(
+                    arm, part, replace(plan, seed=seed), start, strategy, folder, overwrite=overwrite, every_epoch=True
+                )
+                runs.append(run)
+    return runs
+
+
+def share_counts(fractions: Sequence[float], cases: int) -> list[int]:
+    """Percent of ``cases`` as numbers of subjects, at least one, each once, in rising order.
+
+    Raises:
+        UserError: a share is not in (0, 100].
+    """
+    return sorted({max(1, round(checked(Percentage, share) / 100 * cases)) for share in fractions})
+
+
+def forgetting(
+    bundle: BundleFolder, start: StartingPoint, old: CaseDataset, *, device: str
+) -> tuple[ScoreTable, ScoreTable]:
+    """Score the old cases with the bundle that was fine-tuned, before and after.
+
+    Raises:
+        UserError: the weights are not a bundle, or the old cases cannot be scored.
+    """
+    tables = []
+    for name, folder in (("before", start.require_bundle("--old-data").root), ("after", bundle.root)):
+        output = bundle.root / "eval" / "old_cases" / name
+        found = Predictions.by_bundle(folder, old, output, device=device)
+        tables.append(score_folder(found.where, old, label_names=found.label_names))
+    return tables[0], tables[1]
+
+
+def _fill_network(bundle: BundleFolder, definition: dict[str, Any], *, dropout: float) -> None:
+    """Write the network into the bundle, with dropout in training only."""
+    bundle.change("inference", {"network_def": {**definition, "dropout": 0.0}})
+    bundle.change("train", {"network_def": {**definition, "dropout": dropout}})
+
+
+def _curve(bundle: BundleFolder) -> list[tuple[int, float]]:
+    lines = read_history(bundle.root / "eval" / "history.jsonl")
+    return [(int(line["step"]), float(line["metrics"][SCORE])) for line in lines if SCORE in line["metrics"]]
+
+
+def _absolute(spec: str) -> str:
+    path = Path(spec).expanduser()
+    return str(path.resolve()) if path.exists() else spec
