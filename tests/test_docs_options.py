@@ -11,7 +11,7 @@ from monai_transfer.benchmarks.comparison import BenchmarkSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
 from monai_transfer.bundle.plan import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.inference.cleaning import Cleaning
+from monai_transfer.inference.segmentation import Cleaning
 from monai_transfer.inference.segmenter import SegmentOptions
 from monai_transfer.workflows.source_free import TestTimeSettings
 

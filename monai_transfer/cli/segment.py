@@ -53,7 +53,7 @@ def segment_command(
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
     from monai_transfer.bundle.reading import made_here
-    from monai_transfer.inference import Cleaning, SegmentOptions, find_inputs
+    from monai_transfer.inference import Cleaning, SegmentOptions, find_cases
     from monai_transfer.machine import choose_device
     from monai_transfer.workflows.segmenting import segment
 
@@ -69,7 +69,7 @@ def segment_command(
     )
     choose_device(device)
     if dry_run:
-        found = find_inputs(inputs, output)
+        found = find_cases(inputs, output=output)
         for case in found.cases:
             console.tell(f"{case.path} -> {output / case.name}.nii.gz")
         for skipped in found.skipped:

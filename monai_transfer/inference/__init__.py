@@ -1,10 +1,9 @@
 """From a volume on disk to a label map on the same grid."""
 
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases
-from monai_transfer.inference.cleaning import Cleaning
-from monai_transfer.inference.folder import CaseProgress, find_inputs, segment_folder
+from monai_transfer.inference.folder import CaseProgress, segment_folder
 from monai_transfer.inference.inferer import StreamingInferer
-from monai_transfer.inference.segmentation import Segmentation
+from monai_transfer.inference.segmentation import Cleaning, Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 
 __all__ = [
@@ -17,6 +16,5 @@ __all__ = [
     "Segmenter",
     "StreamingInferer",
     "find_cases",
-    "find_inputs",
     "segment_folder",
 ]

@@ -10,7 +10,8 @@ from pathlib import Path
 import itk
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.naming import MANIFEST, names_apart
+from monai_transfer.inference.output_folder import is_result_folder, require_apart
+from monai_transfer.inference.results import names_apart
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
 from monai_transfer.volumes.reading import Volume, is_dicom, read_volume
 
@@ -116,11 +117,13 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
     Args:
         inputs: files and folders.
         channels: channels that the bundle expects; with several, ``NAME_0000``, ``NAME_0001`` … form one case.
-        output: a folder that is left out.
+        output: the folder of the results, which is left out.
 
     Raises:
-        UserError: when an input does not exist or there is no volume at all.
+        UserError: when an input does not exist, there is no volume at all, or inputs and results lie in each other.
     """
+    if output is not None:
+        require_apart(inputs, output)
     walk = _Walk(output.resolve() if output is not None else None)
     for given in inputs:
         if not given.exists() and not given.is_symlink():
@@ -140,17 +143,10 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
             f"No volumes in {', '.join(map(str, inputs))}; NIfTI, DICOM, NRRD, MetaImage and MGH are read.{left_out}"
         )
     cases = list(unique.values())
+    if output is not None:
+        require_apart([path for case in cases for path in case.paths], output)  # links may lead there
     names = names_apart([[case.name, f"{case.path.absolute().parent.name}_{case.name}"] for case in cases])
     return Inputs([replace(case, name=name) for case, name in zip(cases, names, strict=True)], found.skipped)
-
-
-def is_result_folder(folder: Path) -> bool:
-    """Whether a folder holds results of this package: its manifest names a bundle and cases."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "bundle" in content and isinstance(content.get("cases"), list)
 
 
 class _Walk:

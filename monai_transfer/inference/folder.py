@@ -12,13 +12,10 @@ from typing import Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sha256, sweep
-from monai_transfer.inference.budget import require_disk
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases
 from monai_transfer.inference.chatter import Chatter
-from monai_transfer.inference.manifest import Manifest
-from monai_transfer.inference.naming import PRODUCTS
-from monai_transfer.inference.output_folder import require_apart, require_free
-from monai_transfer.inference.results import write_results, write_sidecars
+from monai_transfer.inference.output_folder import Manifest, require_apart, require_free
+from monai_transfer.inference.results import PRODUCTS, require_disk, write_results, write_sidecars
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
@@ -81,11 +78,12 @@ def segment_folder(
     if device in ("auto", "cuda") and world > 1 and (local := os.environ.get("LOCAL_RANK")) is not None:
         device = _local_device(device, int(local))
     folder = Path(output).expanduser()
-    require_apart(_paths(inputs), folder)  # before the bundle is read, which takes a while
+    given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    require_apart(given, folder)  # before the bundle is read, which takes a while
     segmenter = (
         bundle if isinstance(bundle, Segmenter) else Segmenter.from_bundle(bundle, device=device, options=options)
     )
-    found = find_inputs(inputs, folder, channels=segmenter.bundle.in_channels)
+    found = find_cases(given, channels=segmenter.bundle.in_channels, output=folder)
     manifest = Manifest(folder, _head(segmenter, found))
     job = _Job(segmenter, folder, manifest, preview=preview, progress=progress)
     cases = found.cases[rank::world]
@@ -101,30 +99,6 @@ def segment_folder(
         if rank == 0:
             return manifest.read()
     return {**manifest.head, "cases": sorted(job.entries, key=lambda e: str(e["case"]))}
-
-
-def find_inputs(
-    inputs: str | Path | Sequence[str | Path], output: str | Path, *, channels: int | None = None
-) -> Inputs:
-    """The cases of a run whose results go into ``output``; nothing is written.
-
-    Args:
-        inputs: files and folders.
-        output: the folder of the results, which is left out where it lies in an input.
-        channels: channels that the bundle expects.
-
-    Raises:
-        UserError: when there is no input, or inputs and results would lie in each other.
-    """
-    given, folder = _paths(inputs), Path(output).expanduser()
-    require_apart(given, folder)
-    found = find_cases(given, channels=channels, output=folder)
-    require_apart([path for case in found.cases for path in case.paths], folder)
-    return found
-
-
-def _paths(inputs: str | Path | Sequence[str | Path]) -> list[Path]:
-    return [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
 
 
 def _local_device(device: str, local_rank: int) -> str:

@@ -10,10 +10,9 @@ from monai.inferers import Inferer
 
 from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
-from monai_transfer.inference.bodymask import wanted_windows
 from monai_transfer.inference.predictor import PRECISIONS, first_tensor
 from monai_transfer.inference.streaming import pad_to_plan, stream
-from monai_transfer.inference.windows import plan_windows
+from monai_transfer.inference.windows import plan_windows, wanted_windows
 from monai_transfer.options import Precision
 
 

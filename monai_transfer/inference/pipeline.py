@@ -11,15 +11,14 @@ from monai.transforms import Compose
 
 from monai_transfer.bundle.reading import Decision
 from monai_transfer.bundle.window import WindowSettings
-from monai_transfer.inference.bodymask import wanted_windows
 from monai_transfer.inference.grids import GridMap, native_from_working
 from monai_transfer.inference.inverting import restore_by_inverse
-from monai_transfer.inference.outputs import NativeArrays, Outputs, Wanted
 from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.restoration import Restorer
+from monai_transfer.inference.sinks import NativeArrays, NativeOutputs
 from monai_transfer.inference.streaming import pad_to_plan, stream
 from monai_transfer.inference.taps import NotSeparable, Taps
-from monai_transfer.inference.windows import Start, plan_windows
+from monai_transfer.inference.windows import Start, plan_windows, wanted_windows
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -55,7 +54,9 @@ class Run:
         members: number of networks in the ensemble.
         settings: the sliding window.
         decision: how logits become labels.
-        wanted: what else is wanted.
+        probabilities: whether the class probabilities are kept.
+        uncertainty: whether their entropy is kept.
+        skip_empty: whether windows that hold only air are left out.
         clock: keeps the time.
         progress: called as windows are done.
     """
@@ -70,12 +71,15 @@ class Run:
         members: int,
         settings: WindowSettings,
         decision: Decision,
-        wanted: Wanted,
+        probabilities: bool,
+        uncertainty: bool,
+        skip_empty: bool,
         clock: Clock,
         progress: Progress | None = None,
     ) -> None:
         self.working, self.predictor, self.members = working, predictor, members
-        self.decision, self.wanted, self.clock, self.progress = decision, wanted, clock, progress
+        self.decision, self.clock, self.progress = decision, clock, progress
+        self.kept = {"probabilities": probabilities, "uncertainty": uncertainty}
         image = working.as_tensor()
         self.flat = image.ndim == 3
         image = image[..., None] if self.flat else image
@@ -85,7 +89,7 @@ class Run:
         window = self.image[None, :, *(slice(0, r) for r in self.plan.roi)]
         choose_batch(window)
         self.classes = classes(window)
-        self.test = wanted_windows(self.image, self.plan) if wanted.skip_empty else None
+        self.test = wanted_windows(self.image, self.plan) if skip_empty else None
         self.computed = sum(self._wants(s) for layer in self.plan.layers for s in layer.windows)
         self.done = 0
 
@@ -134,7 +138,7 @@ class Run:
         restorer = Restorer(
             grid,
             order=order,
-            sink=outputs.sink,
+            sink=outputs,
             floor=floor,
             background=background,
             device=self.predictor.output_device,
@@ -143,14 +147,14 @@ class Run:
             with self.clock("restore"), torch.inference_mode():
                 restorer.feed(first, self._activate(logits))
         with self.clock("restore"):
-            return outputs.native(back, flat=self.flat)
+            return outputs.arrays(back, flat=self.flat)
 
     def _activate(self, logits: torch.Tensor) -> torch.Tensor:
         return activate(logits, self.decision.activation, members=self.members)
 
-    def _outputs(self, shape: Sequence[int]) -> Outputs:
+    def _outputs(self, shape: Sequence[int]) -> NativeOutputs:
         device = self.predictor.output_device
-        return Outputs(shape, self.classes, decision=self.decision, wanted=self.wanted, device=device)
+        return NativeOutputs(shape, self.classes, decision=self.decision, device=device, **self.kept)
 
     def _restore_long_way(self, transforms: Compose, key: str) -> NativeArrays:
         shape = self.working.meta["spatial_shape"]
@@ -163,9 +167,9 @@ class Run:
             transforms=transforms,
             key=key,
             nearest=self.decision.nearest,
-            sink=outputs.sink,
+            sink=outputs,
         )
-        return outputs.native([0, 1, 2], flat=False)
+        return outputs.arrays([0, 1, 2], flat=False)
 
 
 def activate(logits: torch.Tensor, activation: str, *, members: int = 1) -> torch.Tensor:

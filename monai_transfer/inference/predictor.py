@@ -1,18 +1,32 @@
-"""One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory."""
+"""One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory.
 
+The network on all cores of a CPU, everything else on one.
+Cutting windows, adding logits and interpolating slices are thousands of small operations. Where torch spreads each of
+them over the cores, every one waits for the slowest core, and on a machine with other work that wait can be many times
+the work. So the calling thread uses one core, and the network runs in a thread that has them all.
+"""
+
+import functools
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextvars import ContextVar
+from typing import TypeVar
 
 import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.cores import on_all_cores
 from monai_transfer.options import Precision
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+_cores: ContextVar[int] = ContextVar("cores", default=0)
+"""The cores that torch had before the calling thread was left one."""
 
 CPU_BATCH = 2
 """Windows per forward pass on a CPU: with a single one torch takes its slow convolution for layers of few voxels
@@ -156,3 +170,43 @@ def batch_for_memory(predictor: Predictor, window: torch.Tensor, *, share: float
     used = max(torch.cuda.max_memory_allocated(predictor.device) - before, 1)
     free, _ = torch.cuda.mem_get_info(predictor.device)
     return int(min(max(share * free // used, 1), most))
+
+
+@contextmanager
+def one_core(device: torch.device) -> Iterator[None]:
+    """Let torch use one core in this block, save for what is called through :func:`on_all_cores`.
+
+    Nothing changes where ``device`` is no CPU.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    _thread(threads, os.getpid())  # begins while the number of threads is still whole
+    token = _cores.set(threads)
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+        _cores.reset(token)
+
+
+def on_all_cores(function: Callable[[], T]) -> T:
+    """Call ``function`` with all the cores that torch had before :func:`one_core`, and wait for it."""
+    threads = _cores.get()
+    if not threads:
+        return function()
+    return _thread(threads, os.getpid()).submit(function).result()
+
+
+@functools.cache
+def _thread(threads: int, process: int) -> ThreadPoolExecutor:  # a forked process has none of its parent's threads
+    pool = ThreadPoolExecutor(1, "network")
+    pool.submit(_use_cores, threads).result()
+    return pool
+
+
+def _use_cores(threads: int) -> None:
+    torch.get_num_threads()  # sets this thread's number once, which would otherwise happen after the next line
+    torch.set_num_threads(threads)

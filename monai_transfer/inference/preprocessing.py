@@ -1,12 +1,23 @@
-"""A bundle's own preprocessing, with the slow parts done faster and to the same result."""
+"""A bundle's own preprocessing, with the slow parts done faster and to the same result, after a look at the memory."""
 
+import math
+from collections.abc import Sequence
+
+import nibabel
+import nibabel.affines
+import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd, Transform
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.resampling import spacing
+from monai_transfer.inference.sinks import MOST_IN_MEMORY
+from monai_transfer.machine import free_memory
 from monai_transfer.volumes.reading import Volume
+
+_COPIES = 3
+"""Times that the working image exists at most while it is preprocessed: before a step, after it, and a mask of it."""
 
 
 def preprocess(volume: Volume, transforms: Compose, *, key: str, device: torch.device | str = "cpu") -> MetaTensor:
@@ -53,3 +64,50 @@ def _resamples_first(steps: list[Transform]) -> bool:
         if not typed and not isinstance(step, Orientationd):
             return False
     return False
+
+
+def working_shape(volume: Volume, preprocessing: Compose) -> tuple[int, ...]:
+    """Voxels of the working grid, along the axes of the file: the native ones where nothing is resampled."""
+    spacings = [
+        step.spacing_transform.pixdim for step in preprocessing.flatten().transforms if isinstance(step, Spacingd)
+    ]
+    shape = np.asarray(volume.shape, dtype=float)
+    if not spacings:
+        return volume.shape
+    steps = np.resize(np.asarray(spacings[0], dtype=float), len(shape))
+    zooms = nibabel.affines.voxel_sizes(volume.affine)[: len(shape)]
+    if len(shape) == 3:  # the working axes are those of the body, left to right first
+        steps = steps[nibabel.io_orientation(volume.affine)[:, 0].astype(int)]
+    ratio = np.where(np.isfinite(steps) & (steps > 0), zooms / np.where(steps > 0, steps, 1), 1)
+    return tuple(int(n) for n in np.maximum(np.ceil(shape * ratio), 1))
+
+
+def require_memory(
+    volume: Volume, preprocessing: Compose, *, roi: Sequence[int], classes: int, overlapping: bool, extra: int
+) -> None:
+    """Compare what a volume takes with the memory that is free.
+
+    Args:
+        volume: the image, which is in memory already.
+        preprocessing: of the bundle.
+        roi: the window; as thick as its longest side is the slab of logits.
+        classes: output channels of all members of the ensemble.
+        overlapping: whether there is one mask per class.
+        extra: bytes per native voxel of what is kept beside the labels.
+
+    Raises:
+        UserError: with the working grid and the gigabytes.
+    """
+    shape = working_shape(volume, preprocessing)
+    voxels, native = math.prod(shape), math.prod(volume.shape)
+    slab = 4 * classes * min(max(roi), max(shape)) * voxels // max(shape)
+    labels = 2 * native * (classes if overlapping else 1)  # once in streaming order, once as they lie in the file
+    needed = 4 * _COPIES * len(volume.array) * voxels + slab + labels + min(native * extra, MOST_IN_MEMORY)
+    free = free_memory()
+    if needed > free:
+        zooms = " × ".join(f"{z:.3g}" for z in nibabel.affines.voxel_sizes(volume.affine))
+        raise UserError(
+            f"{volume.path} becomes a working grid of {' × '.join(map(str, shape))} voxels, which takes about "
+            f"{needed / 1e9:.1f} GB of memory while {free / 1e9:.1f} GB are free; check the size of its voxels "
+            f"({zooms} mm), or use a larger machine."
+        )

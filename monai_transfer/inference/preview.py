@@ -1,6 +1,5 @@
 """A picture to look at before opening a viewer: three planes through the labels, outlines over the image."""
 
-import colorsys
 from pathlib import Path
 
 import matplotlib.image
@@ -10,22 +9,10 @@ import numpy as np
 from scipy import ndimage
 
 from monai_transfer.files import replacing
+from monai_transfer.inference.results import colour
 
 HEIGHT = 360
 """Pixels of each panel: three beside each other fill a usual screen."""
-
-_GOLDEN = 0.618033988749895
-"""The golden section: steps of it around the circle of hues never come close to an earlier one."""
-
-
-def colour(label: int) -> tuple[int, int, int]:
-    """A colour for a label: hues a golden section apart, so that neighbours differ; black for 0."""
-    if label == 0:
-        return (0, 0, 0)
-    hue = (0.02 + (label - 1) * _GOLDEN) % 1.0
-    saturation, value = (0.75, 0.95) if label % 2 else (0.55, 0.80)
-    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
-    return round(red * 255), round(green * 255), round(blue * 255)
 
 
 def write_preview(image: np.ndarray, labels: np.ndarray, affine: np.ndarray, path: Path) -> None:

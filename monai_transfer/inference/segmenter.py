@@ -12,10 +12,6 @@ from pydantic import Field
 
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.budget import require_memory
-from monai_transfer.inference.cleaning import Cleaning, clean
-from monai_transfer.inference.cores import one_core
-from monai_transfer.inference.outputs import NativeArrays, Wanted
 from monai_transfer.inference.pipeline import Clock, Progress, Run
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
@@ -23,9 +19,11 @@ from monai_transfer.inference.predictor import (
     Predictor,
     batch_for_memory,
     is_out_of_memory,
+    one_core,
 )
-from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.inference.segmentation import Segmentation, apply_after, volumes_ml
+from monai_transfer.inference.preprocessing import preprocess, require_memory
+from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_after, clean, volumes_ml
+from monai_transfer.inference.sinks import NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
 from monai_transfer.volumes.reading import Volume, read_volume
@@ -174,15 +172,17 @@ class Segmenter:
             members=len(self.bundles),
             classes=self._count_channels,
             choose_batch=self._choose_batch,
-            wanted=Wanted(options.probabilities, options.uncertainty, options.skip_empty),
+            probabilities=options.probabilities,
+            uncertainty=options.uncertainty,
+            skip_empty=options.skip_empty,
             clock=clock,
             progress=progress,
         )
         return run.restore(bundle.preprocessing, bundle.image_key), (run.computed, run.plan.count)
 
     def _finish(self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], clock: Clock) -> Segmentation:
+        labels, probabilities, entropy = arrays
         with clock("restore"):
-            labels = arrays.labels
             overlapping = labels.ndim > len(volume.shape)
             for transform in self.bundle.decision.after:
                 labels = apply_after(transform, labels, volume)
@@ -198,8 +198,8 @@ class Segmenter:
             seconds=clock.seconds,
             windows=windows,
             source=volume,
-            stored_probabilities=arrays.probabilities,
-            entropy=arrays.entropy,
+            stored_probabilities=probabilities,
+            entropy=entropy,
         )
 
     def _require_channels(self, volume: Volume) -> None:

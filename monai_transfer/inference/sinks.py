@@ -7,10 +7,16 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from monai_transfer.inference.restoration import Sink
+from monai_transfer.bundle.reading import Decision
 
 PROBABILITY_SCALE = 65535
 """Stored probabilities are integers from 0 to this."""
+
+MOST_IN_MEMORY = 2 << 30
+"""Bytes of probabilities that are kept in memory; more lie in a temporary file."""
+
+NativeArrays = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
+"""Labels, probabilities and entropy on the native grid; masks and probabilities have a first axis of classes."""
 
 
 class ArgmaxSink:
@@ -64,7 +70,7 @@ class ProbabilitySink:
         most: bytes that are kept in memory.
     """
 
-    def __init__(self, shape: Sequence[int], classes: int, *, most: int = 2 << 30) -> None:
+    def __init__(self, shape: Sequence[int], classes: int, *, most: int = MOST_IN_MEMORY) -> None:
         full = (classes, *shape)
         if 2 * math.prod(full) <= most:
             self.array: np.ndarray = np.zeros(full, dtype=np.uint16)
@@ -103,13 +109,82 @@ class EntropySink:
         self.result[index, rows, columns] = entropy.cpu()
 
 
-class Sinks:
-    """Several sinks fed from one restoration."""
+class NativeOutputs:
+    """All that is asked for of one volume, gathered side by side from one restoration: a sink that feeds others.
 
-    def __init__(self, sinks: Sequence[Sink]) -> None:
-        self.sinks = tuple(sinks)
+    Args:
+        shape: (slices, rows, columns) of the native grid in streaming order.
+        classes: number of classes.
+        decision: how probabilities become labels.
+        probabilities: whether the probabilities are kept.
+        uncertainty: whether their entropy is kept.
+        device: where labels are gathered.
+    """
+
+    def __init__(
+        self,
+        shape: Sequence[int],
+        classes: int,
+        *,
+        decision: Decision,
+        probabilities: bool,
+        uncertainty: bool,
+        device: torch.device,
+    ) -> None:
+        self.classes, self.decision = classes, decision
+        exclusive = decision.threshold is None
+        self.labels: ArgmaxSink | ThresholdSink
+        if decision.threshold is None:
+            self.labels = ArgmaxSink(shape, classes, device=device)
+        else:
+            self.labels = ThresholdSink(shape, classes, threshold=decision.threshold, device=device)
+        self.entropy = EntropySink(shape, classes, exclusive=exclusive) if uncertainty else None
+        self.probabilities = ProbabilitySink(shape, classes) if probabilities else None
+        self.sinks = [sink for sink in (self.labels, self.entropy, self.probabilities) if sink is not None]
 
     def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
         """See :class:`Sink`."""
         for sink in self.sinks:
             sink.take(index, rows, columns, classes, slices)
+
+    @property
+    def floor(self) -> tuple[float, int | None]:
+        """The probability under which a class cannot matter, and the background class."""
+        if len(self.sinks) > 1:
+            return 0.0, None
+        if self.decision.threshold is None:
+            return (1.0 / self.classes, 0) if self.decision.activation == "softmax" else (0.0, None)
+        return max(self.decision.threshold, 0.0), None
+
+    def arrays(self, back: Sequence[int], *, flat: bool) -> NativeArrays:
+        """What was gathered, with the axes in native order.
+
+        Args:
+            back: for each native axis the streaming axis that it is.
+            flat: whether the third axis is one voxel that was added to a 2D image.
+        """
+        gathered = self.labels.result.cpu().numpy()
+        labels = in_file_order(_turned(gathered, back, flat=flat))
+        if gathered.ndim == 4 and len(labels) == 1:
+            labels = labels[0]
+        return (
+            labels.view(np.uint16) if labels.dtype == np.int16 else labels,
+            None if self.probabilities is None else _turned(self.probabilities.array, back, flat=flat),
+            None if self.entropy is None else _turned(self.entropy.result.numpy(), back, flat=flat),
+        )
+
+
+def _turned(array: np.ndarray, back: Sequence[int], *, flat: bool) -> np.ndarray:
+    extra = array.ndim - 3
+    turned = array.transpose(*range(extra), *(extra + axis for axis in back))
+    return turned[..., 0] if flat else turned
+
+
+def in_file_order(array: np.ndarray) -> np.ndarray:
+    """The same array with its first axis fastest in memory, as it will lie in its file."""
+    turned = np.empty(array.shape, array.dtype, order="F")
+    slow = int(np.argmax(array.strides))
+    for start in range(0, array.shape[slow], 32):  # slab by slab, so that source and target stay in the cache
+        part = (slice(None),) * slow + (slice(start, start + 32),)
+        turned[part] = array[part]
+    return turned

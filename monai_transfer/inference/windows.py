@@ -1,16 +1,31 @@
-"""Which windows cover a volume, in which order, and with which weights: MONAI's grid, sorted along one axis."""
+"""Which windows cover a volume, in which order, with which weights: MONAI's grid, sorted along one axis.
 
-from collections.abc import Sequence
+Windows that hold only air need not be computed: a coarse mask says where there may be a body, and would rather keep air
+than lose tissue.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.utils import ensure_tuple_rep, fall_back_tuple
+from scipy import ndimage
 
 from monai_transfer.bundle.window import WindowSettings
 
 Start = tuple[int, int, int]
+
+BLOCK = 4
+"""Voxels along the edge of a block of the body mask: small beside any window, and 64 times fewer than voxels."""
+
+MARGIN = 8
+"""Voxels around the body that count as body, so that no window with an organ at its rim is left out."""
+
+SHARE = 0.05
+"""Part of the range of intensities within which a block is dark or flat; the noise of air in a CT stays below it."""
 
 
 @dataclass(frozen=True)
@@ -111,3 +126,44 @@ def _layers(starts: Sequence[tuple[int, ...]], axis: int, size: int) -> tuple[La
         Layer(begin, stop, tuple(s for s in starts if s[axis] == begin))  # type: ignore[misc]
         for begin, stop in zip(first, stops, strict=True)
     )
+
+
+def body_mask(image: torch.Tensor) -> np.ndarray:
+    """Blocks of a volume that may hold tissue.
+
+    A block of 4×4×4 voxels is empty when it is both dark (its brightest voxel lies in the lowest 5 % of the range of
+    intensities) and flat (its voxels differ by less than 5 % of that range), in every channel. That is true of air in
+    a windowed CT and of masked background; tissue has noise and texture, and so has the air of many MR scans, which
+    then counts as body. Empty blocks that body surrounds (lungs, bowel) count as body, and so does a margin of two
+    blocks.
+
+    Args:
+        image: the preprocessed volume, (C, X, Y, Z).
+
+    Returns:
+        bool, (ceil(X / 4), ceil(Y / 4), ceil(Z / 4)).
+    """
+    kernel = tuple(min(BLOCK, n) for n in image.shape[1:])
+    highest = F.max_pool3d(image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
+    lowest = -F.max_pool3d(-image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
+    floor = lowest.amin(dim=(1, 2, 3), keepdim=True)
+    tolerance = SHARE * (highest.amax(dim=(1, 2, 3), keepdim=True) - floor)
+    body = ((highest - floor > tolerance) | (highest - lowest > tolerance)).any(dim=0).cpu().numpy()
+    filled = ndimage.binary_fill_holes(body)
+    return np.asarray(ndimage.binary_dilation(filled, iterations=MARGIN // BLOCK))
+
+
+def wanted_windows(image: torch.Tensor, plan: WindowPlan) -> Callable[[Start], bool]:
+    """A test that tells whether the window at a start touches the body.
+
+    Args:
+        image: the padded volume, (C, *plan.shape).
+        plan: the windows.
+    """
+    mask = body_mask(image)
+
+    def wanted(start: Start) -> bool:
+        part = tuple(slice(s // BLOCK, -(-(s + r) // BLOCK)) for s, r in zip(start, plan.roi, strict=True))
+        return bool(mask[part].any())
+
+    return wanted

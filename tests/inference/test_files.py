@@ -10,8 +10,7 @@ import pytest
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
-from monai_transfer.inference.preview import colour
-from monai_transfer.inference.results import write_sidecars
+from monai_transfer.inference.results import colour, write_sidecars
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.writing import FastGzip, write_like
 

@@ -10,8 +10,8 @@ from monai.networks.nets import UNet
 from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
-from monai_transfer.inference.cores import on_all_cores, one_core
 from monai_transfer.inference.grids import GridMap
+from monai_transfer.inference.predictor import on_all_cores, one_core
 from monai_transfer.inference.restoration import Restorer
 from monai_transfer.inference.sinks import ArgmaxSink
 from monai_transfer.inference.streaming import RollingSlab, stream
