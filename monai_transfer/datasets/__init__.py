@@ -2,9 +2,9 @@
 
 from typing import TYPE_CHECKING, Any
 
-from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.datasets.cases import Case, CaseDataset, Fault
 from monai_transfer.datasets.fingerprint import Fingerprint
-from monai_transfer.datasets.integrity import CheckReport, Fault, check_dataset, require_sound
+from monai_transfer.datasets.integrity import CheckReport, check_dataset, require_sound
 from monai_transfer.datasets.layouts import read_dataset
 
 if TYPE_CHECKING:

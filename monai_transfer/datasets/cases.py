@@ -34,6 +34,23 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Fault:
+    """Something about one file of a data set.
+
+    Attributes:
+        path: the file.
+        case: the case that it belongs to; empty for a file without a case.
+        kind: a short word for programs.
+        message: one sentence: the file, what is wrong, and the remedy.
+    """
+
+    path: Path
+    case: str
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
 class CaseDataset:
     """Cases in natural order of their names.
 
@@ -42,14 +59,16 @@ class CaseDataset:
         cases: the subjects.
         label_names: label value -> name, 0 being ``background``; empty when nobody wrote them down.
         channel_names: one name per channel of the images.
-        stray_labels: label files that have no image.
+        faults: what the names of the files tell already, such as a label without an image.
+        warnings: what is odd about them but can be used, such as images that ``dataset.json`` does not list.
     """
 
     root: Path
     cases: tuple[Case, ...]
     label_names: dict[int, str] = field(default_factory=dict)
     channel_names: tuple[str, ...] = ("image",)
-    stray_labels: tuple[Path, ...] = ()
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...] = ()
 
     def __len__(self) -> int:
         """Number of cases."""

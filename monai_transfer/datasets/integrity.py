@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.datasets.cases import Case, CaseDataset, Fault
 from monai_transfer.datasets.fingerprint import (
     CaseFacts,
     Fingerprint,
@@ -29,23 +29,6 @@ from monai_transfer.volumes.scalar import Volume, VolumeFaultError, read_volume
 
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, all cases, name of the case)."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """Something about one file.
-
-    Attributes:
-        path: the file.
-        case: the case that it belongs to; empty for a file without a case.
-        kind: a short word for programs.
-        message: one sentence: the file, what is wrong, and the remedy.
-    """
-
-    path: Path
-    case: str
-    kind: str
-    message: str
 
 
 @dataclass(frozen=True)
@@ -91,10 +74,7 @@ def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> 
         dataset: what to check.
         progress: called after each case.
     """
-    findings = _Findings()
-    for path in dataset.stray_labels:
-        message = f"{path} is a label without an image: add the image under the same name or remove the label."
-        findings.faults.append(Fault(path, "", "no_image", message))
+    findings = _Findings(list(dataset.faults), list(dataset.warnings))
     channels = Counter(len(case.images) for case in dataset.cases).most_common(1)
     for done, case in enumerate(dataset.cases, start=1):
         _check_case(case, dataset.label_names, channels[0][0], findings)
@@ -164,7 +144,13 @@ def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
     try:
         volume = read_volume(path)
     except VolumeFaultError as fault:
-        findings.fault(path, case, fault.kind, str(fault))
+        message = str(fault)
+        if fault.kind == "missing" and len(case.images) > 1 and path in case.images:
+            message = (
+                f"{path} is missing, the channel {case.images.index(path):04d} of {case.name}: restore the file, or "
+                "give every case the same channels."
+            )
+        findings.fault(path, case, fault.kind, message)
         return None
     for kind, message in volume.warnings:
         findings.warn(path, case, kind, message)

@@ -1,21 +1,18 @@
-"""Reading the folder layouts that segmentation data comes in; only names are looked at, no voxels."""
+"""Which files form a data set and its cases: a description's own lists, else the folders; no voxels are looked at."""
 
+import os
 from collections import Counter, defaultdict
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.datasets.cases import Case, CaseDataset, Fault
 from monai_transfer.datasets.descriptions import Description, find_description, read_description
+from monai_transfer.datasets.folders import Found, read_folders, stray_label, with_others
+from monai_transfer.datasets.lists import listed_cases
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import (
-    channel_of,
-    is_volume,
-    list_volumes,
-    natural_key,
-    stem,
-    without_channel,
-)
+from monai_transfer.volumes.names import is_volume, list_volumes, natural_key, stem
 
 Section = Literal["training", "test", "all"]
 
@@ -30,16 +27,11 @@ _KNOWN = (
 )
 
 
-@dataclass
-class _Found:
-    """What was gathered so far."""
-
-    cases: list[Case]
-    stray_labels: list[Path]
-
-
 def read_dataset(path: str | Path, *, section: Section = "training") -> CaseDataset:
     """Read any of the layouts: Decathlon, nnU-Net raw, ``images``/``labels``, MONAI datalist, or bare volumes.
+
+    Where a ``dataset.json`` lists its cases, these are the cases, and files that it does not list are left out with a
+    warning; else the folders say what there is.
 
     Args:
         path: a folder, a datalist, or a single volume.
@@ -47,150 +39,146 @@ def read_dataset(path: str | Path, *, section: Section = "training") -> CaseData
             only a test section gives that.
 
     Raises:
-        UserError: nothing is there, or the layout is none of these.
+        UserError: nothing is there, the layout is none of these, or two cases cannot be told apart.
     """
-    root = Path(path).expanduser()
+    try:
+        return _read(Path(path).expanduser(), section)
+    except (OSError, RuntimeError) as error:  # a folder without the right to list it, or ~nobody
+        where = error.filename if isinstance(error, OSError) and error.filename else path
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise UserError(
+            f"{where} cannot be read ({reason}): give yourself the right to read it, or move it."
+        ) from error
+
+
+def _read(root: Path, section: Section) -> CaseDataset:
     if not root.exists():
         raise UserError(f"{root} does not exist: give {_KNOWN}.")
     if root.is_file() and is_volume(root):
         return CaseDataset(root, (Case(stem(root), (root,)),))
     if root.is_file() and root.suffix != ".json":
         raise UserError(f"{root} is no volume and no datalist: give {_KNOWN}.")
-    if root.is_file():
-        description, base = read_description(root), root.parent
-    else:
-        description, base = find_description(root), root
-    from_file = root.is_file() and bool(description.lists)
+    base = root.parent if root.is_file() else root
+    description = read_description(root) if root.is_file() else find_description(root)
+    # A datalist that was named says everything; a description that lies in a folder may list one section only.
+    scan = root.is_dir() or not (description.lists or description.mapping)
     wanted: list[str] = ["training", "test"] if section == "all" else [section]
-    found = _gather(base, description, wanted, from_file=from_file)
+    found = _gather(base, description, wanted, scan=scan)
     if not found.cases and section == "training":
-        found.cases = _gather(base, description, ["test"], from_file=from_file).cases
+        testing = _gather(base, description, ["test"], scan=scan)
+        found = testing if testing.cases else found
     if not found.cases and root.is_dir():
-        found.cases = _pair(list_volumes(base), {}, nnunet=False)
+        read_folders(root, None, description, found)
     if not found.cases:
         raise UserError(_nothing_there(root, found))
+    cases = _uniquely_named(found.cases, base)
     return CaseDataset(
         root=root,
-        cases=tuple(sorted(_uniquely_named(found.cases, base), key=lambda case: natural_key(case.name))),
+        cases=tuple(sorted(cases, key=lambda case: natural_key(case.name))),
         label_names=description.label_names,
-        channel_names=_channel_names(description, found.cases),
-        stray_labels=tuple(found.stray_labels),
+        channel_names=_channel_names(description, cases),
+        faults=tuple(found.faults),
+        warnings=tuple(found.warnings),
     )
 
 
-def _gather(base: Path, description: Description, sections: list[str], *, from_file: bool) -> _Found:
-    """Cases of some sections; folders say what there is, a list adds what it names beyond them."""
-    found = _Found([], [])
+def _gather(base: Path, description: Description, sections: Sequence[str], *, scan: bool) -> Found:
+    """The cases of some sections, each by its lists where there are any, else by its folders."""
+    found = Found()
+    lists = {part: listed_cases(base, description, part) for parts in _LISTS.values() for part in parts}
     for section in sections:
-        if not from_file:
+        before = len(found.cases)
+        found.cases += [case for part in _LISTS[section] for case in lists[part]]
+        if len(found.cases) == before and scan:
             for images, labels in _FOLDERS[section]:
-                if (base / images).is_dir():
-                    _read_folders(base / images, base / labels, found)
-                elif (base / labels).is_dir():
-                    found.stray_labels += list_volumes(base / labels)
-        known = {image.resolve() for case in found.cases for image in case.images}
-        for part in _LISTS[section]:
-            listed = [_listed_case(entry, base, description) for entry in description.lists.get(part, [])]
-            channels = {case.name: case for case in found.cases}
-            found.cases += [
-                case
-                for case in listed
-                if not {image.resolve() for image in case.images} & known and not _is_split(case, channels)
-            ]
+                if _is_folder(base / images):
+                    _is_folder(base / labels)
+                    read_folders(base / images, base / labels, description, found)
+                elif _is_folder(base / labels):
+                    found.faults += [stray_label(label) for label in list_volumes(base / labels)]
+        elif scan:
+            everybody = [case for cases in lists.values() for case in cases]
+            found.warnings += _unlisted(base, description, section, everybody)
+        count = len(lists["training"]) or len(found.cases) - before
+        if section == "training" and description.path and count and description.case_count not in (None, count):
+            message = f"{description.path} speaks of {description.case_count} training cases but there are {count}."
+            found.warnings.append(Fault(description.path, "", "case_count", message))
     return found
 
 
-def _is_split(case: Case, known: dict[str, Case]) -> bool:
-    """Whether a listed image stands for channels that were found: nnU-Net 1 lists ``a`` for ``a_0000``."""
-    return case.name in known and not any(image.exists() for image in case.images)
+def _is_folder(path: Path) -> bool:
+    """Whether a folder is there; one that is only a link to nothing, or to itself, is not passed over in silence."""
+    if path.is_symlink() and not path.exists():
+        raise UserError(f"{path} is a link that leads nowhere: restore the folder or remove the link.")
+    return path.is_dir()
 
 
-def _read_folders(images: Path, labels: Path, found: _Found) -> None:
-    by_stem: dict[str, Path] = {}
-    for label in list_volumes(labels):
-        if stem(label) in by_stem:
-            raise UserError(f"{label} and {by_stem[stem(label)]} are labels of the same case: keep one of them.")
-        by_stem[stem(label)] = label
-    found.cases += (cases := _pair(list_volumes(images), by_stem, nnunet=images.name in ("imagesTr", "imagesTs")))
-    used = {case.label for case in cases}
-    found.stray_labels += [label for label in by_stem.values() if label not in used]
-
-
-def _pair(images: list[Path], labels: dict[str, Path], *, nnunet: bool) -> list[Case]:
-    """Cases of image files, one per name or, where the names end in channels, one per group."""
-    names = [stem(image) for image in images]
-    twice = [name for name, count in Counter(names).items() if count > 1]
-    if twice:
-        same = [str(image) for image in images if stem(image) == twice[0]]
-        raise UserError(f"{' and '.join(same)} are images of the same case: keep one of them.")
-    if not _names_end_in_channels(names, labels, nnunet=nnunet):
-        return [Case(name, (image,), labels.get(name)) for name, image in zip(names, images, strict=True)]
-    groups: dict[str, dict[int, Path]] = defaultdict(dict)
-    for name, image in zip(names, images, strict=True):
-        groups[without_channel(name)][channel_of(name) or 0] = image
-    return [
-        Case(name, tuple(channels[number] for number in sorted(channels)), labels.get(name))
-        for name, channels in groups.items()
-    ]
-
-
-def _names_end_in_channels(names: list[str], labels: dict[str, Path], *, nnunet: bool) -> bool:
-    """Whether ``_0000`` at the end of every name is a channel and not the number of a case."""
-    if not names or any(channel_of(name) is None for name in names):
-        return False
-    if labels and any(name in labels for name in names):
-        return False
-    if any(without_channel(name) in labels for name in names):
-        return True
-    groups: dict[str, set[int | None]] = defaultdict(set)
-    for name in names:
-        groups[without_channel(name)].add(channel_of(name))
-    all_start_at_zero = all(0 in channels for channels in groups.values())
-    return all_start_at_zero and (nnunet or len(groups) > 1)
-
-
-def _listed_case(entry: Any, base: Path, description: Description) -> Case:
-    """A case of a datalist's entry: a mapping with ``image`` and perhaps ``label``, or just a path."""
-    content = entry if isinstance(entry, dict) else {"image": entry}
-    images, label = content.get("image"), content.get("label")
-    paths = [path for path in (images if isinstance(images, list) else [images]) if isinstance(path, str)]
-    if not all(paths) or not paths or (isinstance(images, list) and len(paths) != len(images)):
-        raise UserError(f'{description.path}: the entry {entry!r} names no "image": give each entry the path of one.')
-    if isinstance(label, list) and len(label) == 1:
-        label = label[0]
-    if label is not None and not isinstance(label, str):
-        raise UserError(f'{description.path}: the "label" of {paths[0]} is no path: name one label map.')
-    files = tuple(base / path for path in paths)
-    name = stem(files[0]) if len(files) == 1 else without_channel(stem(files[0]))
-    return Case(name, files, base / label if label else None)
+def _unlisted(base: Path, description: Description, section: str, cases: list[Case]) -> list[Fault]:
+    """The images in a section's folders that its list does not name."""
+    listed = {_plain(image) for case in cases for image in case.images}
+    folders = [base / images for images, _ in _FOLDERS[section]]
+    others = [file for folder in folders for file in list_volumes(folder) if _plain(file) not in listed]
+    if not others:
+        return []
+    message = f"{others[0]} is not in the list of {description.path}: it is left out{with_others(others)}."
+    return [Fault(others[0], "", "unlisted", message)]
 
 
 def _uniquely_named(cases: list[Case], base: Path) -> list[Case]:
-    """The cases, named by their folders too where files of several folders have equal names."""
-    if len({case.name for case in cases}) == len(cases):
-        return cases
-    renamed = []
+    """The cases, named by their folders too where files of several folders have equal names.
+
+    Raises:
+        UserError: a name is no text, or two cases have the same name or names that many disks do not tell apart.
+    """
     for case in cases:
-        try:
-            folder = case.images[0].resolve().parent.relative_to(base.resolve())
-        except ValueError:
-            folder = Path(*case.images[0].resolve().parent.parts[1:])
-        renamed.append(Case("_".join([*folder.parts, case.name]), case.images, case.label))
-    twice = [name for name, count in Counter(case.name for case in renamed).items() if count > 1]
+        if not _is_text(case.name):
+            raise UserError(f"The name of {str(case.images[0])!a} is not written in UTF-8: rename the file.")
+    if len({case.name for case in cases}) < len(cases):
+        cases = [replace(case, name=_long_name(case, base)) for case in cases]
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
     if twice:
         raise UserError(f"The case {twice[0]!r} of {base} is there more than once: list each image once.")
-    return renamed
+    alike: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        alike[case.name.casefold()].append(case.name)
+    for names in alike.values():
+        if len(names) > 1:
+            raise UserError(
+                f"The cases {names[0]!r} and {names[1]!r} of {base} differ only in capital letters, which many disks "
+                "do not keep apart: rename one of them."
+            )
+    return cases
+
+
+def _plain(path: Path) -> Path:
+    """The absolute path without ``..``; links stay, for those of git-annex lead to numbers instead of names."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of another encoding, which Python carries along as halves of characters
+        return False
+    return True
+
+
+def _long_name(case: Case, base: Path) -> str:
+    folder, top = _plain(case.images[0]).parent, _plain(base)
+    parts = folder.relative_to(top).parts if folder.is_relative_to(top) else folder.parts[1:]
+    return "_".join([*parts, case.name])
 
 
 def _channel_names(description: Description, cases: list[Case]) -> tuple[str, ...]:
+    """One name per channel; a single file may hold all that the description names, as the Decathlon's do."""
     count = max(len(case.images) for case in cases)
-    if len(description.channel_names) == count:
+    if description.channel_names and count in (1, len(description.channel_names)):
         return description.channel_names
     return ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))
 
 
-def _nothing_there(root: Path, found: _Found) -> str:
-    if found.stray_labels:
+def _nothing_there(root: Path, found: Found) -> str:
+    if found.faults:
         return f"{root} holds labels but no images: put the images into images/ or imagesTr/ under equal names."
     if root.is_dir() and not any(root.iterdir()):
         return f"{root} is empty: give {_KNOWN}."

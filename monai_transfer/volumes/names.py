@@ -22,6 +22,16 @@ def stem(path: Path) -> str:
     return path.stem
 
 
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is named as 3D Slicer names label maps: ``scan.seg.nrrd``."""
+    return path.name.lower().endswith(".seg.nrrd")
+
+
+def label_stem(path: Path) -> str:
+    """The name of the case that a label map belongs to: ``scan`` of ``scan.nii.gz`` and of ``scan.seg.nrrd``."""
+    return path.name[: -len(".seg.nrrd")] if is_segmentation(path) else stem(path)
+
+
 def without_channel(name: str) -> str:
     """``liver_007`` of ``liver_007_0001``; other names as they are."""
     return _CHANNEL.sub("", name)
@@ -36,12 +46,16 @@ def channel_of(name: str) -> int | None:
 def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
     """Sorts ``case_2`` before ``case_10``."""
     parts = re.split(r"(\d+)", name)
-    return tuple((0, int(part)) if part.isdigit() else (1, part.lower()) for part in parts if part)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts if part)
 
 
 def list_volumes(folder: Path) -> list[Path]:
-    """The volume files of a folder in natural order; none when the folder is absent."""
+    """What bears the name of a volume in a folder, in natural order; none when the folder is absent.
+
+    Links that lead nowhere are among them, for whoever reads them must say so: a subject that was not fetched would
+    otherwise vanish without a word.
+    """
     if not folder.is_dir():
         return []
-    volumes = [path for path in folder.iterdir() if path.is_file() and is_volume(path)]
+    volumes = [path for path in folder.iterdir() if is_volume(path)]
     return sorted(volumes, key=lambda path: natural_key(path.name))

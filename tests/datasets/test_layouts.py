@@ -67,10 +67,12 @@ def test_case_numbers_of_four_digits_are_no_channels(tmp_path: Path) -> None:
     assert read_dataset(tmp_path / "flat").names == ("ct_0000", "ct_0001")
 
 
-def test_listed_but_missing_files_stay_for_the_check(tmp_path: Path) -> None:
+def test_the_list_wins_and_its_missing_files_stay_for_the_check(tmp_path: Path) -> None:
     touch(tmp_path, "imagesTr/a.nii.gz", "labelsTr/a.nii.gz")
     write_json(tmp_path / "dataset.json", {"training": [{"image": "./imagesTr/gone.nii.gz"}]})
-    assert read_dataset(tmp_path).names == ("a", "gone")
+    dataset = read_dataset(tmp_path)
+    assert dataset.names == ("gone",)
+    assert [(warning.kind, warning.path.name) for warning in dataset.warnings] == [("unlisted", "a.nii.gz")]
 
 
 def test_nnunet_channels(tmp_path: Path) -> None:
@@ -149,7 +151,7 @@ def test_images_only(tmp_path: Path) -> None:
 
 def test_stray_labels_are_kept(tmp_path: Path) -> None:
     touch(tmp_path, "images/a.nii.gz", "labels/b.nii.gz")
-    assert read_dataset(tmp_path).stray_labels == (tmp_path / "labels/b.nii.gz",)
+    assert [fault.path for fault in read_dataset(tmp_path).faults] == [tmp_path / "labels/b.nii.gz"]
 
 
 def test_two_files_of_one_case(tmp_path: Path) -> None:
