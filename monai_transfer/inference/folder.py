@@ -246,6 +246,9 @@ class _Job:
                 entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
             except OSError as error:
                 entry["error"] = str(cannot_write(self.output / entry["case"], error))
+            except Exception as error:
+                logger.debug("%s cannot be written", entry["case"], exc_info=True)
+                entry["error"] = f"The result of {entry['input']} cannot be written: {type(error).__name__}: {error}"
             entry["seconds"]["write"] = round(time.perf_counter() - begin, 4)
         for name in set(stale) - set(entry["files"]):
             # A side product that was not asked for again, or a result whose input now fails, would be taken for new.

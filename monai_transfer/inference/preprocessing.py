@@ -1,7 +1,6 @@
 """A bundle's own preprocessing, with the slow parts done faster and to the same result, after a look at the memory."""
 
 import math
-from collections.abc import Sequence
 
 import nibabel
 import nibabel.affines
@@ -12,7 +11,6 @@ from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImag
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.resampling import spacing
-from monai_transfer.inference.sinks import MOST_IN_MEMORY
 from monai_transfer.machine import free_memory
 from monai_transfer.volumes.reading import Volume
 
@@ -20,7 +18,9 @@ _COPIES = 3
 """Times that the working image exists at most while it is preprocessed: before a step, after it, and a mask of it."""
 
 
-def preprocess(volume: Volume, transforms: Compose, *, key: str, device: torch.device | str = "cpu") -> MetaTensor:
+def preprocess(
+    volume: Volume, transforms: Compose, *, key: str, device: torch.device | str = "cpu", further: int = 0
+) -> MetaTensor:
     """Bring a volume onto the working grid.
 
     The bundle's transforms run one after another; only ``LoadImaged`` and ``EnsureChannelFirstd`` are left out (the
@@ -32,13 +32,16 @@ def preprocess(volume: Volume, transforms: Compose, *, key: str, device: torch.d
         transforms: the bundle's ``preprocessing``.
         key: under which the transforms find the image.
         device: where they run.
+        further: bytes that the caller will take beside the working image, for the look at the free memory.
 
     Returns:
         the image (C, *working shape), with the trace that leads back.
 
     Raises:
-        UserError: when the transforms leave nothing of the image.
+        UserError: when the transforms leave nothing of the image, or the memory does not suffice for it.
     """
+    if torch.device(device).type == "cpu":  # a GPU that is full says so itself
+        _require_memory(volume, transforms, further)
     steps = list(transforms.flatten().transforms)
     if isinstance(steps[0], LoadImaged):
         steps = [s for s in steps[1:] if not isinstance(s, EnsureChannelFirstd)]  # the channels are first already
@@ -82,27 +85,9 @@ def working_shape(volume: Volume, preprocessing: Compose) -> tuple[int, ...]:
     return tuple(int(n) for n in np.maximum(np.ceil(shape * ratio), 1))
 
 
-def require_memory(
-    volume: Volume, preprocessing: Compose, *, roi: Sequence[int], classes: int, overlapping: bool, extra: int
-) -> None:
-    """Compare what a volume takes with the memory that is free.
-
-    Args:
-        volume: the image, which is in memory already.
-        preprocessing: of the bundle.
-        roi: the window; as thick as its longest side is the slab of logits.
-        classes: output channels of all members of the ensemble.
-        overlapping: whether there is one mask per class.
-        extra: bytes per native voxel of what is kept beside the labels.
-
-    Raises:
-        UserError: with the working grid and the gigabytes.
-    """
+def _require_memory(volume: Volume, preprocessing: Compose, further: int) -> None:
     shape = working_shape(volume, preprocessing)
-    voxels, native = math.prod(shape), math.prod(volume.shape)
-    slab = 4 * classes * min(max(roi), max(shape)) * voxels // max(shape)
-    labels = 2 * native * (classes if overlapping else 1)  # once in streaming order, once as they lie in the file
-    needed = 4 * _COPIES * len(volume.array) * voxels + slab + labels + min(native * extra, MOST_IN_MEMORY)
+    needed = 4 * _COPIES * len(volume.array) * math.prod(shape) + further
     free = free_memory()
     if needed > free:
         zooms = " × ".join(f"{z:.3g}" for z in nibabel.affines.voxel_sizes(volume.affine))

@@ -155,7 +155,7 @@ def write_results(result: Segmentation, folder: Path, name: str, *, preview: boo
             written.insert(0, folder / f"{name}{PREVIEW}")
             write_preview(result.source.array[0], result.labels, result.affine, written[0])
         write(result.labels, LABELS)  # last, so that where it lies the others do
-    except OSError:
+    except BaseException:
         for path in written:
             path.unlink(missing_ok=True)
         raise

@@ -1,6 +1,7 @@
 """Segmenting one volume with one bundle, or with an ensemble of them: read, preprocess, stream, restore."""
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import field, replace
 from pathlib import Path
@@ -21,9 +22,9 @@ from monai_transfer.inference.predictor import (
     is_out_of_memory,
     one_core,
 )
-from monai_transfer.inference.preprocessing import preprocess, require_memory
+from monai_transfer.inference.preprocessing import preprocess, working_shape
 from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_after, clean, volumes_ml
-from monai_transfer.inference.sinks import NativeArrays
+from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
 from monai_transfer.volumes.reading import Volume, read_volume
@@ -152,18 +153,11 @@ class Segmenter:
     ) -> tuple[NativeArrays, tuple[int, int]]:
         """Segment with the volume and the slab on ``home``; the network stays where it is."""
         options, bundle = self.options, self.bundle
-        if home.type == "cpu":  # a GPU that is full says so itself, and the work then comes here
-            require_memory(
-                volume,
-                bundle.preprocessing,
-                roi=bundle.window.roi_size,
-                classes=(self._channels or 1) * len(self.bundles),
-                overlapping=bundle.decision.threshold is not None,
-                extra=4 * options.uncertainty + 2 * (self._channels or 1) * options.probabilities,
-            )
         self.predictor.output_device = home
         with clock("preprocess"), torch.inference_mode():
-            working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=home)
+            working = preprocess(
+                volume, bundle.preprocessing, key=bundle.image_key, device=home, further=self._bytes_beside(volume)
+            )
         run = Run(
             working,
             predictor=self.predictor,
@@ -179,6 +173,18 @@ class Segmenter:
             progress=progress,
         )
         return run.restore(bundle.preprocessing, bundle.image_key), (run.computed, run.plan.count)
+
+    def _bytes_beside(self, volume: Volume) -> int:
+        """What a run takes beside the working image: the slab of logits, and the results on the native grid."""
+        options, bundle = self.options, self.bundle
+        shape, native = working_shape(volume, bundle.preprocessing), math.prod(volume.shape)
+        classes = self._channels or 1
+        thickness = min(max(bundle.window.roi_size), max(shape))
+        slab = 4 * classes * len(self.bundles) * thickness * math.prod(shape) // max(shape)
+        # Once in streaming order and once as they lie in the file.
+        labels = 2 * native * (1 if bundle.decision.threshold is None else classes)
+        probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0
+        return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 
     def _finish(self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], clock: Clock) -> Segmentation:
         labels, probabilities, entropy = arrays
