@@ -74,7 +74,8 @@ class Predictions:
         images = {str(case.images[0]): case.name for case in dataset.labelled.cases}
         inputs = [path for case in dataset.labelled.cases for path in case.images]
         segmenter = Segmenter.from_bundle(bundle, device=device)
-        manifest = segment_folder(inputs, segmenter, output, progress=show)
+        # A folder of this package's own, which every evaluation, of every checkpoint, fills anew.
+        manifest = segment_folder(inputs, segmenter, output, overwrite=True, progress=show)
         entries = {images[entry["input"]]: entry for entry in manifest["cases"] if entry["input"] in images}
         return cls(
             where={case: Path(entry["output"]) for case, entry in entries.items() if entry["status"] == "ok"},
