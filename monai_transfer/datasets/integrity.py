@@ -2,7 +2,7 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from monai_transfer.datasets.fingerprint import (
     image_facts,
     summarise,
 )
+from monai_transfer.datasets.label_values import LabelMap, LabelValueError, judge_values, read_values
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.grids import (
     largest_shift,
@@ -57,7 +58,8 @@ class _Findings:
 
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
-    facts: list[CaseFacts] = field(default_factory=list)
+    facts: dict[str, CaseFacts] = field(default_factory=dict)
+    maps: list[LabelMap] = field(default_factory=list)
     seen: dict[bytes, Path] = field(default_factory=dict)
 
     def fault(self, path: Path, case: Case, kind: str, message: str) -> None:
@@ -77,13 +79,15 @@ def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> 
     findings = _Findings(list(dataset.faults), list(dataset.warnings))
     channels = Counter(len(case.images) for case in dataset.cases).most_common(1)
     for done, case in enumerate(dataset.cases, start=1):
-        _check_case(case, dataset.label_names, channels[0][0], findings)
+        _check_case(case, channels[0][0], findings)
         if progress is not None:
             progress(done, len(dataset.cases), case.name)
+    faults, warnings = judge_values(findings.maps, dataset.label_names, dataset.root)
+    faults, warnings = findings.faults + faults, findings.warnings + warnings
+    unsound = {fault.case for fault in faults}
+    facts = [facts for name, facts in findings.facts.items() if name not in unsound]
     return CheckReport(
-        tuple(findings.faults),
-        (*findings.warnings, *_odd_set(dataset, findings.facts)),
-        summarise(findings.facts, dataset.channel_names),
+        tuple(faults), (*warnings, *_odd_intensities(dataset, facts)), summarise(facts, dataset.channel_names)
     )
 
 
@@ -114,7 +118,7 @@ def require_sound(dataset: CaseDataset, *, labelled: bool, progress: Progress | 
     return report.fingerprint
 
 
-def _check_case(case: Case, label_names: Mapping[int, str], channels: int, findings: _Findings) -> None:
+def _check_case(case: Case, channels: int, findings: _Findings) -> None:
     before = len(findings.faults)
     if len(case.images) != channels:
         message = (
@@ -127,7 +131,7 @@ def _check_case(case: Case, label_names: Mapping[int, str], channels: int, findi
     for path in case.images:
         volume = _read(path, case, findings)
         if volume is None:
-            continue
+            return  # one fault a case: where one file was not fetched, others were not either
         _check_image(path, volume.voxels, case, findings)
         if first is None:
             first = volume
@@ -135,9 +139,10 @@ def _check_case(case: Case, label_names: Mapping[int, str], channels: int, findi
             _check_grid(path, volume, case.images[0], first, case, findings)
         if len(findings.faults) == before:
             images.append(image_facts(volume))
-    counts = _check_label(case, label_names, first, findings)
-    if len(findings.faults) == before and first is not None:
-        findings.facts.append(case_facts(first, images, counts))
+    assert first is not None, "a case has an image"
+    label = _check_label(case, first, findings)
+    if len(findings.faults) == before:
+        findings.facts[case.name] = case_facts(first, images, label.counts if label else None)
 
 
 def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
@@ -176,39 +181,19 @@ def _check_image(path: Path, voxels: NDArray[Any], case: Case, findings: _Findin
         findings.fault(path, case, "duplicate", message)
 
 
-def _check_label(
-    case: Case, label_names: Mapping[int, str], image: Volume | None, findings: _Findings
-) -> dict[int, int] | None:
-    """Voxels per label value; none when there is no label or it cannot be used."""
+def _check_label(case: Case, image: Volume, findings: _Findings) -> LabelMap | None:
+    """The values of the case's label; none when there is no label or it cannot be used."""
     path = case.label
-    if path is None or (label := _read(path, case, findings)) is None:
+    if path is None or (volume := _read(path, case, findings)) is None:
         return None
-    if image is not None:
-        _check_grid(path, label, case.images[0], image, case, findings)
-    counts = _count_values(label.voxels)
-    if counts is None:
-        message = f"{path} has values that are no whole numbers from 0 up: resample labels with nearest neighbour."
-        findings.fault(path, case, "label_values", message)
+    _check_grid(path, volume, case.images[0], image, case, findings)
+    try:
+        label = read_values(case, path, volume.voxels)
+    except LabelValueError as error:
+        findings.fault(path, case, "label_values", str(error))
         return None
-    if not counts.keys() - {0}:
-        message = f"{path} is empty (all 0): label the image, or remove the file to use the image as unlabelled."
-        findings.fault(path, case, "label_empty", message)
-    unknown = sorted(counts.keys() - label_names.keys())
-    if label_names and unknown:
-        values = ", ".join(str(value) for value in unknown[:5])
-        message = f"{path} has label value(s) {values} without a name: name them in dataset.json or remove them."
-        findings.fault(path, case, "label_names", message)
-    return counts
-
-
-def _count_values(voxels: NDArray[Any]) -> dict[int, int] | None:
-    if voxels.dtype.kind == "f" and not np.array_equal(voxels, np.rint(voxels)):
-        return None
-    low, high = voxels.min(), voxels.max()
-    if low < 0 or high > 65535:
-        return None
-    counts = np.bincount(voxels.ravel(order="K").astype(np.uint16))
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    findings.maps.append(label)
+    return label
 
 
 def _check_grid(path: Path, volume: Volume, image_path: Path, image: Volume, case: Case, findings: _Findings) -> None:
@@ -230,22 +215,15 @@ def _check_grid(path: Path, volume: Volume, image_path: Path, image: Volume, cas
         findings.warn(path, case, "orientation", f"{path} is stored as {codes}: both are turned while reading.")
 
 
-def _odd_set(dataset: CaseDataset, facts: list[CaseFacts]) -> list[Fault]:
-    """What is odd about the set as a whole."""
-    odd = []
+def _odd_intensities(dataset: CaseDataset, facts: list[CaseFacts]) -> list[Fault]:
     modalities = Counter(case.images[0].modality for case in facts)
-    if len(modalities) > 1:
-        message = (
-            f"{dataset.root} seems to mix CT ({modalities['ct']}) and MR ({modalities['mr']}) by its intensities: "
-            "keep one modality per data set."
-        )
-        odd.append(Fault(dataset.root, "", "modalities", message))
-    present = {value for case in facts for value in case.volumes_ml or {}}
-    absent = [name for value, name in dataset.label_names.items() if value and value not in present]
-    if present and absent:
-        message = f"{dataset.root} names labels that no case has: {', '.join(absent)}."
-        odd.append(Fault(dataset.root, "", "label_absent", message))
-    return odd
+    if len(modalities) < 2:
+        return []
+    message = (
+        f"{dataset.root} seems to mix CT ({modalities['ct']}) and MR ({modalities['mr']}) by its intensities: "
+        "keep one modality per data set."
+    )
+    return [Fault(dataset.root, "", "modalities", message)]
 
 
 def _times(shape: tuple[int, ...]) -> str:
