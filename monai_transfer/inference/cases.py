@@ -13,7 +13,8 @@ from monai_transfer.errors import UserError
 from monai_transfer.inference.output_folder import is_result_folder, require_apart
 from monai_transfer.inference.results import names_apart
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
-from monai_transfer.volumes.reading import Volume, is_dicom, read_volume
+from monai_transfer.volumes.reading import is_dicom, read_volume
+from monai_transfer.volumes.volume import Volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 _LABEL_FOLDERS = re.compile(r"^(derivatives|labels|labels(Tr|Ts|Val)|masks|segmentations)$", re.IGNORECASE)

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
-"""File name endings that are read as volumes."""
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+"""File name endings that are read as volumes; of a NIfTI pair the header stands for both."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 
@@ -19,7 +19,7 @@ def stem(path: Path) -> str:
     for suffix in VOLUME_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.stem
+    return path.name
 
 
 def is_segmentation(path: Path) -> bool:
