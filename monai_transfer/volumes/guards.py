@@ -10,6 +10,8 @@ from monai_transfer.volumes.volume import VolumeError, damaged
 GZIP_RATIO = 1032
 """Deflate cannot pack tighter: a run of 258 equal bytes takes two bits at least."""
 
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
+
 _LARGEST_SHARE = 0.9
 """Share of the free memory that one volume may take; the rest is for what is done with it."""
 
@@ -41,6 +43,17 @@ def require_file(path: Path) -> None:
     for pointer, remedy in _POINTERS.items():
         if start.startswith(pointer):
             raise VolumeError("missing", f"{path} only points to a file that was not fetched: run {remedy}.")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its signature, or says so by its name."""
+    if path.suffix.lower() in _DICOM_SUFFIXES:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def require_room(path: Path, claimed: int, *, stored: int, ratio: int = 1, working: int = 0) -> None:

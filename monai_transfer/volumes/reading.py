@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from monai_transfer.volumes.grids import is_degenerate, same_grid, shear_of, spacing_of
-from monai_transfer.volumes.guards import require_file
+from monai_transfer.volumes.guards import is_dicom, require_file
 from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
 from monai_transfer.volumes.nifti import (
     MGH_SUFFIXES,
@@ -43,7 +43,7 @@ def read_volume(
 
     Args:
         path: a file, a folder with a DICOM series, or one file per channel.
-        series: UID of the DICOM series to read where a folder holds several.
+        series: which DICOM series to read where a folder holds several, by the UID that ``find_series`` gives.
         reading: how strictly.
 
     Returns:
@@ -62,26 +62,19 @@ def read_volume(
     return replace(volume, notes=(*volume.notes, *_odd_grid(volume), *notes))
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM signature."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
 def _read(path: Path, series: str | None, reading: Reading) -> Volume:
     name = path.name.lower()
     read = next((read for suffixes, read in _FORMATS if name.endswith(suffixes)), None)
     try:
-        if read is None and path.is_dir():
-            return _read_dicom(path, series)
-        require_file(path)
+        folder = read is None and path.is_dir()
+        if not folder:
+            require_file(path)
         if read is not None:
             return read(path, reading)
-        if is_dicom(path):
-            return _read_dicom(path, series)
+        if folder or is_dicom(path):
+            from monai_transfer.volumes.dicom import read_dicom  # pydicom is loaded only where DICOM is met
+
+            return read_dicom(path, series=series, reading=reading)
     except VolumeError:
         raise
     except MemoryError as error:
@@ -91,21 +84,6 @@ def _read(path: Path, series: str | None, reading: Reading) -> Volume:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
         raise damaged(path, reason) from error
     raise VolumeError("format", f"{path} is of no known format: NIfTI, DICOM, NRRD, MetaImage and MGH are read.")
-
-
-def _read_dicom(path: Path, series: str | None) -> Volume:
-    if path.is_dir() and series is None and not any(is_dicom(p) for p in path.iterdir() if p.is_file()):
-        raise VolumeError("not_a_file", f"{path} holds no DICOM files; name a volume or a folder of volumes.")
-    from monai.data import ITKReader
-
-    reader = ITKReader(series_name=series or "")
-    array, meta = reader.get_data(reader.read([str(path)]))
-    affine = np.array(meta["affine"], dtype=np.float64)
-    rank = affine.shape[0] - 1
-    if array.ndim == rank + 1 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
-        raise VolumeError("colour", f"{path} holds colours: give the scan itself in grey values.")
-    array = np.moveaxis(array, -1, 0) if array.ndim == rank + 1 else array[None]
-    return Volume(path, np.ascontiguousarray(array.T).T, affine)
 
 
 @contextmanager
