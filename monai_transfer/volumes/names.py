@@ -19,7 +19,7 @@ def stem(path: Path) -> str:
     for suffix in VOLUME_SUFFIXES:
         if path.name.lower().endswith(suffix):
             return path.name[: -len(suffix)]
-    return path.name
+    return path.stem
 
 
 def is_segmentation(path: Path) -> bool:
