@@ -10,36 +10,17 @@ from typing import Any, Self
 import torch
 from monai.bundle import ConfigWorkflow
 
-import monai_transfer
+from monai_transfer.bundle.templates import template
+from monai_transfer.bundle.trust import is_foreign, remember
 from monai_transfer.engines import GracefulInterrupt
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
 
-_PACKAGED = Path(monai_transfer.__file__).parent / "bundles"
-_CHECKOUT = Path(monai_transfer.__file__).parents[1] / "bundles"
 _PARTS = ("docs", "LICENSE", "configs")
 """What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
 
 _UNFINISHED = ".training"
 """A file that lies in a bundle while it is trained; where it is still there later, the training was cut off."""
-
-
-def templates() -> dict[str, Path]:
-    """Name -> folder of the bundles that come with the package."""
-    home = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
-    return {folder.name: folder for folder in sorted(home.iterdir()) if (folder / "configs").is_dir()}
-
-
-def template(name: str) -> Path:
-    """The folder of one bundle of :func:`templates`.
-
-    Raises:
-        UserError: when there is no bundle of that name.
-    """
-    known = templates()
-    if name not in known:
-        raise UserError(f"There is no bundle {name!r}; `monai-transfer bundles list` names {', '.join(known)}.")
-    return known[name]
 
 
 def require_free(root: str | Path, *, overwrite: bool = False) -> None:
@@ -165,8 +146,11 @@ class BundleFolder:
         self.write(config, content)
 
     def write(self, config: str, content: Mapping[str, Any]) -> None:
-        """Write ``configs/<config>.json``."""
+        """Write ``configs/<config>.json``; a bundle that was made here stays one, a foreign one stays foreign."""
+        foreign = is_foreign(self.root)
         write_text(self.root / "configs" / f"{config}.json", json.dumps(content, indent=2) + "\n")
+        if not foreign:
+            remember(self.root)
 
     def run(self, *configs: str, device: torch.device | None = None, **overrides: Any) -> ConfigWorkflow:
         """Do what ``python -m monai.bundle run --config_file …`` does with these configs, merged in order.

@@ -2,24 +2,39 @@
 
 import hashlib
 import json
+import math
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
+from monai.bundle.utils import merge_kv
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, SaveImaged, Transform
 from torch import nn
 
+from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.facts import (
+    bundle_concerns,
+    formats_of,
+    label_names,
+    read_metadata,
+    require_bundle,
+    whole_number,
+)
+from monai_transfer.bundle.parsing import config_file, parse_config
+from monai_transfer.bundle.trust import require_trust
 from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
+from monai_transfer.weights.checkpoint import read_checkpoint
 
-GENERATOR = "monai-transfer"
-"""Value of ``generator`` in the metadata of bundles that this package wrote."""
+LARGEST_WINDOW = 512**3
+"""Voxels of a window: a float32 image of it has 0.5 GB, and the feature maps of a network tens of times that."""
 
 
 @dataclass(frozen=True)
@@ -71,60 +86,81 @@ class InferenceBundle:
 
 
 def read_bundle(
-    root: str | Path, *, device: torch.device | str = "cpu", weights: str | Path | None = None
+    root: str | Path,
+    *,
+    device: torch.device | str = "cpu",
+    weights: str | Path | None = None,
+    trust: bool = False,
 ) -> InferenceBundle:
-    """Read a bundle folder. Reading it runs the code that its configuration names.
+    """Read a bundle folder and build what its inference consists of.
+
+    Building runs the code that the configuration names. Of a bundle that was made elsewhere that is done only where it
+    asks for nothing beyond :mod:`monai_transfer.bundle.allowed`, or with ``trust``.
 
     Args:
         root: the bundle's folder.
         device: handed to the configuration as its ``device``.
         weights: a checkpoint to use instead of ``models/model.pt``.
+        trust: let a foreign bundle run whatever code it names.
 
     Raises:
-        UserError: when a file or a part of the configuration is missing, or the weights do not fit.
+        UntrustedBundleError: the bundle is foreign and names code of its own.
+        UserError: a file or a part of the configuration is missing or broken, or the weights do not fit.
     """
-    root = Path(root).expanduser().resolve()
-    config, metadata = _config_file(root), root / "configs" / "metadata.json"
+    root = require_bundle(root)
+    config = _inference_file(root)
     checkpoint = Path(weights) if weights else root / "models" / "model.pt"
-    for needed in (config, checkpoint):
-        if not needed.is_file():
-            raise UserError(f"{needed} is missing; name the folder of a complete MONAI bundle with --bundle.")
-    meta = json.loads(metadata.read_text()) if metadata.is_file() else {}
-    parser = ConfigParser()
-    parser.read_config(config)
-    if meta:
-        parser.read_meta(metadata)
-    parser["bundle_root"], parser["device"] = str(root), torch.device(device)
-    if "imports" in parser.config:
-        _content(parser, ("imports",), config)
-    network = _content(parser, ("network_def", "network"), config)
-    load_weights(network, checkpoint)
-    preprocessing = _content(parser, ("preprocessing",), config)
-    post = _content(parser, ("postprocessing",), config) if "postprocessing" in parser.config else Compose([])
-    image_format = meta.get("network_data_format", {}).get("inputs", {}).get("image", {})
-    pred_format = meta.get("network_data_format", {}).get("outputs", {}).get("pred", {})
-    return InferenceBundle(
-        root=root,
-        network=network.eval(),
-        preprocessing=preprocessing,
-        recipe=_spelled_out(parser, "preprocessing"),
-        image_key=str(preprocessing.flatten().transforms[0].keys[0]),
-        window=WindowSettings.of(_content(parser, ("inferer",), config)),
-        decision=read_decision(post),
-        label_names=_label_names(pred_format.get("channel_def", {})),
-        in_channels=image_format.get("num_channels"),
-        out_channels=pred_format.get("num_channels"),
-        checksum=checksum((config, checkpoint)),
-    )
+    if not checkpoint.is_file():
+        raise UserError(f"{checkpoint} is missing; name the folder of a complete MONAI bundle with --bundle.")
+    metadata = read_metadata(root)
+    content = parse_config(config)
+    require_trust(root, bundle_concerns(root, content), trust=trust)
+    with in_one_sentence(config):
+        parser = _parser(content, metadata, root, torch.device(device))
+        network = _network(parser, config)
+        load_weights(network, checkpoint)
+        preprocessing = _chain(parser, "preprocessing", config)
+        post = _chain(parser, "postprocessing", config) if "postprocessing" in parser.config else Compose([])
+        window = WindowSettings.of(_content(parser, ("inferer",), config))
+        _require_sane(window, config)
+        image_format, pred_format = formats_of(metadata)
+        return InferenceBundle(
+            root=root,
+            network=network.eval(),
+            preprocessing=preprocessing,
+            recipe=_spelled_out(parser, "preprocessing"),
+            image_key=str(preprocessing.flatten().transforms[0].keys[0]),
+            window=window,
+            decision=read_decision(post),
+            label_names=label_names(pred_format.get("channel_def"), root),
+            in_channels=whole_number(image_format.get("num_channels")),
+            out_channels=whole_number(pred_format.get("num_channels")),
+            checksum=checksum((config, checkpoint)),
+        )
 
 
-def made_here(root: str | Path) -> bool:
-    """Whether a bundle's metadata says that this package wrote it; nothing of the bundle is run to tell."""
-    metadata = Path(root).expanduser() / "configs" / "metadata.json"
-    try:
-        return bool(json.loads(metadata.read_text()).get("generator") == GENERATOR)
-    except (OSError, ValueError, AttributeError):
-        return False
+def read_network(root: str | Path, *, trust: bool = False) -> nn.Module:
+    """Build the network of a bundle with fresh weights.
+
+    A definition without references is looked at alone: what the rest of the configuration asks for does not matter.
+
+    Args:
+        root: the bundle's folder.
+        trust: let a foreign bundle run whatever code it names.
+
+    Raises:
+        UntrustedBundleError: the bundle is foreign and its network names code of its own.
+        UserError: the folder is no bundle, or defines no network.
+    """
+    root = require_bundle(root)
+    config = config_file(root, "inference") or config_file(root, "train") or root / "configs" / "inference.json"
+    content = parse_config(config)
+    definition = content.get("network_def")
+    if isinstance(definition, dict) and "@" not in json.dumps(definition) and "%" not in json.dumps(definition):
+        content = {"network_def": definition}
+    require_trust(root, tuple(concerns_of(content, config.stem)), trust=trust)
+    with in_one_sentence(config):
+        return _network(_parser(content, {}, root, torch.device("cpu")), config)
 
 
 def read_decision(post: Compose) -> Decision:
@@ -153,22 +189,40 @@ def read_decision(post: Compose) -> Decision:
 
 
 def load_weights(network: nn.Module, checkpoint: Path) -> None:
-    """Load a bare state dict, or one kept under ``model``, ``network`` or ``state_dict``.
+    """Load the weights of a file into a network.
 
     Raises:
-        UserError: when the file is no checkpoint of plain tensors or does not fit the network.
+        UserError: the file is no checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
     """
+    tensors = read_checkpoint(checkpoint).tensors
     try:
-        state = torch.load(checkpoint, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"{checkpoint} is no checkpoint of plain tensors; save the network's state_dict.") from error
-    for key in ("model", "network", "state_dict"):
-        state = state[key] if isinstance(state.get(key), Mapping) else state
-    try:
-        network.load_state_dict(state)
+        network.load_state_dict(tensors)
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{checkpoint} does not fit the bundle's network_def: {first}") from error
+    # Looked for after loading: by then every tensor has a shape of the network, whatever the file claimed.
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{checkpoint} holds NaN or infinity, first in {name}: train the network again.")
+
+
+@contextmanager
+def in_one_sentence(config: Path) -> Iterator[None]:
+    """Turn whatever a configuration raises, through the parser's own layers, into one sentence for the user.
+
+    Raises:
+        UserError: any exception was raised inside.
+    """
+    try:
+        yield
+    except Exception as error:
+        first: BaseException = error
+        while not isinstance(first, UserError) and (cause := first.__cause__ or first.__context__) is not None:
+            first = cause
+        if isinstance(first, UserError):
+            raise first from error
+        reason = " ".join(f"{type(first).__name__}: {first}".split())[:300]
+        raise UserError(f"{config} cannot be built ({reason}): mend it or make the bundle anew.") from error
 
 
 def checksum(files: Sequence[Path]) -> str:
@@ -179,13 +233,21 @@ def checksum(files: Sequence[Path]) -> str:
     return digest.hexdigest()
 
 
-def _config_file(root: Path) -> Path:
-    if not root.is_dir():
-        raise UserError(f"{root} is no bundle folder; name one with --bundle ('monai-transfer bundles list' helps).")
-    return next(
-        (p for s in ("json", "yaml") if (p := root / "configs" / f"inference.{s}").is_file()),
-        root / "configs" / "inference.json",
-    )
+def _inference_file(root: Path) -> Path:
+    return config_file(root, "inference") or root / "configs" / "inference.json"
+
+
+def _parser(content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path, device: torch.device) -> ConfigParser:
+    """A parser of values that were looked at, never of a file that could have changed since."""
+    parser = ConfigParser(config={})
+    for name, value in content.items():
+        merge_kv(parser, name, value)
+    if "_meta_" in json.dumps(content, default=str):
+        parser["_meta_"] = dict(metadata)
+    parser["bundle_root"], parser["device"] = str(root), device
+    if "imports" in parser.config:
+        _content(parser, ("imports",), root)
+    return parser
 
 
 def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
@@ -197,12 +259,36 @@ def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
         return parser.get_parsed_content(name)
 
 
+def _network(parser: ConfigParser, config: Path) -> nn.Module:
+    network = _content(parser, ("network_def", "network"), config)
+    if not isinstance(network, nn.Module):
+        raise UserError(f"{config} defines no network: its network_def must name one with _target_.")
+    return network
+
+
+def _chain(parser: ConfigParser, name: str, config: Path) -> Compose:
+    chain = _content(parser, (name,), config)
+    if not isinstance(chain, Compose) or (name == "preprocessing" and not chain.transforms):
+        raise UserError(f"{config} has a '{name}' that is no chain of transforms: write a Compose.")
+    return chain
+
+
+def _require_sane(window: WindowSettings, config: Path) -> None:
+    sizes = [size for size in window.roi_size if size != -1]  # -1 takes the whole axis
+    if any(size < 1 for size in sizes) or math.prod(sizes) > LARGEST_WINDOW:
+        shown = " × ".join(map(str, window.roi_size))
+        raise UserError(
+            f"{config} has an inferer with a roi_size of {shown} voxels: give each axis 1 to some hundreds."
+        )
+    overlaps = window.overlap if isinstance(window.overlap, tuple) else (window.overlap,)
+    if not all(0 <= overlap < 1 for overlap in overlaps):
+        raise UserError(
+            f"{config} has an inferer with an overlap of {window.overlap}: give at least 0 and less than 1."
+        )
+
+
 def _spelled_out(parser: ConfigParser, name: str) -> str:
     """A part of the configuration, with the parts that it refers to."""
     text = json.dumps(parser.config[name], sort_keys=True)
     references = sorted(set(re.findall(r"@([A-Za-z_]\w*)", text)) - {name, "device", "bundle_root"})
     return text + "".join(_spelled_out(parser, r) for r in references if r in parser.config)
-
-
-def _label_names(channels: Mapping[str, str]) -> dict[int, str]:
-    return {int(k): str(v) for k, v in channels.items()} if channels else {}

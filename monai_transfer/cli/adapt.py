@@ -16,9 +16,11 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TrustOption,
     split_list,
     split_numbers,
 )
+from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import UserError
 
 
@@ -58,6 +60,7 @@ def adapt_command(
     ] = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
+    trust: TrustOption = False,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -97,6 +100,7 @@ def adapt_command(
         images = read_dataset(target).select(split_list(target_cases) or ["*"])
         held = (read_dataset(test) if test is not None else images).select(split_list(test_cases) or ["*"]).labelled
         console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled to score.")
+        trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
         if dry_run:
             return
         free = adapt_source_free(
@@ -106,6 +110,7 @@ def adapt_command(
             test=held if len(held) else None,
             settings=settings,
             device=device,
+            trust=trusted,
             overwrite=overwrite,
         )
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)

@@ -13,9 +13,11 @@ from monai_transfer.cli.options import (
     DeviceOption,
     DryRunOption,
     JsonOption,
+    TrustOption,
     split_list,
 )
 from monai_transfer.cli.progress import case_progress
+from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def evaluate_command(
     cases: CasesOption = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of NSD in mm.")] = 2.0,
     device: DeviceOption = "auto",
+    trust: TrustOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -57,10 +60,11 @@ def evaluate_command(
     dataset = read_dataset(data)
     if cases is not None:
         dataset = dataset.select(split_list(cases))
+    trusted = bundle is not None and settle_trust([bundle], trust=trust, dry_run=dry_run)
     if dry_run:
         _say_plan(dataset, bundle or predictions, output)
         return
-    made = _predict(bundle, predictions, dataset, output, device)
+    made = _predict(bundle, predictions, dataset, output, device, trust=trusted)
     for reason in made.failures.values():
         console.error(reason)
     with case_progress("scoring") as progress:
@@ -77,7 +81,7 @@ def evaluate_command(
 
 
 def _predict(
-    bundle: Path | None, folder: Path | None, dataset: "CaseDataset", output: Path, device: str
+    bundle: Path | None, folder: Path | None, dataset: "CaseDataset", output: Path, device: str, *, trust: bool
 ) -> "Predictions":
     from monai_transfer.workflows.evaluation import Predictions
 
@@ -85,7 +89,9 @@ def _predict(
         return Predictions.in_folder(folder)
     assert bundle is not None
     with case_progress("segmenting") as progress:
-        return Predictions.by_bundle(bundle, dataset, output / "predictions", device=device, progress=progress)
+        return Predictions.by_bundle(
+            bundle, dataset, output / "predictions", device=device, trust=trust, progress=progress
+        )
 
 
 def _say_plan(dataset: "CaseDataset", source: Path | None, output: Path) -> None:

@@ -16,9 +16,11 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TrustOption,
     split_list,
     split_numbers,
 )
+from monai_transfer.cli.trusting import ask_trust, settle_trust
 from monai_transfer.errors import UserError
 from monai_transfer.options import JointWeight, checked
 
@@ -72,6 +74,7 @@ def finetune_command(
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
+    trust: TrustOption = False,
     overwrite: OverwriteOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -122,7 +125,13 @@ def finetune_command(
     old = read_dataset(old_data).select(split_list(old_cases) or ["*"]).labelled if old_data is not None else None
     console.say_plan(plan)
     console.say(strategy.describe())
-    loaded = work.check_weights(start, plan, strategy, channels=len(chosen.training.channel_names))
+    trusted = start.bundle is not None and ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
+    if old is not None and start.bundle is not None:
+        trusted = settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted
+    if dry_run and start.concerns:
+        return  # trying the weights would build the network, which here means to run foreign code
+    channels = len(chosen.training.channel_names)
+    loaded = work.check_weights(start, plan, strategy, channels=channels, trust=trusted)
     for line in (loaded.summary(), *loaded.remarks()):
         console.say(line)
     if dry_run:
@@ -135,6 +144,7 @@ def finetune_command(
         output,
         baselines=baselines,
         old=old,
+        trust=trusted,
         overwrite=overwrite,
         say=console.say_section,
     )

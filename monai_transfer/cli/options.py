@@ -10,6 +10,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable resul
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of every random generator.")]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
+TrustOption = Annotated[
+    bool, typer.Option("--trust", help="Run the code that a bundle names which was not made by this installation.")
+]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds something.")]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]

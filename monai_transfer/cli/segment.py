@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption
+from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, TrustOption
+from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
 
@@ -42,6 +43,7 @@ def segment_command(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished already.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
+    trust: TrustOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -52,7 +54,6 @@ def segment_command(
 
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
-    from monai_transfer.bundle.reading import made_here
     from monai_transfer.inference import Cleaning, SegmentOptions, find_cases
     from monai_transfer.machine import choose_device
     from monai_transfer.workflows.segmenting import segment
@@ -68,6 +69,7 @@ def segment_command(
         cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
     )
     choose_device(device)
+    trusted = settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
         found = find_cases(inputs, output=output)
         for case in found.cases:
@@ -75,12 +77,6 @@ def segment_command(
         for skipped in found.skipped:
             console.note(f"{skipped.path} is left out: {skipped.reason}.")
         return
-    for root in bundle:
-        if not made_here(root):
-            console.note(
-                f"{root} was not made by monai-transfer; the configuration of a bundle is code that now runs, so use "
-                "only bundles that you trust."
-            )
     with SegmentBar() as bar:
         try:
             manifest = segment(
@@ -90,6 +86,7 @@ def segment_command(
                 device=device,
                 options=options,
                 adapt=adapt,
+                trust=trusted,
                 say=console.say,
                 preview=preview,
                 resume=resume,

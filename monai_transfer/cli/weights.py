@@ -12,11 +12,14 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, Trans
 from rich.table import Table
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import JsonOption
+from monai_transfer.cli.options import JsonOption, TrustOption
+from monai_transfer.cli.trusting import ask_trust
 from monai_transfer.errors import UserError
 from monai_transfer.options import Channels, Dimensions, Share, checked
 
 if TYPE_CHECKING:
+    from torch.nn import Module
+
     from monai_transfer.weights import Checkpoint, LoadReport
 
 weights = typer.Typer(
@@ -91,6 +94,7 @@ def verify(
     in_channels: Annotated[int, typer.Option(help="Image channels of --network.")] = 1,
     minimum: Annotated[float, typer.Option(help="Smallest share of the encoder that must be covered.")] = 0.9,
     cache: CacheOption = None,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Say what of a file a network would take, tensor by tensor, without training. Exit status 1 when too little.
@@ -102,7 +106,6 @@ def verify(
         load_pretrained,
         locate,
         network_named,
-        network_of_bundle,
     )
 
     if (network is None) == (bundle is None):
@@ -112,7 +115,7 @@ def verify(
     with _fetch_progress(spec) as progress:
         locate(spec, cache=cache, progress=progress)
     if bundle is not None:
-        built, names = network_of_bundle(bundle), bundle_label_names(bundle)
+        built, names = _network_of(bundle, trust=trust), bundle_label_names(bundle)
     else:
         built, names = network_named(str(network), spatial_dims=spatial_dims, in_channels=in_channels), {}
     report = load_pretrained(built, spec, label_names=names or None, cache=cache, dry_run=True)
@@ -123,6 +126,16 @@ def verify(
         print_load_report(report)
     if not enough:
         raise typer.Exit(1)
+
+
+def _network_of(bundle: Path, *, trust: bool) -> "Module":
+    from monai_transfer.bundle.reading import read_network
+    from monai_transfer.bundle.trust import UntrustedBundleError
+
+    try:
+        return read_network(bundle, trust=trust)
+    except UntrustedBundleError as refusal:
+        return read_network(bundle, trust=ask_trust(refusal.root, refusal.concerns, trust=trust))
 
 
 def print_load_report(report: "LoadReport") -> None:

@@ -19,7 +19,7 @@ from monai_transfer.inference.results import PRODUCTS, require_disk, write_resul
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.reading import Volume
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ def segment_folder(
     preview: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    trust: bool = False,
     progress: FolderProgress | None = None,
 ) -> dict[str, Any]:
     """Segment files, folders and DICOM series into ``output/<case>.nii.gz``.
@@ -65,6 +66,7 @@ def segment_folder(
         resume: skip the cases that an earlier run finished: from the same input, with the same bundle and options, and
             with all the files that are asked for now, unharmed.
         overwrite: whether results of other inputs, or made otherwise, may be replaced.
+        trust: let a bundle that was not made here run whatever code it names.
         progress: called as cases and windows are done.
 
     Returns:
@@ -81,7 +83,9 @@ def segment_folder(
     given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     require_apart(given, folder)  # before the bundle is read, which takes a while
     segmenter = (
-        bundle if isinstance(bundle, Segmenter) else Segmenter.from_bundle(bundle, device=device, options=options)
+        bundle
+        if isinstance(bundle, Segmenter)
+        else Segmenter.from_bundle(bundle, device=device, options=options, trust=trust)
     )
     found = find_cases(given, channels=segmenter.bundle.in_channels, output=folder)
     manifest = Manifest(folder, _head(segmenter, found))

@@ -27,8 +27,7 @@ from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
-from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.reading import Volume, read_volume
 
 logger = logging.getLogger(__name__)
 
@@ -103,15 +102,23 @@ class Segmenter:
         *,
         device: str = "auto",
         options: SegmentOptions | None = None,
+        trust: bool = False,
     ) -> "Segmenter":
-        """Read one bundle folder, or several as an ensemble. Reading a bundle runs the code that it names.
+        """Read one bundle folder, or several as an ensemble.
+
+        Args:
+            bundle: the folder, or the folders of an ensemble.
+            device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            options: what is asked for.
+            trust: let bundles that were not made here run whatever code they name.
 
         Raises:
+            UntrustedBundleError: when a bundle was made elsewhere and names code of its own.
             UserError: when a bundle is incomplete or does not fit the others.
         """
         roots = [bundle] if isinstance(bundle, (str, Path)) else list(bundle)
         chosen = choose_device(device)
-        return cls([read_bundle(r, device=chosen) for r in roots], device=device, options=options)
+        return cls([read_bundle(r, device=chosen, trust=trust) for r in roots], device=device, options=options)
 
     @property
     def label_names(self) -> dict[int, str]:

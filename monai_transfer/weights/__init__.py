@@ -7,7 +7,7 @@ from monai_transfer.weights.layout import Layout, recognise
 from monai_transfer.weights.loading import load_pretrained
 from monai_transfer.weights.report import LoadReport, TensorRecord
 from monai_transfer.weights.surgery import adapt_input_channels, copy_classes, inflate
-from monai_transfer.weights.verification import network_named, network_of_bundle
+from monai_transfer.weights.verification import network_named
 
 __all__ = [
     "CATALOGUE",
@@ -25,7 +25,6 @@ __all__ = [
     "load_pretrained",
     "locate",
     "network_named",
-    "network_of_bundle",
     "read_checkpoint",
     "recognise",
 ]

@@ -2,6 +2,7 @@
 
 import json
 import pickle
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,11 +15,16 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.machine import require_memory
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
 """Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""
 
 SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".model", ".bin", ".safetensors")
+
+
+_MOST_UNFOLDED = 4
+"""So many times its own size a file may hold, for weights that somebody compressed; random values hardly shrink."""
 
 
 @dataclass(frozen=True)
@@ -76,10 +82,10 @@ def bundle_label_names(folder: Path) -> dict[int, str]:
     if not metadata.is_file():
         return {}
     try:
-        content = json.loads(metadata.read_text())
+        content = json.loads(metadata.read_text(encoding="utf-8-sig"))
         names = content["network_data_format"]["outputs"]["pred"]["channel_def"]
         return {int(index): str(name) for index, name in names.items()}
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{metadata} is not valid JSON ({error}): mend it or make the bundle anew.") from error
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
@@ -94,6 +100,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
+    _require_honest(path)
     try:
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -105,6 +112,26 @@ def _read_pickle(path: Path) -> Any:
         if start.startswith(b"version https://git-lfs"):
             kind = "a Git LFS pointer, not the file itself"
         raise UserError(f"{path} is not a readable weights file (it is {kind}): fetch it again.") from error
+
+
+def _require_honest(path: Path) -> None:
+    """See that a file does not unfold into many times its size: PyTorch stores tensors as they are."""
+    if not zipfile.is_zipfile(path):
+        return
+    try:
+        with zipfile.ZipFile(path) as archive:
+            claimed = sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
+        raise UserError(
+            f"{path} is not a readable weights file (it is damaged or cut short): fetch it again."
+        ) from error
+    here = path.stat().st_size
+    if claimed > _MOST_UNFOLDED * here:
+        raise UserError(
+            f"{path} has {here / 1e6:.1f} MB and claims to hold {claimed / 1e6:.0f} MB: PyTorch writes no such file, "
+            "and it is not opened; fetch it again."
+        )
+    require_memory(claimed, str(path), "free memory or use smaller weights")
 
 
 def _numbers() -> list[Any]:

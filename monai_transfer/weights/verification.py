@@ -1,8 +1,5 @@
-"""Build the network that weights are to be tried on: a backbone by name, or a bundle's own network."""
+"""Build the network that weights are to be tried on, by the name of its backbone."""
 
-from pathlib import Path
-
-from monai.bundle import ConfigParser
 from monai.networks.nets import FlexibleUNet, SwinUNETR
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
@@ -29,24 +26,4 @@ def network_named(name: str, *, spatial_dims: int = 3, in_channels: int = 1, cla
         network = SwinUNETR(in_channels=in_channels, out_channels=classes, feature_size=48, spatial_dims=spatial_dims)
     else:
         network = FlexibleUNet(in_channels, classes, name, pretrained=False, spatial_dims=spatial_dims)
-    return network
-
-
-def network_of_bundle(bundle: str | Path) -> nn.Module:
-    """Build the ``network_def`` of a bundle with fresh weights; this runs the code that its configuration names.
-
-    Raises:
-        UserError: the folder is no bundle, or names no network.
-    """
-    configs = Path(bundle) / "configs"
-    files = [configs / f"{stem}{suffix}" for stem in ("inference", "train") for suffix in (".json", ".yaml")]
-    file = next((file for file in files if file.is_file()), None)
-    if file is None:
-        raise UserError(f"{bundle} is no bundle: configs/inference.json is missing.")
-    parser = ConfigParser()
-    parser.read_config(file)
-    key = next((key for key in ("network_def", "network") if key in parser.config), None)
-    network = parser.get_parsed_content(key) if key else None
-    if not isinstance(network, nn.Module):
-        raise UserError(f"{file} defines no network: it needs network_def.")
     return network

@@ -52,7 +52,14 @@ class Predictions:
 
     @classmethod
     def by_bundle(
-        cls, bundle: Path, dataset: CaseDataset, output: Path, *, device: str = "auto", progress: Progress | None = None
+        cls,
+        bundle: Path,
+        dataset: CaseDataset,
+        output: Path,
+        *,
+        device: str = "auto",
+        trust: bool = False,
+        progress: Progress | None = None,
     ) -> "Predictions":
         """Segment the labelled cases of a data set with a bundle.
 
@@ -61,6 +68,7 @@ class Predictions:
             dataset: its cases with a label are segmented.
             output: where the label maps go.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            trust: let a bundle that was not made here run whatever code it names.
             progress: called before each case.
 
         Raises:
@@ -73,7 +81,7 @@ class Predictions:
 
         images = {str(case.images[0]): case.name for case in dataset.labelled.cases}
         inputs = [path for case in dataset.labelled.cases for path in case.images]
-        segmenter = Segmenter.from_bundle(bundle, device=device)
+        segmenter = Segmenter.from_bundle(bundle, device=device, trust=trust)
         # A folder of this package's own, which every evaluation, of every checkpoint, fills anew.
         manifest = segment_folder(inputs, segmenter, output, overwrite=True, progress=show)
         entries = {images[entry["input"]]: entry for entry in manifest["cases"] if entry["input"] in images}

@@ -8,6 +8,7 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
+from monai_transfer.bundle.reading import in_one_sentence
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
 from monai_transfer.errors import UserError
@@ -85,14 +86,19 @@ def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str
     return make_plan(fingerprint, None, label_names=contiguous_labels(names), device=choose_device(device), **chosen)
 
 
-def check_weights(start: StartingPoint, plan: Plan, strategy: Strategy, *, channels: int) -> LoadReport:
+def check_weights(
+    start: StartingPoint, plan: Plan, strategy: Strategy, *, channels: int, trust: bool = False
+) -> LoadReport:
     """Load the weights into the network that will be trained and freeze it, before anything else is done.
 
     Raises:
+        UntrustedBundleError: the network is that of a foreign bundle, names code, and ``trust`` is off.
         UserError: they cover too little of it (the message says what the file looks like), or it has no such level.
     """
+    start.require_trust(trust)
     definition = network_of(start, plan, channels=channels)
-    network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
+    with in_one_sentence(Path(start.spec)):
+        network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
     freeze(network, strategy.frozen)
     return load_pretrained(network, start.spec, minimum=strategy.minimum_share, label_names=plan.label_names)
 
@@ -106,6 +112,7 @@ def finetune(
     *,
     baselines: Baselines | None = None,
     old: CaseDataset | None = None,
+    trust: bool = False,
     overwrite: bool = False,
     say: Say = lambda message: None,
 ) -> FineTuning:
@@ -119,6 +126,7 @@ def finetune(
         output: the bundle folder to make; the other trainings go to its ``comparison``.
         baselines: what it is compared with.
         old: labelled cases of the bundle that is fine-tuned, to report what is forgotten.
+        trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
         say: called with a sentence when a part begins.
 
@@ -126,6 +134,7 @@ def finetune(
         UserError: the weights do not fit, the output folder is taken, or ``old`` is given and the weights are not a
             bundle.
     """
+    start.require_trust(trust)
     compared = baselines or Baselines()
     if old is not None:
         start.require_bundle("--old-data")
@@ -154,6 +163,6 @@ def finetune(
         for one in seeded:
             place = folder / f"seed_{one.seed}"
             runs.append(train_arm("scratch", cases, one, start, strategy, place, overwrite=overwrite, every_epoch=True))
-    forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device))
+    forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device), trust=trust)
     report = report_finetuning(tuned, runs, cases, plan, start, strategy, forgotten=forgotten)
     return FineTuning(tuned.bundle, tuple(runs), report)

@@ -169,7 +169,7 @@ def share_counts(fractions: Sequence[float], cases: int) -> list[int]:
 
 
 def forgetting(
-    bundle: BundleFolder, start: StartingPoint, old: CaseDataset, *, device: str
+    bundle: BundleFolder, start: StartingPoint, old: CaseDataset, *, device: str, trust: bool = False
 ) -> tuple[ScoreTable, ScoreTable]:
     """Score the old cases with the bundle that was fine-tuned, before and after.
 
@@ -177,9 +177,9 @@ def forgetting(
         UserError: the weights are not a bundle, or the old cases cannot be scored.
     """
     tables = []
-    for name, folder in (("before", start.require_bundle("--old-data").root), ("after", bundle.root)):
+    for name, folder in (("before", start.require_bundle("--old-data")), ("after", bundle.root)):
         output = bundle.root / "eval" / "old_cases" / name
-        found = Predictions.by_bundle(folder, old, output, device=device)
+        found = Predictions.by_bundle(folder, old, output, device=device, trust=trust)
         tables.append(score_folder(found.where, old, label_names=found.label_names))
     return tables[0], tables[1]
 

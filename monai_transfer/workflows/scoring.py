@@ -18,13 +18,15 @@ def predictions_folder(bundle: BundleFolder) -> Path:
     return bundle.root / "eval" / "predictions"
 
 
-def score_bundle(bundle: BundleFolder, dataset: CaseDataset, *, device: str = "auto") -> ScoreTable:
+def score_bundle(
+    bundle: BundleFolder, dataset: CaseDataset, *, device: str = "auto", trust: bool = False
+) -> ScoreTable:
     """Segment the labelled cases of ``dataset`` and score them on their native grid.
 
     Raises:
         UserError: when no case could be segmented or scored.
     """
-    made = Predictions.by_bundle(bundle.root, dataset, predictions_folder(bundle), device=device)
+    made = Predictions.by_bundle(bundle.root, dataset, predictions_folder(bundle), device=device, trust=trust)
     if not made.where:
         raise UserError(next(iter(made.failures.values())))
     return score_folder(made.where, dataset.labelled, label_names=made.label_names)

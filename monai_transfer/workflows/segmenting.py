@@ -17,6 +17,7 @@ def segment(
     device: str = "auto",
     options: SegmentOptions | None = None,
     adapt: bool = False,
+    trust: bool = False,
     say: Callable[[str], None] = lambda message: None,
     preview: bool = False,
     resume: bool = False,
@@ -32,6 +33,7 @@ def segment(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         options: what is asked for beyond the label map.
         adapt: adapt every network to the inputs first, without labels; the bundles stay as they are.
+        trust: let bundles that were not made here run whatever code they name.
         say: called with a sentence on each network that was adapted.
         preview: also write ``<case>_preview.png``.
         resume: skip the cases that an earlier run finished in the same way.
@@ -44,7 +46,7 @@ def segment(
     Raises:
         UserError: when there is no input, or the bundle cannot be used.
     """
-    segmenter = Segmenter.from_bundle(bundle, device=device, options=options)
+    segmenter = Segmenter.from_bundle(bundle, device=device, options=options, trust=trust)
     if adapt:
         members = []
         for member in segmenter.bundles:

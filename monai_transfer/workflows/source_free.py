@@ -95,6 +95,7 @@ def adapt_source_free(
     test: CaseDataset | None = None,
     settings: TestTimeSettings | None = None,
     device: str = "auto",
+    trust: bool = False,
     overwrite: bool = False,
 ) -> SourceFree:
     """Write a copy of a bundle whose network was adapted to the target's images (see :func:`adapt_network`).
@@ -106,6 +107,7 @@ def adapt_source_free(
         test: labelled cases to score before and after.
         settings: how long and how fast.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        trust: let a bundle that was not made here run whatever code it names; the copy stays foreign then.
         overwrite: whether to write into a folder that holds something.
 
     Raises:
@@ -113,13 +115,17 @@ def adapt_source_free(
     """
     old = BundleFolder(bundle)
     require_free(output, overwrite=overwrite)
-    read = read_bundle(old.root, device=choose_device(device))
+    read = read_bundle(old.root, device=choose_device(device), trust=trust)
     adapted = adapt_network(
         read, [InputCase(case.name, tuple(case.images)) for case in target.cases], settings=settings
     )
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
-    scores = [score_bundle(each, test, device=device) for each in (old, new)] if test is not None else [None, None]
+    scores = (
+        [score_bundle(each, test, device=device, trust=trust) for each in (old, new)]
+        if test is not None
+        else [None, None]
+    )
     result = SourceFree(new, adapted, *scores)
     write_text(
         new.root / "report.json", json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str) + "\n"

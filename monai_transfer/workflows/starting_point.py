@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.facts import BundleFacts, inspect_bundle
 from monai_transfer.bundle.networks import known_network, network_name
 from monai_transfer.bundle.plan import require_one_meaning
+from monai_transfer.bundle.trust import UntrustedBundleError
 from monai_transfer.errors import UserError
 from monai_transfer.weights import locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
-
-_PLANNED = ("spacing", "roi_size", "window")
 
 
 @dataclass(frozen=True)
@@ -22,20 +22,22 @@ class StartingPoint:
     Attributes:
         spec: as given.
         network: a name of :data:`~monai_transfer.bundle.networks.NETWORKS`, or None where the weights do not tell.
-        bundle: the bundle, where the weights are one that this package made.
+        bundle: the folder of the bundle, where the weights are one that trains as this package's do.
         definition: its ``network_def``.
         options: its working grid: fields of :class:`~monai_transfer.bundle.plan.Plan`.
         label_names: value -> name of its classes.
+        concerns: what a foreign ``network_def`` asks for beyond the allow-list.
     """
 
     spec: str
     network: str | None
-    bundle: BundleFolder | None = None
+    bundle: Path | None = None
     definition: Mapping[str, Any] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
+    concerns: tuple[str, ...] = ()
 
-    def require_bundle(self, option: str) -> BundleFolder:
+    def require_bundle(self, option: str) -> Path:
         """The bundle that the weights are, for an option that needs one.
 
         Raises:
@@ -44,6 +46,15 @@ class StartingPoint:
         if self.bundle is None:
             raise UserError(f"{option} needs --weights to be a bundle that segments, and {self.spec} is not one.")
         return self.bundle
+
+    def require_trust(self, trust: bool) -> None:
+        """See that the network may be built.
+
+        Raises:
+            UntrustedBundleError: it is that of a foreign bundle, names code of its own, and ``trust`` is off.
+        """
+        if self.concerns and not trust and self.bundle is not None:
+            raise UntrustedBundleError(self.bundle, self.concerns)
 
 
 def read_starting_point(spec: str) -> StartingPoint:
@@ -56,10 +67,10 @@ def read_starting_point(spec: str) -> StartingPoint:
     if source in SOURCES and ":" in spec:
         return StartingPoint(spec, known_network(find(spec).network))
     path = Path(spec).expanduser()
-    if (path / "configs" / "train.json").is_file():
-        started = _from_bundle(spec, BundleFolder(path))
-        if started is not None:
-            return started
+    if (path / "configs").is_dir():
+        facts = inspect_bundle(path)
+        if facts.trains:
+            return _from_bundle(spec, facts)
     return StartingPoint(spec, known_network(recognise(read_checkpoint(locate(spec)).tensors).backbone))
 
 
@@ -73,16 +84,14 @@ def merged_labels(start: StartingPoint, data: Mapping[int, str]) -> dict[int, st
     return {**start.label_names, **{value: name for value, name in data.items() if value not in start.label_names}}
 
 
-def _from_bundle(spec: str, bundle: BundleFolder) -> StartingPoint | None:
-    config = bundle.read("train")
-    definition = config.get("network_def")
-    if not isinstance(definition, dict) or not isinstance(config.get("labels"), dict):
-        return None
+def _from_bundle(spec: str, facts: BundleFacts) -> StartingPoint:
+    definition = facts.network_def or {}
     return StartingPoint(
         spec=spec,
         network=network_name(definition),
-        bundle=bundle,
+        bundle=facts.root,
         definition=definition,
-        options={name: tuple(config[name]) for name in _PLANNED if isinstance(config.get(name), list)},
-        label_names={int(value): str(name) for value, name in config["labels"].items()},
+        options=facts.options,
+        label_names=facts.label_names,
+        concerns=tuple(concerns_of({"network_def": definition}, "train")) if facts.foreign else (),
     )

@@ -11,6 +11,8 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from monai_transfer.bundle.trust import remember
+
 CHANNELS = {"0": "background", "1": "fat", "2": "muscle", "3": "bone"}
 
 
@@ -129,6 +131,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
         if smooth:
             network.load_state_dict(band_weights(network.out_channels, network.kernel_size[0]))
         torch.save(network.state_dict(), root / "models" / "model.pt")
+        remember(root)  # what these tests make is no bundle of a stranger
         return root
 
     return make

@@ -1,0 +1,149 @@
+"""What a bundle says about itself, read without evaluating any of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.parsing import config_file, parse_config
+from monai_transfer.bundle.trust import is_foreign
+from monai_transfer.errors import UserError
+
+_PLANNED = ("spacing", "roi_size", "window")
+
+
+@dataclass(frozen=True)
+class BundleFacts:
+    """A bundle as its files spell it.
+
+    Attributes:
+        root: its folder.
+        network_def: the network's definition, of the training where there is one; None where none is spelled out.
+        label_names: value -> name of its classes.
+        options: its working grid (``spacing`` in mm, ``roi_size`` in voxels, ``window`` in HU), as far as it is plain
+            numbers.
+        modality: of its images, as the metadata spells it.
+        in_channels: image channels, None when the metadata does not say.
+        out_channels: output channels, None when the metadata does not say.
+        trains: whether its training names network and labels the way this package does.
+        foreign: whether it was made elsewhere, or edited since.
+        concerns: what its inference asks for beyond the allow-list; of a bundle that was made here nothing is listed.
+    """
+
+    root: Path
+    network_def: Mapping[str, Any] | None = None
+    label_names: Mapping[int, str] = field(default_factory=dict)
+    options: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    modality: str | None = None
+    in_channels: int | None = None
+    out_channels: int | None = None
+    trains: bool = False
+    foreign: bool = True
+    concerns: tuple[str, ...] = ()
+
+
+def inspect_bundle(root: str | Path) -> BundleFacts:
+    """Read the facts of a bundle; nothing of it is evaluated, imported or built.
+
+    Raises:
+        UserError: the folder is no bundle, or one of its files is broken.
+
+    Example:
+        >>> from monai_transfer.bundle.templates import template
+        >>> facts = inspect_bundle(template("segmentation_transfer"))
+        >>> facts.network_def["_target_"], facts.foreign, facts.concerns
+        ('UNet', False, ())
+    """
+    root = require_bundle(root)
+    metadata = read_metadata(root)
+    train, inference = (parse_config(path) if (path := config_file(root, name)) else {} for name in _FILES)
+    image, pred = formats_of(metadata)
+    definition = next((d for part in (train, inference) if isinstance(d := part.get("network_def"), dict)), None)
+    trains = isinstance(train.get("network_def"), dict) and isinstance(train.get("labels"), dict)
+    foreign = is_foreign(root)
+    return BundleFacts(
+        root=root,
+        network_def=definition,
+        label_names=label_names(train["labels"] if trains else pred.get("channel_def"), root),
+        options={name: numbers for name in _PLANNED if (numbers := _numbers(train.get(name))) is not None},
+        modality=str(image["modality"]) if "modality" in image else None,
+        in_channels=whole_number(image.get("num_channels")),
+        out_channels=whole_number(pred.get("num_channels")),
+        trains=trains,
+        foreign=foreign,
+        concerns=bundle_concerns(root, inference) if foreign else (),
+    )
+
+
+_FILES = ("train", "inference")
+
+
+def bundle_concerns(root: Path, inference: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the inference of a bundle, and its folder of scripts, ask for beyond the allow-list."""
+    scripts = root / "scripts"
+    code = [f"scripts/: holds {path.name}" for path in sorted(scripts.glob("*"))[:20]] if scripts.is_dir() else []
+    return (*code, *concerns_of(dict(inference), "inference"))
+
+
+def require_bundle(root: str | Path) -> Path:
+    """The absolute folder of a bundle.
+
+    Raises:
+        UserError: there is no such folder, or it holds no ``configs``.
+    """
+    folder = Path(root).expanduser().resolve()
+    if not folder.is_dir():
+        raise UserError(f"{root} is no bundle folder; name one with --bundle ('monai-transfer bundles list' helps).")
+    if not (folder / "configs").is_dir():
+        raise UserError(f"{root} is not a bundle: its folder configs is missing; give the bundle's own folder.")
+    return folder
+
+
+def read_metadata(root: Path) -> dict[str, Any]:
+    """The content of ``configs/metadata.json``, empty where there is none.
+
+    Raises:
+        UserError: the file is broken.
+    """
+    path = root / "configs" / "metadata.json"
+    return parse_config(path) if path.exists() else {}
+
+
+def formats_of(metadata: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    """What the metadata say of the image and of the prediction; empty where they say nothing that can be read."""
+    found = []
+    for keys in (("inputs", "image"), ("outputs", "pred")):
+        part: Any = metadata.get("network_data_format")
+        for key in keys:
+            part = part.get(key) if isinstance(part, Mapping) else None
+        found.append(part if isinstance(part, Mapping) else {})
+    return found[0], found[1]
+
+
+def label_names(names: Any, root: Path) -> dict[int, str]:
+    """Value -> name of the classes.
+
+    Raises:
+        UserError: a value is no whole number.
+    """
+    if not isinstance(names, Mapping):
+        return {}
+    try:
+        return {int(value): str(name) for value, name in names.items()}
+    except ValueError as error:
+        raise UserError(
+            f"{root} numbers its labels by something else than whole numbers ({error}): mend it."
+        ) from error
+
+
+def whole_number(value: Any) -> int | None:
+    """A positive whole number, or None for anything else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else None
+
+
+def _numbers(value: Any) -> tuple[float, ...] | None:
+    """A list of numbers; a text in it could be an expression, and is not carried into another configuration."""
+    if not isinstance(value, list) or not all(isinstance(n, (int, float)) and not isinstance(n, bool) for n in value):
+        return None
+    return tuple(value)

@@ -1,0 +1,152 @@
+"""Whether the code that a bundle names may run: a bundle is foreign unless this installation made it.
+
+A configuration of MONAI is code. What a bundle says of itself proves nothing, so the record lies outside of it, in the
+user's state folder: a digest of the configurations, keyed with a secret of this installation. The digest is of
+contents: a bundle that was moved or copied keeps its trust, and one whose configurations were edited loses it.
+"""
+
+import hashlib
+import hmac
+import logging
+import os
+import secrets
+from functools import lru_cache
+from pathlib import Path
+
+import platformdirs
+from filelock import FileLock
+
+from monai_transfer.bundle.templates import templates
+from monai_transfer.errors import UserError
+from monai_transfer.files import sha256
+
+logger = logging.getLogger(__name__)
+
+STATE_VARIABLE = "MONAI_TRANSFER_STATE"
+"""Environment variable that moves the state folder, as on machines where homes cannot be written."""
+
+MOST_FILES = 10_000
+"""A folder of more files is no bundle's configs/ or scripts/, and is not read to the end."""
+
+_KEY_BYTES = 32
+
+
+class UntrustedBundleError(UserError):
+    """A foreign bundle asks for more than the allow-list of :mod:`monai_transfer.bundle.allowed`.
+
+    Args:
+        root: the bundle.
+        concerns: what it asks for, one line each.
+    """
+
+    def __init__(self, root: Path, concerns: tuple[str, ...]) -> None:
+        self.root, self.concerns = root, concerns
+        lines = "".join(f"\n  {line}" for line in concerns)
+        super().__init__(
+            f"{root} was not made by this installation, or its configurations were edited since, and runs code of its "
+            f"own: read the list below and add --trust if you trust all of it.{lines}"
+        )
+
+
+def state_folder() -> Path:
+    """Where this installation keeps its record."""
+    moved = os.environ.get(STATE_VARIABLE)
+    return Path(moved).expanduser() if moved else platformdirs.user_state_path("monai-transfer")
+
+
+def remember(root: Path) -> bool:
+    """Record that this installation made the bundle in ``root`` as it is now.
+
+    Returns:
+        whether it was recorded: in a state folder that cannot be written it is not, and the bundle will be foreign.
+    """
+    contents = _contents(root)
+    if contents is None:
+        return False
+    try:
+        record = _record(contents, _key(make=True))
+        record.parent.mkdir(exist_ok=True)
+        record.touch()  # an empty file per bundle: nothing to lock, nothing to merge
+    except OSError as error:
+        logger.warning(
+            "%s cannot be written (%s), so the bundles made here will count as foreign: set %s to a folder that can.",
+            state_folder(),
+            error.strerror,
+            STATE_VARIABLE,
+        )
+        return False
+    return True
+
+
+def is_foreign(root: Path) -> bool:
+    """Whether a bundle was made elsewhere, or changed since; the packaged bundles and their copies were not."""
+    contents = _contents(root)
+    if contents is None:
+        return True
+    if contents in _packaged():
+        return False
+    try:
+        return not _record(contents, _key(make=False)).is_file()
+    except OSError:
+        return True
+
+
+def require_trust(root: Path, concerns: tuple[str, ...], *, trust: bool) -> None:
+    """See that the code of a foreign bundle may run.
+
+    Raises:
+        UntrustedBundleError: the bundle is foreign, has concerns, and ``trust`` is off.
+    """
+    if concerns and not trust and is_foreign(root):
+        raise UntrustedBundleError(root, concerns)
+
+
+def _contents(root: Path) -> str | None:
+    """A digest of names and contents of all that may be code; None where it is no plain folder of files."""
+    digest = hashlib.sha256()
+    seen = 0
+    for part in ("configs", "scripts"):
+        for path in sorted((root / part).rglob("*")):
+            seen += 1
+            if path.is_dir():
+                continue
+            if seen > MOST_FILES or not path.is_file():
+                return None
+            try:
+                # The length before the name: no two sets of files then give the same line of bytes.
+                name = path.relative_to(root).as_posix().encode(errors="surrogateescape")
+                digest.update(len(name).to_bytes(8, "big") + name + bytes.fromhex(sha256(path)))
+            except OSError:
+                return None
+    return digest.hexdigest() if seen else None
+
+
+@lru_cache(maxsize=1)
+def _packaged() -> frozenset[str]:
+    return frozenset(contents for folder in templates().values() if (contents := _contents(folder)) is not None)
+
+
+def _record(contents: str, key: bytes) -> Path:
+    return state_folder() / "bundles" / hmac.new(key, contents.encode(), hashlib.sha256).hexdigest()
+
+
+def _key(*, make: bool) -> bytes:
+    path = state_folder() / "key"
+    if make and not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with FileLock(path.with_name("key.lock")):  # two first trainings at once must end with one key
+            if not path.is_file():
+                _write_key(path)
+    key = path.read_bytes()
+    if len(key) != _KEY_BYTES:
+        raise OSError(0, "its key is damaged; delete the file 'key' in it")
+    return key
+
+
+def _write_key(path: Path) -> None:
+    """Write a new key that only this user can read, from its first byte on."""
+    making = path.with_name(f"key.{secrets.token_hex(4)}")
+    descriptor = os.open(making, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(_KEY_BYTES))
+    making.replace(path)
