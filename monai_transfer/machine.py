@@ -6,12 +6,14 @@ import platform
 import re
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psutil
-import torch
 
 from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = (
     "monai-transfer",
@@ -27,12 +29,14 @@ PACKAGES = (
 )
 
 
-def choose_device(name: str) -> torch.device:
+def choose_device(name: str) -> "torch.device":
     """The device of a name; ``auto`` is CUDA where there is one.
 
     Raises:
         UserError: when the name is none of ``auto``, ``cpu``, ``cuda`` and ``cuda:N``, or there is no such device.
     """
+    import torch  # here, for reading volumes asks for the free memory and should not wait for torch
+
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
@@ -49,6 +53,8 @@ def choose_device(name: str) -> torch.device:
 
 def hardware() -> dict[str, Any]:
     """Return processor, cores this process may use, memory, and the GPUs by name."""
+    import torch
+
     affinity = getattr(os, "sched_getaffinity", None)
     return {
         "processor": _processor(),
@@ -79,12 +85,14 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def free_memory(device: torch.device | None = None) -> int:
+def free_memory(device: "torch.device | None" = None) -> int:
     """Bytes that can still be taken without swapping.
 
     Of a GPU where ``device`` is one; else of the machine, or of its container where that allows less.
     """
     if device is not None and device.type == "cuda":
+        import torch
+
         return int(torch.cuda.mem_get_info(device)[0])
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")  # version 2; a container sees its own group here
@@ -97,7 +105,7 @@ def free_memory(device: torch.device | None = None) -> int:
     return free
 
 
-def require_memory(needed: float, what: str, remedy: str, *, device: torch.device | None = None) -> None:
+def require_memory(needed: float, what: str, remedy: str, *, device: "torch.device | None" = None) -> None:
     """See that so many bytes are free, before they are asked for.
 
     Args:
@@ -118,6 +126,8 @@ def reset_peak_memory() -> None:
     """Start a new measurement of the peak, where the system can (Linux)."""
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
+    import torch
+
     if torch.cuda.is_available():
         torch.cuda.reset_peak_memory_stats()
 

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.machine import peak_memory_mb
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.writing import write_like
+from monai_transfer.volumes.writing import write_volume
 
 
 def stock(image: Path, bundle: Path, *, device: str) -> dict[str, Any]:
@@ -61,7 +61,7 @@ def ours(image: Path, bundle: Path, output: Path, *, device: str, options: Segme
     read = time.perf_counter() - begin
     result = segmenter.segment(volume)
     before_write = time.perf_counter()
-    write_like(result.labels, volume, output)
+    write_volume(result.labels, output, like=volume)
     end = time.perf_counter()
     seconds = {**result.seconds, "read": read, "write": end - before_write, "total": end - begin}
     return {"seconds": seconds, "windows": result.windows}

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from monai_transfer.volumes.grids import spacing_of, to_ras
-from monai_transfer.volumes.scalar import Volume
+from monai_transfer.volumes.volume import Volume
 
 Modality = Literal["ct", "mr"]
 Triple = tuple[float, float, float]
@@ -75,7 +75,7 @@ class CaseFacts:
 
 def image_facts(volume: Volume) -> ImageFacts:
     """The facts of one image."""
-    flat = volume.voxels.ravel(order="K")
+    flat = volume.array.ravel(order="K")
     sample = flat[:: (flat.size // SAMPLES) | 1].astype(np.float32)
     modality = guess_modality(sample)
     if modality == "ct":
@@ -105,9 +105,8 @@ def case_facts(first: Volume, images: Sequence[ImageFacts], label_counts: dict[i
         label_counts: label value -> voxels, where the case has a label.
     """
     spacing = spacing_of(first.affine)
-    voxel_ml = float(abs(np.linalg.det(first.affine[:3, :3]))) / 1000
-    volumes = None if label_counts is None else {value: n * voxel_ml for value, n in label_counts.items()}
-    shape = np.array(first.voxels.shape, np.float64)
+    volumes = None if label_counts is None else {value: n * first.voxel_ml for value, n in label_counts.items()}
+    shape = np.array(first.shape, np.float64)
     return CaseFacts(to_ras(first.affine, spacing), to_ras(first.affine, shape), tuple(images), volumes)
 
 

@@ -23,10 +23,11 @@ from monai_transfer.errors import UserError
 from monai_transfer.volumes.grids import (
     largest_shift,
     orientation_code,
-    same_grid_tolerance,
+    same_grid,
     turned_like,
 )
-from monai_transfer.volumes.scalar import Volume, VolumeFaultError, read_volume
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Volume, VolumeError
 
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, all cases, name of the case)."""
@@ -132,7 +133,7 @@ def _check_case(case: Case, channels: int, findings: _Findings) -> None:
         volume = _read(path, case, findings)
         if volume is None:
             return  # one fault a case: where one file was not fetched, others were not either
-        _check_image(path, volume.voxels, case, findings)
+        _check_image(path, volume.array, case, findings)
         if first is None:
             first = volume
         else:
@@ -148,7 +149,7 @@ def _check_case(case: Case, channels: int, findings: _Findings) -> None:
 def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
     try:
         volume = read_volume(path)
-    except VolumeFaultError as fault:
+    except VolumeError as fault:
         message = str(fault)
         if fault.kind == "missing" and len(case.images) > 1 and path in case.images:
             message = (
@@ -157,18 +158,19 @@ def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
             )
         findings.fault(path, case, fault.kind, message)
         return None
-    for kind, message in volume.warnings:
-        findings.warn(path, case, kind, message)
+    for note in volume.notes:
+        findings.warn(path, case, note.kind, note.message)
+    if len(volume.shape) != 3:
+        findings.fault(path, case, "not_3d", f"{path} is a picture of two axes: give a volume with several slices.")
+        return None
+    if len(volume.array) > 1:
+        message = f"{path} has {len(volume.array)} volumes or channels: split it into one file each."
+        findings.fault(path, case, "not_3d", message)
+        return None
     return volume
 
 
 def _check_image(path: Path, voxels: NDArray[Any], case: Case, findings: _Findings) -> None:
-    if voxels.dtype.kind == "f":
-        bad = int(voxels.size - np.count_nonzero(np.isfinite(voxels)))
-        if bad:
-            message = f"{path} has {bad} voxel(s) that are NaN or infinite: replace them by the background's value."
-            findings.fault(path, case, "not_finite", message)
-            return
     if voxels.min() == voxels.max():
         message = f"{path} has the same value ({voxels.flat[0]:g}) everywhere: export the scan again."
         findings.fault(path, case, "constant", message)
@@ -188,7 +190,7 @@ def _check_label(case: Case, image: Volume, findings: _Findings) -> LabelMap | N
         return None
     _check_grid(path, volume, case.images[0], image, case, findings)
     try:
-        label = read_values(case, path, volume.voxels)
+        label = read_values(case, path, volume.array)
     except LabelValueError as error:
         findings.fault(path, case, "label_values", str(error))
         return None
@@ -198,16 +200,16 @@ def _check_label(case: Case, image: Volume, findings: _Findings) -> LabelMap | N
 
 def _check_grid(path: Path, volume: Volume, image_path: Path, image: Volume, case: Case, findings: _Findings) -> None:
     """Whether a label or a further channel lies on the grid of the case's first image."""
-    affine, shape = turned_like(volume.affine, volume.voxels.shape, image.affine)
-    if shape != image.voxels.shape:
+    affine, shape = turned_like(volume.affine, volume.shape, image.affine)
+    if shape != image.shape:
         message = (
-            f"{path} has {_times(volume.voxels.shape)} voxels but {image_path} has {_times(image.voxels.shape)}: "
+            f"{path} has {_times(volume.shape)} voxels but {image_path} has {_times(image.shape)}: "
             "resample it onto the image's grid."
         )
         findings.fault(path, case, "grid_shape", message)
         return
-    shift = largest_shift(affine, image.affine, shape)
-    if shift > same_grid_tolerance(image.affine):
+    if not same_grid(affine, image.affine, shape):
+        shift = largest_shift(affine, image.affine, shape)
         message = f"{path} lies up to {shift:.2f} mm off {image_path}: resample it onto the image's grid."
         findings.fault(path, case, "grid_affine", message)
     elif orientation_code(volume.affine) != orientation_code(image.affine):

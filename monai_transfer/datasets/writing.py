@@ -1,33 +1,10 @@
-"""A data set written to disk: NIfTI volumes, and the ``dataset.json`` that says what they are."""
+"""The ``dataset.json`` that says what the volumes of a data set are."""
 
-import gzip
 import json
 from collections.abc import Mapping
 from pathlib import Path
 
-import nibabel as nib
-import numpy as np
-from numpy.typing import NDArray
-
-from monai_transfer.files import replacing, write_text
-
-
-def write_nifti(
-    voxels: NDArray[np.int16] | NDArray[np.uint8] | NDArray[np.float32], affine: NDArray[np.float64], path: Path
-) -> None:
-    """Write a volume ``(x, y, z)`` that appears when it is complete.
-
-    Args:
-        voxels: as they are stored.
-        affine: voxel to world, RAS mm, ``(4, 4)``.
-        path: ends in ``.nii.gz``.
-    """
-    volume = nib.Nifti1Image(voxels, affine)
-    volume.set_sform(affine, 1)
-    volume.set_qform(affine, 1)
-    volume.header.set_xyzt_units("mm")
-    with replacing(path) as file, gzip.GzipFile(fileobj=file, mode="wb", compresslevel=1, mtime=0) as packed:
-        volume.to_stream(packed)
+from monai_transfer.files import write_text
 
 
 def write_description(root: Path, *, name: str, text: str, modality: str, label_names: Mapping[int, str]) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation.matching import label_map_of, read_like, read_sound
+from monai_transfer.evaluation.matching import label_map_of, read_like, read_single
 from monai_transfer.evaluation.scores import LabelScore, score_case
 from monai_transfer.evaluation.table import ScoreTable
 
@@ -45,10 +45,10 @@ def score_folder(
         if path is None or case.label is None:
             without.append(case.name)
             continue
-        truth = read_sound(case.label)
+        truth = read_single(case.label)
         rows += score_case(
-            read_like(path, truth, reference=case.label),
-            truth.voxels,
+            read_like(path, truth),
+            truth.array[0],
             spacing=truth.affine,
             label_names=names,
             nsd_tolerance_mm=nsd_tolerance_mm,

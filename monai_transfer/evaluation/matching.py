@@ -4,13 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
-import numpy as np
 from numpy.typing import NDArray
 
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.grids import largest_shift, same_grid_tolerance
-from monai_transfer.volumes.scalar import Volume, VolumeFaultError, read_volume
+from monai_transfer.volumes.grids import same_grid
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Reading, Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".seg.nrrd")
 
@@ -23,44 +22,45 @@ def label_map_of(case: str, predictions: Path | Mapping[str, Path]) -> Path | No
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read_sound(path: Path) -> Volume:
-    """Read a volume; what is wrong with it becomes a :class:`UserError`."""
-    try:
-        return read_volume(path)
-    except VolumeFaultError as error:
-        raise UserError(str(error)) from error
+def read_single(path: Path, *, reading: Reading = Reading()) -> Volume:  # noqa: B008 (frozen)
+    """Read a volume of three axes and one channel.
+
+    Raises:
+        UserError: when it cannot be read or has other axes or several channels.
+    """
+    volume = read_volume(path, reading=reading)
+    if len(volume.shape) != 3:
+        raise UserError(f"{path} is a picture of two axes: give a volume with several slices.")
+    if len(volume.array) > 1:
+        raise UserError(f"{path} has {len(volume.array)} volumes or channels: give one volume a file.")
+    return volume
 
 
-def read_like(path: Path, like: Volume, *, reference: Path) -> NDArray[Any]:
+def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDArray[Any]:  # noqa: B008 (frozen)
     """Read the voxels of ``path`` in the order of axes of ``like``; nothing is ever resampled.
 
     Args:
         path: a label map.
         like: the volume on whose grid it must lie, up to order and direction of axes.
-        reference: the file of ``like``, for the message.
+        reading: how strictly.
+
+    Returns:
+        Voxels, ``(x, y, z)``.
 
     Raises:
         UserError: when it cannot be read or lies on another grid.
     """
-    volume = _turned(read_sound(path), like.affine)
-    if volume.voxels.shape != like.voxels.shape:
+    volume = read_single(path, reading=reading).turned_like(like.affine)
+    if volume.shape != like.shape:
         raise UserError(
-            f"{path} has shape {_times(volume.voxels.shape)} but {reference} has {_times(like.voxels.shape)}: "
-            "put both on one grid."
+            f"{path} has shape {_times(volume.shape)} but {like.path} has {_times(like.shape)}: put both on one grid."
         )
-    if largest_shift(volume.affine, like.affine, like.voxels.shape) > same_grid_tolerance(like.affine):
+    if not same_grid(volume.affine, like.affine, like.shape):
         raise UserError(
-            f"{path} lies elsewhere in space than {reference} (their affines differ): put both on one grid."
+            f"{path} lies elsewhere in space than {like.path} (their affines differ): put both on one grid."
         )
-    return volume.voxels
-
-
-def _turned(volume: Volume, affine: NDArray[np.float64]) -> Volume:
-    turn = nib.orientations.ornt_transform(nib.io_orientation(volume.affine), nib.io_orientation(affine))
-    if np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
-        return volume
-    voxels = nib.orientations.apply_orientation(volume.voxels, turn)
-    return Volume(voxels, volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.voxels.shape))
+    voxels: NDArray[Any] = volume.array[0]
+    return voxels
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel.affines import voxel_sizes
 from numpy.typing import NDArray
 
-from monai_transfer.evaluation.matching import read_like, read_sound
+from monai_transfer.evaluation.matching import read_like, read_single
 from monai_transfer.evaluation.scores import generic_names
 
 CT_WINDOW_HU = (-160.0, 240.0)
@@ -55,12 +55,12 @@ class OverlayCase:
         Raises:
             UserError: when a file cannot be read or lies on another grid than the image.
         """
-        volume = read_sound(image)
-        true = None if truth is None else read_like(truth, volume, reference=image)
-        maps = {arm: read_like(path, volume, reference=image) for arm, path in (predictions or {}).items()}
+        volume = read_single(image)
+        true = None if truth is None else read_like(truth, volume)
+        maps = {arm: read_like(path, volume) for arm, path in (predictions or {}).items()}
         return cls(
             name=name,
-            image=volume.voxels,
+            image=volume.array[0],
             affine=volume.affine,
             label_names=label_names or generic_names(*maps.values(), *([] if true is None else [true])),
             truth=true,

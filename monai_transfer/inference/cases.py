@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import itk
-
 from monai_transfer.errors import UserError
 from monai_transfer.inference.output_folder import is_result_folder, require_apart
 from monai_transfer.inference.results import names_apart
+from monai_transfer.volumes.guards import is_dicom
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
-from monai_transfer.volumes.reading import Volume, is_dicom, read_volume
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 _LABEL_FOLDERS = re.compile(r"^(derivatives|labels|labels(Tr|Ts|Val)|masks|segmentations)$", re.IGNORECASE)
@@ -33,7 +33,7 @@ class InputCase:
     Attributes:
         name: what its results are called.
         source: its file, its DICOM folder, or one file per channel.
-        series: UID of the DICOM series in the folder.
+        series: which DICOM series of the folder, where it is one.
         fault: why it cannot be segmented, where that is known without reading it.
     """
 
@@ -182,13 +182,24 @@ class _Walk:
             return [case for p in images for case in self.folder(p)]
         cases = [InputCase(_stem(p), p) for p in content if not p.is_dir() and self.takes(p)]
         if any(is_dicom(p) for p in content if p.is_file() and not is_volume(p)):
-            cases += _dicom_series(folder)
+            cases += self.dicom(folder)
         for part in (p for p in content if p.is_dir()):
             if _LABEL_FOLDERS.match(part.name):
                 self.skip(part, "by its name a folder of labels or results")
             else:
                 cases += self.folder(part)
         return cases
+
+    def dicom(self, folder: Path) -> list[InputCase]:
+        from monai_transfer.volumes.dicom import find_series  # pydicom is loaded only where DICOM is met
+
+        series, left_out = find_series([folder])
+        for note in left_out:
+            self.skip(note.path, note.reason)
+        name = folder.resolve().name
+        if len(series) == 1:
+            return [InputCase(name, folder, series[0].uid)]
+        return [InputCase(f"{name}_{n}", folder, one.uid) for n, one in enumerate(series, start=1)]
 
     def takes(self, path: Path) -> bool:
         """Whether a file in a folder is a case."""
@@ -218,18 +229,6 @@ def _head(file: Path) -> str:
             return hashlib.sha256(content.read(_HEAD)).hexdigest()
     except OSError:
         return ""
-
-
-def _dicom_series(folder: Path) -> list[InputCase]:
-    names = itk.GDCMSeriesFileNames.New()
-    names.SetUseSeriesDetails(True)
-    names.AddSeriesRestriction("0008|0021")
-    names.SetDirectory(str(folder))
-    series = list(names.GetSeriesUIDs())
-    name = folder.resolve().name
-    if len(series) == 1:
-        return [InputCase(name, folder, series[0])]
-    return [InputCase(f"{name}_{n}", folder, uid) for n, uid in enumerate(series, start=1)]
 
 
 def _group_channels(cases: Sequence[InputCase], channels: int) -> Iterator[InputCase]:

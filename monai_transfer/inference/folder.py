@@ -19,7 +19,7 @@ from monai_transfer.inference.results import PRODUCTS, require_disk, write_resul
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
-from monai_transfer.volumes.reading import Volume
+from monai_transfer.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -12,7 +12,7 @@ from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImag
 from monai_transfer.errors import UserError
 from monai_transfer.inference.resampling import spacing
 from monai_transfer.machine import free_memory
-from monai_transfer.volumes.reading import Volume
+from monai_transfer.volumes.volume import Volume
 
 _COPIES = 3
 """Times that the working image exists at most while it is preprocessed: before a step, after it, and a mask of it."""

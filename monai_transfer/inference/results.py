@@ -22,8 +22,8 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.sinks import PROBABILITY_SCALE
-from monai_transfer.volumes.reading import Volume
-from monai_transfer.volumes.writing import write_like
+from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.writing import write_volume
 
 LABELS = ".nii.gz"
 PROBABILITIES = "_probabilities.nii.gz"
@@ -142,7 +142,7 @@ def write_results(result: Segmentation, folder: Path, name: str, *, preview: boo
 
     def write(array: np.ndarray, product: str, *, slope: float = 1.0) -> None:
         written.insert(0, folder / f"{name}{product}")
-        write_like(array, result.source, written[0], slope=slope)
+        write_volume(array, written[0], like=result.source, slope=slope)
 
     try:
         if result.stored_probabilities is not None:

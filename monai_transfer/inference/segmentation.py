@@ -14,7 +14,7 @@ from scipy import ndimage
 from monai_transfer.errors import UserError
 from monai_transfer.inference.sinks import PROBABILITY_SCALE
 from monai_transfer.options import validated
-from monai_transfer.volumes.reading import Volume
+from monai_transfer.volumes.volume import Volume
 
 
 @dataclass

@@ -27,7 +27,8 @@ from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
-from monai_transfer.volumes.reading import Volume, read_volume
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.datasets.writing import write_description, write_nifti
+from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
 from monai_transfer.options import FirstSubject, PhantomSize, Seed, Subjects, checked
 from monai_transfer.phantoms.acquisition import Acquisition, Modality
@@ -15,6 +15,7 @@ from monai_transfer.phantoms.anatomy import Anatomy
 from monai_transfer.phantoms.appearance import ct_image, mr_image
 from monai_transfer.phantoms.painting import paint
 from monai_transfer.phantoms.tissue import LABEL_NAMES
+from monai_transfer.volumes.writing import write_volume
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
 
@@ -101,8 +102,8 @@ def write_phantoms(
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]
         for done, name in enumerate(names):
             phantom = make_phantom(modality=modality, subject=first - 1 + done, seed=seed, size=size, paired=paired)
-            write_nifti(phantom.image, phantom.affine, root / "images" / f"{name}.nii.gz")
-            write_nifti(phantom.label, phantom.affine, root / "labels" / f"{name}.nii.gz")
+            write_volume(phantom.image, root / "images" / f"{name}.nii.gz", affine=phantom.affine)
+            write_volume(phantom.label, root / "labels" / f"{name}.nii.gz", affine=phantom.affine)
             if progress is not None:
                 progress(done + 1, subjects, name)
         write_description(

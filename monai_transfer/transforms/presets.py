@@ -10,7 +10,6 @@ from monai.transforms import (
     CropForegroundd,
     EnsureTyped,
     Lambdad,
-    LoadImaged,
     Orientationd,
     RandAffined,
     RandCropByPosNegLabeld,
@@ -47,6 +46,7 @@ from monai_transfer.transforms.pseudo_label import (
 )
 from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
+from monai_transfer.volumes.monai_reader import load_volumes
 
 Modality = Literal["ct", "mr"]
 Stage = Literal["train", "validate", "infer"]
@@ -126,7 +126,7 @@ def geometry(keys: Sequence[str], *, spacing: Sequence[float]) -> list[Transform
     """Load, orient to RAS and resample to ``spacing`` in mm."""
     modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
     return [
-        LoadImaged(keys=keys, ensure_channel_first=True),
+        load_volumes(keys),
         EnsureTyped(keys=keys),
         Orientationd(keys=keys, axcodes="RAS", labels=None),
         Spacingd(keys=keys, pixdim=list(spacing), mode=modes),

@@ -15,9 +15,15 @@ def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
 
 
+_SMALLEST_MM, _LARGEST_MM = 1e-6, 1e6
+"""Voxels of a nanometre, and distances of a kilometre, come from headers full of noise and not from a scanner."""
+
+
 def is_degenerate(affine: NDArray[np.float64]) -> bool:
-    """Whether the affine is not finite or maps the volume onto less than three dimensions."""
-    if not np.isfinite(affine).all() or (spacing_of(affine) <= 0).any():
+    """Whether the affine is not finite, absurdly large or small, or maps the volume onto less than a space."""
+    if not np.isfinite(affine).all() or np.abs(affine).max() > _LARGEST_MM:
+        return True
+    if (spacing_of(affine) < _SMALLEST_MM).any():
         return True
     return bool(abs(np.linalg.det(affine[:3, :3] / spacing_of(affine))) < 1e-3)
 
@@ -42,7 +48,8 @@ def orientation_code(affine: NDArray[np.float64]) -> str:
 
 def largest_shift(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
     """How far apart two affines place the same corner of a volume at most, mm."""
-    corners = np.array([[*corner, 1.0] for corner in product(*((0, size - 1) for size in shape))])
+    sizes = (*shape, 1, 1)[:3]  # a picture of two axes lies in space too
+    corners = np.array([[*corner, 1.0] for corner in product(*((0, size - 1) for size in sizes))])
     return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
 
 
@@ -56,6 +63,10 @@ def turned_like(
     return turned, tuple(shape[axis] for axis in order)
 
 
-def same_grid_tolerance(affine: NDArray[np.float64]) -> float:
-    """How far a grid may be off this one, mm."""
-    return min(GRID_TOLERANCE_MM, float(spacing_of(affine).min()) / 4)
+def same_grid(affine: NDArray[np.float64], reference: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether two affines place every voxel of a shape alike, up to :data:`GRID_TOLERANCE_MM`.
+
+    Label maps that went through another program come back with rounded affines, but never a quarter voxel off.
+    """
+    tolerance = min(GRID_TOLERANCE_MM, float(spacing_of(reference).min()) / 4)
+    return largest_shift(affine, reference, shape) <= tolerance

@@ -3,8 +3,8 @@
 import re
 from pathlib import Path
 
-VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
-"""File name endings that are read as volumes."""
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+"""File name endings that are read as volumes; of a NIfTI pair the header stands for both."""
 
 _CHANNEL = re.compile(r"_(\d{4})$")
 

@@ -1,185 +1,151 @@
-"""Reading volumes: NIfTI and MGH by nibabel, DICOM series, NRRD, MetaImage and the rest by ITK."""
+"""The one door through which volumes come in, whatever their format and whoever asks."""
 
-import struct
+import logging
 import warnings
-import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import nibabel
 import numpy as np
-import torch
-from monai.data import ITKReader
-from monai.data.image_reader import correct_nifti_header_if_necessary
-from monai.data.meta_tensor import MetaTensor
 
-from monai_transfer.errors import UserError
+from monai_transfer.volumes.grids import is_degenerate, same_grid, shear_of, spacing_of
+from monai_transfer.volumes.guards import is_dicom, require_file
+from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
+from monai_transfer.volumes.nifti import (
+    MGH_SUFFIXES,
+    NIFTI_SUFFIXES,
+    degenerate,
+    read_mgh,
+    read_nifti,
+    require_voxels,
+)
+from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged
 
-NIBABEL_SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh", ".hdr", ".img")
-ITK_SUFFIXES = (".nrrd", ".nhdr", ".mha", ".mhd", ".dcm", ".gipl", ".vtk")
-
-
-@dataclass(frozen=True)
-class Volume:
-    """An image as it lies in its file.
-
-    Attributes:
-        path: the file, or the folder of a DICOM series.
-        array: voxels, channel first, (C, *native shape), in the file's number type unless it is scaled.
-        affine: voxel to RAS millimetres, (4, 4).
-        header: the NIfTI header, extensions included, that a label map on this grid should carry on.
-    """
-
-    path: Path
-    array: np.ndarray
-    affine: np.ndarray
-    header: nibabel.Nifti1Header | None = field(default=None, repr=False)
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Voxels of the native grid."""
-        return tuple(self.array.shape[1:])
-
-    @property
-    def voxel_ml(self) -> float:
-        """Volume of one voxel in millilitres."""
-        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
-
-    def tensor(self, *, keep_integers: bool = False, device: torch.device | str = "cpu") -> MetaTensor:
-        """The image as MONAI's ``LoadImaged`` would hand it on, (C, *native shape).
-
-        Args:
-            keep_integers: keep integer voxels instead of making float32 of them.
-            device: where the tensor shall live.
-        """
-        array = self.array
-        if array.dtype not in (np.uint8, np.int8, np.int16, np.int32, np.float32):
-            array = array.astype(np.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the voxels are never written to
-            values = torch.from_numpy(array).to(device)
-        if not keep_integers:
-            values = values.to(torch.float32)
-        affine = torch.from_numpy(self.affine.copy())
-        meta = {
-            "original_affine": self.affine.copy(),
-            "spatial_shape": np.asarray(self.shape),
-            "original_channel_dim": float("nan") if len(array) == 1 else -1,
-            "filename_or_obj": str(self.path),
-            "space": "RAS",
-        }
-        return MetaTensor(values, affine=affine, meta=meta)
+_FORMATS: tuple[tuple[tuple[str, ...], Callable[[Path, Reading], Volume]], ...] = (
+    (NIFTI_SUFFIXES, read_nifti),
+    (MGH_SUFFIXES, read_mgh),
+    ((*NRRD_SUFFIXES, *META_SUFFIXES), read_with_itk),
+)
 
 
-def has_suffix(path: Path, suffixes: Sequence[str]) -> bool:
-    """Whether the file name ends in one of ``suffixes``, whatever the case."""
-    return path.name.lower().endswith(tuple(suffixes))
+def read_volume(
+    path: Path | Sequence[Path],
+    *,
+    series: str | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Volume:
+    """Read one image, or refuse it in one sentence.
 
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the DICOM signature."""
-    try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
-
-
-def read_volume(path: Path | Sequence[Path], *, series: str | None = None) -> Volume:
-    """Read one image.
+    A coded sform says how a NIfTI lies, else a coded qform; no result is ever a guess unless ``reading`` allows it.
+    Checksums are verified, and nothing is allocated before the header's claims were compared with the file's size
+    and with the free memory.
 
     Args:
         path: a file, a folder with a DICOM series, or one file per channel.
-        series: UID of the DICOM series to read where a folder holds several.
+        series: which DICOM series to read where a folder holds several, by the UID that ``find_series`` gives.
+        reading: how strictly.
+
+    Returns:
+        The volume, its voxels finite, its affine one of a grid.
 
     Raises:
-        UserError: when the file is missing, broken, of an unknown format, or no volume of finite numbers.
+        VolumeError: the file is missing, damaged, too large, of an unknown format, or no volume of finite numbers that
+            says how it lies in space.
     """
     if not isinstance(path, Path):
-        return _stack([read_volume(p) for p in path])
-    if not path.exists():
-        raise UserError(f"{path} does not exist; check the path.")
-    try:
-        by_nibabel = path.is_file() and has_suffix(path, NIBABEL_SUFFIXES)
-        volume = _read_nibabel(path) if by_nibabel else _read_itk(path, series)
-    except UserError:
-        raise
-    except Exception as error:
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise UserError(f"{path} cannot be read ({reason[-1].strip()}); check or re-export the file.") from error
+        return _stack([read_volume(one, reading=reading) for one in path])
+    notes: list[Note] = []
+    with _listening(path, notes):
+        volume = _read(path, series, reading)
     _require_sound(volume)
-    return volume
+    return replace(volume, notes=(*volume.notes, *_odd_grid(volume), *notes))
 
 
-def _read_nibabel(path: Path) -> Volume:
-    image = nibabel.load(path)
-    if image.get_data_dtype().names:
-        raise UserError(f"{path} is a colour (RGB) image; a volume of single numbers is needed.")
-    if isinstance(image, nibabel.Nifti1Pair):
-        image = correct_nifti_header_if_necessary(image)
-        if has_suffix(path, (".gz",)):
-            _unpack_quickly(path, image)
-    array = np.asanyarray(image.dataobj)
-    if array.dtype.kind == "f" or array.dtype.kind not in "iu":
-        array = array.astype(np.float32, copy=False)
-    array = array.astype(array.dtype.newbyteorder("="), copy=False)
-    while array.ndim > 3 and array.shape[-1] == 1:
-        array = array[..., 0]
-    if array.ndim > 4:
-        raise UserError(f"{path} has {array.ndim} dimensions {array.shape}; three, or four with channels, are needed.")
-    array = np.moveaxis(array, -1, 0) if array.ndim == 4 else array[None]
-    header = image.header if isinstance(image, nibabel.Nifti1Pair) else None
-    return Volume(path, array, np.array(image.affine, dtype=np.float64), header)
+def _read(path: Path, series: str | None, reading: Reading) -> Volume:
+    name = path.name.lower()
+    read = next((read for suffixes, read in _FORMATS if name.endswith(suffixes)), None)
+    try:
+        folder = read is None and path.is_dir()
+        if not folder:
+            require_file(path)
+        if read is not None:
+            return read(path, reading)
+        if folder or is_dicom(path):
+            from monai_transfer.volumes.dicom import read_dicom  # pydicom is loaded only where DICOM is met
+
+            return read_dicom(path, series=series, reading=reading)
+    except VolumeError:
+        raise
+    except MemoryError as error:
+        message = f"{path} needs more memory than is free: crop or resample it, or use a larger machine."
+        raise VolumeError("too_large", message) from error
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
+        raise damaged(path, reason) from error
+    raise VolumeError("format", f"{path} is of no known format: NIfTI, DICOM, NRRD, MetaImage and MGH are read.")
 
 
-def _unpack_quickly(path: Path, image: Any) -> None:
-    """Unpack a ``.nii.gz`` in one go into the image's array proxy, instead of in nibabel's small pieces."""
-    raw = path.read_bytes()
-    (size,) = struct.unpack("<I", raw[-4:])
-    proxy = image.dataobj
-    needed = proxy.offset + int(np.prod(proxy.shape)) * proxy.dtype.itemsize
-    if size != needed & 0xFFFFFFFF:
-        return  # several members, or cut short: nibabel's way handles or names it
-    data = zlib.decompress(raw, wbits=31, bufsize=needed)
-    if len(data) != needed:
-        return
-    voxels = np.frombuffer(data, dtype=proxy.dtype, count=int(np.prod(proxy.shape)), offset=proxy.offset)
-    array = voxels.reshape(proxy.shape, order="F")
-    slope, inter = proxy.slope, proxy.inter
-    if (slope, inter) != (1, 0):
-        array = array.astype(np.float32) * np.float32(slope) + np.float32(inter)
-    image._dataobj = array
-
-
-def _read_itk(path: Path, series: str | None) -> Volume:
-    if path.is_dir() and series is None and not any(is_dicom(p) for p in path.iterdir() if p.is_file()):
-        raise UserError(f"{path} holds no DICOM files; name a volume or a folder of volumes.")
-    reader = ITKReader(series_name=series or "")
-    array, meta = reader.get_data(reader.read([str(path)]))
-    affine = np.array(meta["affine"], dtype=np.float64)
-    rank = affine.shape[0] - 1
-    if array.ndim == rank + 1 and array.shape[-1] in (3, 4) and array.dtype == np.uint8:
-        raise UserError(f"{path} is a colour (RGB) image; a volume of single numbers is needed.")
-    array = np.moveaxis(array, -1, 0) if array.ndim == rank + 1 else array[None]
-    return Volume(path, np.ascontiguousarray(array.T).T, affine)
+@contextmanager
+def _listening(path: Path, notes: list[Note]) -> Iterator[None]:
+    """Turn what the libraries would print into notes."""
+    heard: list[str] = []
+    listener = logging.Handler(logging.WARNING)
+    listener.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    nibabel = logging.getLogger("nibabel.global")
+    kept = nibabel.handlers, nibabel.propagate
+    nibabel.handlers, nibabel.propagate = [listener], False
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            yield
+    finally:
+        nibabel.handlers, nibabel.propagate = kept
+    heard += [str(warning.message) for warning in caught]
+    notes += [Note("library", f"{path}: {' '.join(text.split())}") for text in dict.fromkeys(heard)]
 
 
 def _stack(volumes: Sequence[Volume]) -> Volume:
-    first = volumes[0]
+    """The volumes as channels of one; each is turned into the orientation of the first."""
+    first, notes = volumes[0], list(volumes[0].notes)
+    arrays = [first.array]
     for other in volumes[1:]:
-        if other.shape != first.shape or not np.allclose(other.affine, first.affine, atol=1e-3):
-            raise UserError(f"{other.path} lies on another grid than {first.path}; resample it to the same grid.")
-    return Volume(first.path, np.concatenate([v.array for v in volumes]), first.affine, first.header)
+        turned = other.turned_like(first.affine)
+        if turned.shape != first.shape or not same_grid(turned.affine, first.affine, first.shape):
+            message = f"{other.path} lies on another grid than {first.path}: resample it to the same grid."
+            raise VolumeError("grid", message)
+        if turned is not other:
+            message = f"{other.path} is stored in another orientation than {first.path}: it is turned while reading."
+            notes.append(Note("orientation", message))
+        notes += other.notes
+        arrays.append(turned.array)
+    return replace(first, array=np.concatenate(arrays), notes=tuple(notes))
 
 
 def _require_sound(volume: Volume) -> None:
-    if len(volume.shape) < 2 or 0 in volume.shape:
-        raise UserError(f"{volume.path} has the shape {volume.shape}; a 3D volume is needed.")
-    if volume.array.dtype.kind == "f" and not np.isfinite(volume.array.sum(dtype=np.float64)):
-        bad = int((~np.isfinite(volume.array)).sum())
+    require_voxels(volume.path, volume.shape)
+    if is_degenerate(volume.affine):
+        raise degenerate(volume.path, "an affine")
+    array = volume.array
+    # One sum finds out whether there is anything to count: NaN and infinity survive it.
+    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+        bad = array.size - sum(int(np.isfinite(plane).sum()) for channel in array for plane in channel)
         if bad:
-            raise UserError(f"{volume.path} holds {bad} voxels that are no finite numbers (NaN or Inf); replace them.")
-    if not np.isfinite(volume.affine).all() or abs(np.linalg.det(volume.affine[:3, :3])) < 1e-12:
-        raise UserError(f"{volume.path} has an affine that cannot be inverted; correct its header.")
+            message = (
+                f"{volume.path} holds {bad} voxels that are NaN or infinite: replace them by the background's value."
+            )
+            raise VolumeError("not_finite", message)
+
+
+def _odd_grid(volume: Volume) -> list[Note]:
+    odd = []
+    if shear_of(volume.affine) > 1e-3:
+        message = (
+            f"{volume.path} has a sheared grid: it is taken as it lies, but most viewers show it without the shear."
+        )
+        odd.append(Note("sheared", message))
+    spacing = spacing_of(volume.affine)
+    if spacing.min() < 0.05 or spacing.max() > 25:
+        sizes = "×".join(f"{size:.4g}" for size in spacing)
+        odd.append(Note("spacing", f"{volume.path} has voxels of {sizes} mm: are its units millimetres?"))
+    return odd

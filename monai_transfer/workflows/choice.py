@@ -23,7 +23,7 @@ from monai_transfer.evaluation import (
     label_free_scores,
 )
 from monai_transfer.files import replacing
-from monai_transfer.volumes.scalar import read_volume
+from monai_transfer.volumes.reading import read_volume
 
 TARGET_VOLUMES = 3
 """So many target training volumes are looked at."""
@@ -99,9 +99,8 @@ def source_sizes(source: CaseDataset) -> SourceSizes:
         if case.label is None:
             continue
         volume = read_volume(case.label)
-        voxel_ml = abs(float(np.linalg.det(volume.affine[:3, :3]))) / 1000
-        values, counts = np.unique(np.asarray(volume.voxels).astype(np.int64), return_counts=True)
-        found = {int(v): float(n) * voxel_ml for v, n in zip(values, counts, strict=True) if v > 0}
+        values, counts = np.unique(volume.array.astype(np.int64), return_counts=True)
+        found = {int(v): float(n) * volume.voxel_ml for v, n in zip(values, counts, strict=True) if v > 0}
         foregrounds.append(sum(found.values()))
         for label, volume_ml in found.items():
             per_label.setdefault(label, []).append(volume_ml)

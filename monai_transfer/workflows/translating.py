@@ -12,9 +12,10 @@ from monai_transfer.adaptation import UnpairedTranslation
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import require_free
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.datasets.writing import write_description, write_nifti
+from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
 from monai_transfer.transforms import preset
+from monai_transfer.volumes.writing import write_volume
 
 LEAST_PATCH = 16
 """Voxels along an axis that a patch needs at least."""
@@ -72,8 +73,9 @@ def translate_source(
     for name, case in zip(domains.source.names, source, strict=True):
         made = _stored(model.translate(case[Keys.IMAGE].as_tensor()), plan)
         affine = case[Keys.IMAGE].affine.cpu().numpy().astype(np.float64)
-        write_nifti(case[Keys.LABEL].as_tensor()[0].cpu().numpy().astype(np.uint8), affine, _file(root, "labels", name))
-        write_nifti(made, affine, _file(root, "images", name))
+        label = case[Keys.LABEL].as_tensor()[0].cpu().numpy().astype(np.uint8)
+        write_volume(label, _file(root, "labels", name), affine=affine)
+        write_volume(made, _file(root, "images", name), affine=affine)
     modality = plan.target_modality.upper()
     write_description(
         root,

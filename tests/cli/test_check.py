@@ -42,7 +42,7 @@ def test_faults(phantoms: Path) -> None:
     nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4)), path)
     result = RUNNER.invoke(app, ["check", str(phantoms)])
     assert result.exit_code == 1
-    assert "ct_001.nii.gz is 4D" in result.stdout
+    assert "ct_001.nii.gz has 3 volumes or channels" in result.stdout
     content = json.loads(RUNNER.invoke(app, ["check", str(phantoms), "--json"]).stdout)
     assert [fault["kind"] for fault in content["faults"]] == ["not_3d"]
     assert content["fingerprint"]["cases"] == 1

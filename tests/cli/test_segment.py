@@ -101,8 +101,8 @@ def test_real_formats(bundle: Path, shared_data: Path, tmp_path: Path) -> None:
     assert code == 1
     cases = {c["case"]: c for c in json.loads(stdout)["cases"]}
     failed = {name for name, c in cases.items() if c["status"] == "failed"}
-    assert failed == {"example4d", "example_nifti2", "rgb_test_file"}
-    assert {"AIL", "minimal", "shear", "reoriented_anat_moved", "series", "breast1_image"} <= set(cases) - failed
+    assert failed == {"example4d", "example_nifti2", "rgb_test_file", "minimal"}  # "minimal" does not say how it lies
+    assert {"AIL", "shear", "reoriented_anat_moved", "series", "breast1_image"} <= set(cases) - failed
     for case in cases.values():
         source = Path(case["input"])
         if case["status"] == "ok" and source.name.endswith((".nii", ".nii.gz")):

@@ -12,7 +12,8 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
 from monai_transfer.inference.results import colour, write_sidecars
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.writing import FastGzip, write_like
+from monai_transfer.volumes.volume import Reading
+from monai_transfer.volumes.writing import FastGzip, write_volume
 
 from .conftest import body, write_nifti
 
@@ -29,10 +30,10 @@ def test_header_is_carried_on(tmp_path: Path) -> None:
     image.set_sform(AFFINE, 2)
     image.header.set_slope_inter(2.0, -5.0)
     nibabel.save(image, tmp_path / "in.nii.gz")
-    volume = read_volume(tmp_path / "in.nii.gz")
+    volume = read_volume(tmp_path / "in.nii.gz", reading=Reading(keep_header_text=True))
     np.testing.assert_allclose(volume.array[0], nibabel.load(tmp_path / "in.nii.gz").get_fdata(), rtol=1e-6)
     labels = np.random.default_rng(0).integers(0, 5, (9, 8, 7)).astype(np.uint8)
-    write_like(labels, volume, tmp_path / "out.nii.gz")
+    write_volume(labels, tmp_path / "out.nii.gz", like=volume)
     out = nibabel.load(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(out.dataobj), labels)
     np.testing.assert_allclose(out.affine, AFFINE, atol=1e-5)
@@ -49,7 +50,8 @@ def test_affine_codes_are_kept(tmp_path: Path, codes: tuple[int, int]) -> None:
     image.set_qform(np.diag([1.0, 2.0, 3.0, 1.0]), codes[0])
     image.set_sform(np.diag([1.0, 2.0, 3.0, 1.0]), codes[1])
     nibabel.save(image, tmp_path / "in.nii")
-    write_like(np.zeros((6, 7, 8), np.uint8), read_volume(tmp_path / "in.nii"), tmp_path / "out.nii")
+    volume = read_volume(tmp_path / "in.nii", reading=Reading(assume_affine=True))
+    write_volume(np.zeros((6, 7, 8), np.uint8), tmp_path / "out.nii", like=volume)
     out, given = nibabel.load(tmp_path / "out.nii"), nibabel.load(tmp_path / "in.nii")
     assert (int(out.header["qform_code"]), int(out.header["sform_code"])) == codes
     np.testing.assert_allclose(out.affine, given.affine)
@@ -64,7 +66,7 @@ def test_nifti2_and_big_endian(tmp_path: Path) -> None:
         volume = read_volume(tmp_path / f"{name}.nii.gz")
         np.testing.assert_array_equal(volume.array[0], array)
         volume.tensor()
-        write_like((array > 0).astype(np.uint16), volume, tmp_path / "out.nii.gz")
+        write_volume((array > 0).astype(np.uint16), tmp_path / "out.nii.gz", like=volume)
         out = nibabel.load(tmp_path / "out.nii.gz")
         assert isinstance(out, kind)
         np.testing.assert_array_equal(np.asanyarray(out.dataobj), array > 0)
@@ -82,7 +84,7 @@ def test_every_format_lies_on_the_same_grid(tmp_path: Path, suffix: str) -> None
     volume = read_volume(path)
     np.testing.assert_array_equal(volume.array[0], array)
     np.testing.assert_allclose(volume.affine, AFFINE, atol=1e-4)
-    write_like((array > 0).astype(np.uint8), volume, tmp_path / "out.nii.gz")
+    write_volume((array > 0).astype(np.uint8), tmp_path / "out.nii.gz", like=volume)
     out = nibabel.load(tmp_path / "out.nii.gz")
     np.testing.assert_array_equal(np.asanyarray(out.dataobj), array > 0)
     np.testing.assert_allclose(out.affine, AFFINE, atol=1e-4)
@@ -103,7 +105,11 @@ def test_a_dicom_series(shared_data: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"", "cannot be read"), (b"no gzip at all", "cannot be read"), (gzip.compress(b"short"), "cannot be read")],
+    [
+        (b"", "cannot be read"),
+        (b"no gzip at all", "cannot be read"),
+        (gzip.compress(b"short"), "cannot be read"),
+    ],
 )
 def test_broken_files_are_named(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "broken.nii.gz").write_bytes(content)
@@ -126,7 +132,7 @@ def test_images_that_are_no_volumes(tmp_path: Path) -> None:
         read_volume(tmp_path / "rgb.nii.gz")
     holes = np.ones((4, 4, 4), np.float32)
     holes[1, 2, 3] = np.nan
-    with pytest.raises(UserError, match="holds 1 voxels that are no finite numbers"):
+    with pytest.raises(UserError, match="holds 1 voxels that are NaN or infinite"):
         read_volume(write_nifti(tmp_path / "nan.nii.gz", holes))
 
 

@@ -146,14 +146,14 @@ def test_a_disk_that_fills_up_fails_the_case_and_leaves_nothing(
 ) -> None:
     from monai_transfer.inference import results
 
-    real = results.write_like
+    real = results.write_volume
 
-    def full(array: np.ndarray, source: Any, path: Path, **options: Any) -> None:
+    def full(array: np.ndarray, path: Path, **options: Any) -> None:
         if path.name == "a.nii.gz":
             raise OSError(28, "No space left on device")
-        real(array, source, path, **options)
+        real(array, path, **options)
 
-    monkeypatch.setattr(results, "write_like", full)
+    monkeypatch.setattr(results, "write_volume", full)
     out = tmp_path / "out"
     manifest = segment_folder(scans, bundle, out, options=SegmentOptions(uncertainty=True))
     assert [c["status"] for c in manifest["cases"]] == ["failed", "ok"]

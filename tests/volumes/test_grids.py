@@ -5,7 +5,7 @@ from monai_transfer.volumes.grids import (
     is_degenerate,
     largest_shift,
     orientation_code,
-    same_grid_tolerance,
+    same_grid,
     shear_of,
     spacing_of,
     to_ras,
@@ -57,5 +57,9 @@ def test_a_flipped_grid_is_the_same_grid() -> None:
 
 
 def test_tolerance_never_exceeds_a_quarter_voxel() -> None:
-    assert same_grid_tolerance(np.diag([0.4, 5.0, 5.0, 1.0])) == pytest.approx(0.1)
-    assert same_grid_tolerance(np.diag([5.0, 5.0, 5.0, 1.0])) == pytest.approx(0.5)
+    fine, coarse = np.diag([0.4, 5.0, 5.0, 1.0]), np.diag([5.0, 5.0, 5.0, 1.0])
+    for affine, least in ((fine, 0.1), (coarse, 0.5)):
+        for shift, same in ((0.99 * least, True), (1.01 * least, False)):
+            moved = affine.copy()
+            moved[1, 3] += shift
+            assert same_grid(moved, affine, (9, 9, 9)) is same

@@ -1,0 +1,78 @@
+"""NRRD and MetaImage files: the header's claims first, then the voxels by ITK."""
+
+from pathlib import Path
+
+import numpy as np
+import SimpleITK
+
+from monai_transfer.volumes.guards import GZIP_RATIO, require_file, require_room
+from monai_transfer.volumes.gzipped import unpacked
+from monai_transfer.volumes.nifti import require_grey, require_voxels, unplaced
+from monai_transfer.volumes.text_headers import meta_header, nrrd_header
+from monai_transfer.volumes.volume import Note, Reading, Volume
+
+NRRD_SUFFIXES = (".nrrd", ".nhdr")
+META_SUFFIXES = (".mha", ".mhd")
+
+_RATIOS = {"raw": 1, "text": 1, "zlib": GZIP_RATIO, "gzip": GZIP_RATIO, "bzip2": 1 << 20}
+"""How many times more bytes each encoding can hold than it takes; a run of bzip2 has hardly a limit."""
+
+
+class _Listener(SimpleITK.LoggerBase):  # type: ignore[misc]
+    """Takes ITK's warnings, which would go to the terminal."""
+
+    def __init__(self, heard: list[str]) -> None:
+        super().__init__()
+        self.heard = heard
+
+    def DisplayText(self, text: str) -> None:  # noqa: N802 (ITK's name)
+        self.heard.append(text)
+
+    DisplayErrorText = DisplayWarningText = DisplayGenericOutputText = DisplayDebugText = DisplayText
+
+
+def read_with_itk(path: Path, reading: Reading) -> Volume:
+    """Read an NRRD or MetaImage file.
+
+    Raises:
+        VolumeError: the file is damaged, makes impossible claims, holds no grey values or does not say how it lies.
+    """
+    header = (nrrd_header if path.name.lower().endswith(NRRD_SUFFIXES) else meta_header)(path)
+    for file in header.data:
+        require_file(file)
+    stored = sum(file.stat().st_size for file in header.data) - header.offset
+    require_room(path, header.claimed, stored=stored, ratio=_RATIOS[header.encoding], working=header.claimed)
+    if header.encoding == "gzip" and len(header.data) == 1:
+        unpacked(header.data[0], header.claimed, offset=header.offset)  # ITK does not compare the checksum
+    notes = [] if header.placed else [unplaced(path, reading)]
+    heard: list[str] = []
+    before = _Listener(heard).SetAsGlobalITKLogger()
+    try:
+        image = SimpleITK.ReadImage(str(path))
+    finally:
+        before.SetAsGlobalITKLogger()
+    notes += [Note("library", f"{path}: {' '.join(text.split())}") for text in heard]
+    components = image.GetNumberOfComponentsPerPixel()
+    colour = header.colour or (components in (3, 4) and "8-bit unsigned" in image.GetPixelIDTypeAsString())
+    require_grey(path, components=components if colour else 1, is_complex="complex" in image.GetPixelIDTypeAsString())
+    require_voxels(path, (*image.GetSize(), components) if components > 1 else image.GetSize())
+    return Volume(path, _channels_first(image), _affine(image), notes=tuple(notes))
+
+
+def _channels_first(image: SimpleITK.Image) -> np.ndarray:
+    array: np.ndarray = SimpleITK.GetArrayFromImage(image)  # (t, z, y, x, channel) as far as they exist
+    if array.dtype.kind == "f":
+        array = array.astype(np.float32, copy=False)
+    if image.GetNumberOfComponentsPerPixel() > 1:
+        return np.moveaxis(array, -1, 0).transpose(0, 3, 2, 1)
+    if array.ndim == 3:
+        return array.T[None]
+    return array.reshape(-1, *array.shape[-3:]).transpose(0, 3, 2, 1)
+
+
+def _affine(image: SimpleITK.Image) -> np.ndarray:
+    size = image.GetDimension()
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(size, size)[:3, :3] @ np.diag(image.GetSpacing()[:3])
+    affine[:3, 3] = image.GetOrigin()[:3]
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # ITK's world points left and back

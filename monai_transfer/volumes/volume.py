@@ -1,0 +1,144 @@
+"""What a volume is once it is read, what may be odd about it, and how strictly it was read."""
+
+import warnings
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+    from monai.data.meta_tensor import MetaTensor
+
+_TORCH_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.float32)
+"""What torch takes over without a copy; 64-bit integers would double the memory for nothing."""
+
+
+class VolumeError(UserError):
+    """A file is no usable volume.
+
+    Attributes:
+        kind: a short word for programs, such as ``missing``, ``unreadable``, ``affine`` or ``too_large``.
+    """
+
+    def __init__(self, kind: str, message: str) -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def damaged(path: Path, reason: str) -> VolumeError:
+    """The error of a file that is cut off or was changed on its way."""
+    message = f"{path} cannot be read ({reason}): the file is damaged or cut off, so copy or export it again."
+    return VolumeError("unreadable", message)
+
+
+@dataclass(frozen=True)
+class Note:
+    """Something odd about a file that can be used all the same.
+
+    Attributes:
+        kind: a short word for programs.
+        message: one sentence that names the file.
+    """
+
+    kind: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How strictly files are read; the defaults never guess.
+
+    Attributes:
+        assume_affine: take a file's own guess where it does not say how it lies in space.
+        allow_irregular: resample unevenly spaced DICOM slices onto an even grid.
+        keep_header_text: keep the free text of a NIfTI header, which may name the patient.
+
+    Example:
+        >>> Reading(assume_affine=True).keep_header_text
+        False
+    """
+
+    assume_affine: bool = False
+    allow_irregular: bool = False
+    keep_header_text: bool = False
+
+
+@dataclass(frozen=True)
+class Volume:
+    """An image as it lies in its file.
+
+    Attributes:
+        path: the file, or the folder of a DICOM series; the first of several channels.
+        array: voxels, channel first, ``(C, *native shape)``, in the file's number type unless it is scaled; floating
+            point numbers are float32.
+        affine: voxel to RAS millimetres, ``(4, 4)``, float64.
+        header: the NIfTI header that a label map on this grid carries on.
+        notes: what is odd about the file.
+
+    Example:
+        >>> volume = Volume(Path("scan.nii"), np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 2.0, 1.0]))
+        >>> volume.shape, volume.voxel_ml
+        ((4, 5, 6), 0.002)
+    """
+
+    path: Path
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+    header: nib.Nifti1Header | None = field(default=None, repr=False)
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Voxels of the native grid."""
+        return tuple(self.array.shape[1:])
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in millilitres."""
+        return abs(float(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+    @property
+    def meta(self) -> dict[str, Any]:
+        """What MONAI's readers say about an image with its channels first."""
+        return {
+            "affine": self.affine.copy(),
+            "original_affine": self.affine.copy(),
+            "spatial_shape": np.asarray(self.shape),
+            "original_channel_dim": float("nan") if len(self.array) == 1 else -1,
+            "filename_or_obj": str(self.path),
+            "space": "RAS",
+        }
+
+    def tensor(self, *, keep_integers: bool = False, device: "torch.device | str" = "cpu") -> "MetaTensor":
+        """The image as MONAI's ``LoadImaged`` would hand it on, ``(C, *native shape)``.
+
+        Args:
+            keep_integers: keep integer voxels instead of making float32 of them.
+            device: where the tensor shall live.
+        """
+        import torch  # here, for `check` reads volumes and should not wait for torch and MONAI
+        from monai.data.meta_tensor import MetaTensor
+
+        array = self.array if self.array.dtype in _TORCH_TYPES else self.array.astype(np.float32)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the voxels are never written to
+            values = torch.from_numpy(array).to(device)
+        if not keep_integers:
+            values = values.to(torch.float32)
+        meta = self.meta
+        return MetaTensor(values, affine=torch.from_numpy(meta.pop("affine")), meta=meta)
+
+    def turned_like(self, affine: NDArray[np.float64]) -> "Volume":
+        """The volume with its axes swapped and flipped into the orientation of ``affine``; nothing is resampled."""
+        turn = nib.orientations.ornt_transform(nib.io_orientation(self.affine), nib.io_orientation(affine))
+        if len(self.shape) != 3 or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
+            return self
+        array = np.stack([nib.orientations.apply_orientation(channel, turn) for channel in self.array])
+        turned = self.affine @ nib.orientations.inv_ornt_aff(turn, self.shape)
+        return replace(self, array=array, affine=turned, header=None)
