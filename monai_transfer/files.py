@@ -121,6 +121,9 @@ def sha256(path: Path) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file that appears when it is complete."""
+    """Write a text file in UTF-8 that appears when it is complete.
+
+    Half a character, as a file name that is not UTF-8 leaves it, is written as the escape that JSON has for it.
+    """
     with replacing(path) as file:
-        file.write(text.encode())
+        file.write(text.encode(errors="backslashreplace"))

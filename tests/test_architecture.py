@@ -15,6 +15,7 @@ PACKAGE = Path(monai_transfer.__file__).parent
 ROOMS = (
     "errors",
     "options",
+    "text",
     "files",
     "machine",
     "volumes",

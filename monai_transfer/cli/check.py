@@ -5,18 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import JsonOption
 from monai_transfer.cli.progress import case_progress
+from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
     from monai_transfer.datasets import (
         CaseDataset,
         CheckReport,
-        Fault,
         Fingerprint,
     )
 
@@ -60,18 +60,15 @@ def _as_json(dataset: "CaseDataset", report: "CheckReport") -> dict[str, Any]:
 
 
 def _print_report(dataset: "CaseDataset", report: "CheckReport") -> None:
-    _print_findings(report.faults, "[bold red]fault[/]")
-    _print_findings(report.warnings, "[bold yellow]note[/]")
+    for finding in report.faults:
+        console.out.print(console.titled("fault", finding.message, style="bold red"), soft_wrap=True)
+    for finding in report.warnings:
+        console.out.print(console.titled("note", finding.message, style="bold yellow"), soft_wrap=True)
     if report.fingerprint is not None:
         console.out.print(_fingerprint_table(dataset, report.fingerprint))
-    verdict = "[bold green]sound[/]" if report.sound else f"[bold red]{len(report.faults)} fault(s)[/]"
+    verdict = ("sound", "bold green") if report.sound else (f"{len(report.faults)} fault(s)", "bold red")
     cases = f"{len(dataset)} case(s), {len(dataset.labelled)} labelled"
-    console.out.print(f"{escape(str(dataset.root))}: {cases}: {verdict}", highlight=False, soft_wrap=True)
-
-
-def _print_findings(findings: "tuple[Fault, ...]", word: str) -> None:
-    for finding in findings:
-        console.out.print(f"{word}: {escape(finding.message)}", highlight=False, soft_wrap=True)
+    console.out.print(Text.assemble(f"{one_line(str(dataset.root))}: {cases}: ", verdict), soft_wrap=True)
 
 
 def _fingerprint_table(dataset: "CaseDataset", fingerprint: "Fingerprint") -> Table:

@@ -5,15 +5,38 @@ from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
-out = Console()
-err = Console(stderr=True)
+from monai_transfer.text import one_line
+
+
+class PlainConsole(Console):
+    """A console that shows text as it is: it reads no markup and no emoji names, and drops control characters.
+
+    Names of labels, cases and files reach the terminal through here alone, in lines as well as in the cells of tables.
+    Colour is given by ``style`` or a :class:`rich.text.Text`.
+    """
+
+    def __init__(self, *, stderr: bool = False) -> None:
+        super().__init__(stderr=stderr, markup=False, emoji=False, highlight=False)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Render what is given as a string."""
+        return super().render_str(one_line(text), **options)
+
+
+out = PlainConsole()
+err = PlainConsole(stderr=True)
 
 
 def error(message: str) -> None:
     """Print one sentence to standard error."""
-    err.print(f"[bold red]error:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(titled("error", message, style="bold red"), soft_wrap=True)
+
+
+def titled(word: str, message: str, *, style: str) -> Text:
+    """``word: message`` with the word in a style."""
+    return Text.assemble((f"{one_line(word)}:", style), " ", one_line(message))
 
 
 def emit_json(payload: Any) -> None:
@@ -30,24 +53,24 @@ def emit_result(report: Any, sentences: Iterable[str], *, as_json: bool) -> None
 
 
 def tell(*sentences: str) -> None:
-    """Print sentences to standard output, a line each: a narrow terminal breaks none, and brackets stay as they are."""
+    """Print sentences to standard output, a line each: a narrow terminal breaks none."""
     for sentence in sentences:
-        out.print(sentence, markup=False, highlight=False, soft_wrap=True)
+        out.print(sentence, soft_wrap=True)
 
 
 def say(message: str) -> None:
     """Print one line to standard error."""
-    err.print(message, markup=False, highlight=False, soft_wrap=True)
+    err.print(message, soft_wrap=True)
 
 
 def note(message: str) -> None:
     """Print one line to standard error that should be seen."""
-    err.print(f"[bold yellow]note:[/] {escape(message)}", highlight=False, soft_wrap=True)
+    err.print(titled("note", message, style="bold yellow"), soft_wrap=True)
 
 
 def say_section(message: str) -> None:
     """Print the head of a part of a long run to standard error."""
-    err.print(f"[bold]{escape(message)}[/]", highlight=False, soft_wrap=True)
+    err.print(message, style="bold", soft_wrap=True)
 
 
 def say_plan(plan: Any) -> None:

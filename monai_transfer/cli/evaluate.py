@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from monai_transfer.cli import console
@@ -111,6 +110,6 @@ def _score_table(scores: "ScoreTable") -> Table:
         table.add_column(TITLES.get(metric, metric), justify="right", no_wrap=True)
     for label, summary in scores.summaries.items():
         cells = [figure_text(metric, summary.mean[metric]) for metric in shown]
-        table.add_row(escape(readable(label)), *cells, str(summary.missed), str(summary.invented))
+        table.add_row(readable(label), *cells, str(summary.missed), str(summary.invented))
     table.add_row("mean", *(figure_text(metric, scores.mean(metric)) for metric in shown), style="bold")
     return table

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from monai_transfer.cli import console
+from monai_transfer.text import one_line
 
 
 @contextmanager
@@ -16,6 +17,6 @@ def case_progress(title: str) -> Iterator[Callable[[int, int, str], None]]:
         task = bar.add_task(title, total=None)
 
         def update(done: int, total: int, name: str) -> None:
-            bar.update(task, completed=done, total=total, description=f"{title} {name}")
+            bar.update(task, completed=done, total=total, description=one_line(f"{title} {name}"))
 
         yield update

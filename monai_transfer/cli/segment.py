@@ -10,6 +10,7 @@ from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, T
 from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
+from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
     from monai_transfer.inference.folder import CaseProgress
@@ -140,7 +141,7 @@ class SegmentBar:
         """Show where the run stands."""
         self.progress.update(
             self.task,
-            description=f"{step.name} ({step.number}/{step.cases})",
+            description=f"{one_line(step.name)} ({step.number}/{step.cases})",
             completed=step.windows_done,
             total=step.windows or None,
         )

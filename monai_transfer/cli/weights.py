@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 from rich.table import Table
 
@@ -72,11 +71,11 @@ def inspect(spec: SpecArgument, cache: CacheOption = None, as_json: JsonOption =
     if as_json:
         console.emit_json(_contents(checkpoint, layout.description))
         return
-    table = Table(title=f"{escape(str(checkpoint.path))}: {layout.description}", title_justify="left")
+    table = Table(title=f"{checkpoint.path}: {layout.description}", title_justify="left")
     for column in ("tensor", "shape", "type"):
         table.add_column(column)
     for name, tensor in checkpoint.tensors.items():
-        table.add_row(escape(name), "×".join(map(str, tensor.shape)) or "1", str(tensor.dtype).removeprefix("torch."))
+        table.add_row(name, "×".join(map(str, tensor.shape)) or "1", str(tensor.dtype).removeprefix("torch."))
     console.out.print(table)
     values = sum(tensor.numel() for tensor in checkpoint.tensors.values())
     under = f", under {checkpoint.wrapper!r}" if checkpoint.wrapper else ""

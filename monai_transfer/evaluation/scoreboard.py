@@ -15,6 +15,7 @@ from monai_transfer.evaluation.gap import CHANCE, gap_recovered
 from monai_transfer.evaluation.scores import METRICS
 from monai_transfer.evaluation.table import ScoreTable, readable
 from monai_transfer.files import write_text
+from monai_transfer.text import csv_cell
 
 _CSV_FIELDS = ("method", "seed", "label", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "gap_recovered", "seconds",
                "peak_memory_mb")  # fmt: skip
@@ -230,4 +231,4 @@ def _finite(value: float) -> float | None:
 def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return round(value, 6) if math.isfinite(value) else None
-    return value
+    return csv_cell(value)

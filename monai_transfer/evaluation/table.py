@@ -13,6 +13,7 @@ import numpy as np
 
 from monai_transfer.evaluation.scores import METRICS, LabelScore, Outcome
 from monai_transfer.files import write_text
+from monai_transfer.text import csv_cell, one_line
 
 
 @dataclass(frozen=True)
@@ -144,7 +145,8 @@ class ScoreTable:
         writer.writeheader()
         for row in self.rows:
             figures = {k: round(v, 6) if isinstance(v, float) else v for k, v in asdict(row).items()}
-            writer.writerow(_json_ready({**figures, "outcome": row.outcome}))
+            fields = _json_ready({**figures, "outcome": row.outcome})
+            writer.writerow({name: csv_cell(value) for name, value in fields.items()})
         write_text(path, text.getvalue())
 
     def write_json(self, path: Path) -> None:
@@ -153,8 +155,8 @@ class ScoreTable:
 
 
 def readable(name: str) -> str:
-    """Return a label's name as it is read: ``left_kidney`` → left kidney."""
-    return name.replace("_", " ")
+    """Return a label's name as it is read, in one line: ``left_kidney`` → left kidney."""
+    return one_line(name).replace("_", " ")
 
 
 def _defined(values: Iterable[float]) -> list[float]:

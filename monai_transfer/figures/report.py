@@ -23,6 +23,7 @@ from monai_transfer.figures.report_tables import (
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import ARM_COLOURS, data_uri
 from monai_transfer.files import write_text
+from monai_transfer.text import one_line
 
 
 def write_adaptation_report(
@@ -132,6 +133,7 @@ def page_environment() -> Environment:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=lambda value: one_line(value) if type(value) is str else value,
     )
     environment.filters["words"] = lambda name: readable(str(name))
     environment.filters["plain"] = _plain

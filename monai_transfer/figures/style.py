@@ -2,6 +2,7 @@
 
 import base64
 import io
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -10,8 +11,10 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from monai_transfer.files import replacing
+from monai_transfer.text import one_line
 
 # Okabe and Ito's palette, ordered for contours on grey; ink and greys for everything that is no label.
 LABEL_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#00B386", "#D55E00", "#3A86D9", "#B9A7FF")
@@ -62,17 +65,28 @@ def bare(axes: Axes) -> None:
 
 def png_bytes(figure: Figure, *, dpi: int = 160) -> bytes:
     """Render a figure as PNG, without a date, so equal figures give equal bytes."""
-    buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="png", dpi=dpi, metadata={"Software": None})
-    return buffer.getvalue()
+    return _rendered(figure, format="png", dpi=dpi, metadata={"Software": None})
 
 
 def svg_bytes(figure: Figure) -> bytes:
     """Render a figure as SVG with its letters as outlines, so it looks the same everywhere."""
+    return _rendered(figure, format="svg", metadata={"Date": None, "Creator": None})
+
+
+def _rendered(figure: Figure, **how: Any) -> bytes:
+    """The figure with every text as it is written.
+
+    A name with dollar signs would be taken for a formula, and a wrong one fails after the whole training. Texts decide
+    that when they are made, and ticks are made while they are drawn: so both are told.
+    """
+    for text in figure.findobj(Text):
+        text.set_parse_math(False)
+        text.set_text(one_line(text.get_text()))
     buffer = io.BytesIO()
-    with matplotlib.rc_context(_STYLE):
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    with matplotlib.rc_context({**_STYLE, "text.parse_math": False}), warnings.catch_warnings():
+        # a name in a script that the font lacks shows as boxes; that is no news to its reader
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, **how)
     return buffer.getvalue()
 
 

@@ -22,6 +22,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.sinks import PROBABILITY_SCALE
+from monai_transfer.text import one_line
 from monai_transfer.volumes.volume import Volume
 from monai_transfer.volumes.writing import write_volume
 
@@ -188,6 +189,7 @@ def write_sidecars(label_names: Mapping[int, str], folder: Path) -> None:
 
 def _in_one_line(name: str) -> str:
     """A label's name for tables whose columns are told by spaces and quotes: a bundle may call its labels anything."""
+    return " ".join(one_line(name).replace('"', " ").split()) or "_"
     return " ".join("".join(c if c.isprintable() and c != '"' else " " for c in name).split()) or "_"
 
 

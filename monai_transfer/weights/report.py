@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from rich.table import Table
+from rich.text import Text
 
 from monai_transfer.files import write_text
 
@@ -124,7 +125,7 @@ class LoadReport:
 
     def table(self) -> Table:
         """A short table for rich, a row per level; :meth:`remarks` says how and why."""
-        table = Table(title=f"{self.spec}: {self.layout}", title_justify="left")
+        table = Table(title=Text(f"{self.spec}: {self.layout}"), title_justify="left")
         for column in ("level", *STATUSES, "covered"):
             table.add_column(column, justify="left" if column == "level" else "right")
         for level in self.levels:

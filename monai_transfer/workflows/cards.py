@@ -7,6 +7,7 @@ from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import write_text
+from monai_transfer.text import markdown
 
 _USE = """## Use
 
@@ -39,13 +40,20 @@ def write_model_card(
         scores: what was scored, by name.
         run: what was run, by heading.
     """
-    names = ", ".join(name for value, name in sorted(plan.label_names.items()) if value > 0)
-    lines = [f"# {title}", "", f"Labels: {names}.", "", "## Scores", "", *sentences, ""]
+    names = ", ".join(markdown(name) for value, name in sorted(plan.label_names.items()) if value > 0)
+    told = [markdown(sentence) for sentence in sentences]
+    lines = [f"# {markdown(title)}", "", f"Labels: {names}.", "", "## Scores", "", *told, ""]
     if scores:
         lines += ["| arm | Dice | IoU | HD95 (mm) | ASSD (mm) |", "|---|---|---|---|---|"]
         lines += [_row(arm, table) for arm, table in scores.items()]
         lines.append("")
-    lines += ["## How it was made", "", *(f"- {heading}: {text}" for heading, text in run.items()), "", _USE]
+    lines += [
+        "## How it was made",
+        "",
+        *(f"- {heading}: {markdown(str(text))}" for heading, text in run.items()),
+        "",
+        _USE,
+    ]
     write_text(bundle.root / "docs" / "README.md", "\n".join(lines))
     bundle.change("metadata", {"eval_metrics": {arm: table.figures() for arm, table in scores.items()}})
 
@@ -53,4 +61,4 @@ def write_model_card(
 def _row(arm: str, table: ScoreTable) -> str:
     cells = [f"{table.mean(metric):.3f}" for metric in ("dice", "iou")]
     cells += [f"{table.mean(metric):.2f}" for metric in ("hd95_mm", "assd_mm")]
-    return f"| {arm} | {' | '.join(cells)} |"
+    return f"| {markdown(arm)} | {' | '.join(cells)} |"
