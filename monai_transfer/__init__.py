@@ -32,12 +32,10 @@ _HOMES = {
 }
 
 
+# There is no __dir__ that lists them: MONAI's configuration parser looks at every member of every module whose name
+# holds "monai", and would import all jobs whenever a bundle is read.
 def __getattr__(name: str) -> Any:
     """Fetch one of ``__all__`` from its home (PEP 562)."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
