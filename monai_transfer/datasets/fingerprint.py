@@ -3,7 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,9 +73,9 @@ class CaseFacts:
     volumes_ml: dict[int, float] | None
 
 
-def image_facts(volume: Volume) -> ImageFacts:
-    """The facts of one image."""
-    flat = volume.array.ravel(order="K")
+def image_facts(channel: NDArray[Any]) -> ImageFacts:
+    """The facts of one channel of an image, ``(x, y, z)``."""
+    flat = channel.ravel(order="K")
     sample = flat[:: (flat.size // SAMPLES) | 1].astype(np.float32)
     modality = guess_modality(sample)
     if modality == "ct":
@@ -100,7 +100,7 @@ def case_facts(first: Volume, images: Sequence[ImageFacts], label_counts: dict[i
     """The facts of a case.
 
     Args:
-        first: its first channel, which gives the grid.
+        first: its first image, which gives the grid.
         images: the facts of its channels.
         label_counts: label value -> voxels, where the case has a label.
     """

@@ -2,13 +2,11 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from monai_transfer.datasets.cases import Case, CaseDataset, Fault
 from monai_transfer.datasets.fingerprint import (
@@ -78,9 +76,8 @@ def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> 
         progress: called after each case.
     """
     findings = _Findings(list(dataset.faults), list(dataset.warnings))
-    channels = Counter(len(case.images) for case in dataset.cases).most_common(1)
     for done, case in enumerate(dataset.cases, start=1):
-        _check_case(case, channels[0][0], findings)
+        _check_case(case, dataset.channel_names, findings)
         if progress is not None:
             progress(done, len(dataset.cases), case.name)
     faults, warnings = judge_values(findings.maps, dataset.label_names, dataset.root)
@@ -119,27 +116,27 @@ def require_sound(dataset: CaseDataset, *, labelled: bool, progress: Progress | 
     return report.fingerprint
 
 
-def _check_case(case: Case, channels: int, findings: _Findings) -> None:
+def _check_case(case: Case, channel_names: Sequence[str], findings: _Findings) -> None:
     before = len(findings.faults)
-    if len(case.images) != channels:
-        message = (
-            f"{case.images[0]} belongs to a case with {len(case.images)} channel(s) where most have {channels}: "
-            "give every case the same channels."
-        )
-        findings.fault(case.images[0], case, "channels", message)
     first: Volume | None = None
     images = []
     for path in case.images:
         volume = _read(path, case, findings)
         if volume is None:
             return  # one fault a case: where one file was not fetched, others were not either
-        _check_image(path, volume.array, case, findings)
+        _check_image(path, volume, case, findings)
         if first is None:
             first = volume
         else:
             _check_grid(path, volume, case.images[0], first, case, findings)
         if len(findings.faults) == before:
-            images.append(image_facts(volume))
+            images += [image_facts(channel) for channel in volume.array]
+    if len(findings.faults) == before and len(images) != len(channel_names):
+        message = (
+            f"{case.images[0]} belongs to a case with {len(images)} channel(s) where {len(channel_names)} are known "
+            f"({', '.join(channel_names)}): give every case the channels that dataset.json names as channel_names."
+        )
+        findings.fault(case.images[0], case, "channels", message)
     assert first is not None, "a case has an image"
     label = _check_label(case, first, findings)
     if len(findings.faults) == before:
@@ -163,20 +160,22 @@ def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
     if len(volume.shape) != 3:
         findings.fault(path, case, "not_3d", f"{path} is a picture of two axes: give a volume with several slices.")
         return None
-    if len(volume.array) > 1:
-        message = f"{path} has {len(volume.array)} volumes or channels: split it into one file each."
+    if len(volume.array) > 1 and case.images != (path,):
+        message = f"{path} has {len(volume.array)} volumes where one is expected: give one volume per file."
         findings.fault(path, case, "not_3d", message)
         return None
     return volume
 
 
-def _check_image(path: Path, voxels: NDArray[Any], case: Case, findings: _Findings) -> None:
-    if voxels.min() == voxels.max():
-        message = f"{path} has the same value ({voxels.flat[0]:g}) everywhere: export the scan again."
-        findings.fault(path, case, "constant", message)
-        return
-    content = hashlib.blake2b(repr(voxels.shape).encode(), digest_size=16)
-    content.update(np.ascontiguousarray(voxels.ravel(order="K")).data)
+def _check_image(path: Path, volume: Volume, case: Case, findings: _Findings) -> None:
+    content = hashlib.blake2b(repr(volume.array.shape).encode(), digest_size=16)
+    for channel in volume.array:
+        if channel.min() == channel.max():
+            which = path if len(volume.array) == 1 else f"A channel of {path}"
+            message = f"{which} has the same value ({channel.flat[0]:g}) everywhere: export the scan again."
+            findings.fault(path, case, "constant", message)
+            return
+        content.update(np.ascontiguousarray(channel.ravel(order="K")).data)
     twin = findings.seen.setdefault(content.digest(), path)
     if twin != path:
         message = f"{path} has the same voxels as {twin}: keep one, or a subject stands on both sides of a split."

@@ -171,7 +171,7 @@ def _long_name(case: Case, base: Path) -> str:
 
 def _channel_names(description: Description, cases: list[Case]) -> tuple[str, ...]:
     """One name per channel; a single file may hold all that the description names, as the Decathlon's do."""
-    count = max(len(case.images) for case in cases)
+    count = Counter(len(case.images) for case in cases).most_common(1)[0][0]
     if description.channel_names and count in (1, len(description.channel_names)):
         return description.channel_names
     return ("image",) if count == 1 else tuple(f"channel_{number}" for number in range(count))

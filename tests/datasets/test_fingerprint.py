@@ -6,7 +6,6 @@ import pytest
 from monai_transfer.datasets import check_dataset, read_dataset
 from monai_transfer.datasets.fingerprint import guess_modality, image_facts
 from monai_transfer.phantoms import make_phantom
-from monai_transfer.volumes.volume import Volume
 from tests.conftest import WriteVolume
 
 
@@ -47,7 +46,7 @@ def test_medians_over_cases(write_volume: WriteVolume, tmp_path: Path) -> None:
 @pytest.mark.parametrize("subject", range(3))
 def test_modality_of_phantoms(modality: str, subject: int) -> None:
     phantom = make_phantom(modality=modality, subject=subject, size=0.3)  # type: ignore[arg-type]
-    assert image_facts(Volume(Path(), phantom.image[None], phantom.affine)).modality == modality
+    assert image_facts(phantom.image).modality == modality
 
 
 def test_modality_of_standardised_mr() -> None:

@@ -53,10 +53,40 @@ def test_unreadable(write_pair: WritePair, tmp_path: Path) -> None:
         require_sound(read_dataset(tmp_path), labelled=True)
 
 
-def test_4d_image(write_pair: WritePair, write_volume: WriteVolume, tmp_path: Path) -> None:
+def four_channels(write_pair: WritePair, write_volume: WriteVolume, *names: str, count: int = 4) -> None:
+    for name in names:
+        write_pair(name)
+        write_volume(f"images/{name}.nii.gz", shape=(6, 5, 4, count))
+
+
+@pytest.mark.parametrize("count", [2, 3, 4])
+def test_channels_inside_a_file(write_pair: WritePair, write_volume: WriteVolume, tmp_path: Path, count: int) -> None:
+    four_channels(write_pair, write_volume, "a", "b", count=count)
+    modality = {str(n): name for n, name in enumerate(("FLAIR", "T1w", "t1gd", "T2w")[:count])}
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality}))
+    report = report_of(tmp_path)
+    assert report.sound
+    assert report.fingerprint is not None
+    assert len(report.fingerprint.channel_intensity) == count
+    assert len(read_dataset(tmp_path).channel_names) == count
+
+
+@pytest.mark.parametrize("modality", [{}, {"0": "T1", "1": "T2"}, {"0": "CT"}])
+def test_channels_that_the_description_does_not_name(
+    write_pair: WritePair, write_volume: WriteVolume, tmp_path: Path, modality: dict[str, str]
+) -> None:
+    four_channels(write_pair, write_volume, "a")
+    (tmp_path / "dataset.json").write_text(json.dumps({"modality": modality}))
+    assert the_fault(tmp_path, tmp_path / "images/a.nii.gz") == "channels"
+
+
+@pytest.mark.parametrize("shape", [(6, 5, 4, 2), (6, 5, 4, 3), (6, 5, 4, 10)])
+def test_labels_of_several_volumes(
+    write_pair: WritePair, write_volume: WriteVolume, tmp_path: Path, shape: tuple[int, ...]
+) -> None:
     write_pair("a")
-    image = write_volume("images/a.nii.gz", shape=(6, 5, 4, 2))
-    assert the_fault(tmp_path, image) == "not_3d"
+    label = write_volume("labels/a.nii.gz", np.resize(np.array([0, 1], np.uint8), shape))
+    assert the_fault(tmp_path, label) == "not_3d"
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
