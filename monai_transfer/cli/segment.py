@@ -42,6 +42,16 @@ def segment_command(
             "--adapt", help="Adapt the network to these inputs first, without labels; the bundle stays as it is."
         ),
     ] = False,
+    assume_affine: Annotated[
+        bool, typer.Option("--assume-affine", help="Take a file's guess where it does not say how it lies.")
+    ] = False,
+    allow_irregular: Annotated[
+        bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
+    ] = False,
+    keep_header_text: Annotated[
+        bool,
+        typer.Option("--keep-header-text", help="Keep a NIfTI header's free text, which may name the patient."),
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished already.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
     trust: TrustOption = False,
@@ -57,6 +67,7 @@ def segment_command(
     """
     from monai_transfer.inference import Cleaning, SegmentOptions, find_cases
     from monai_transfer.machine import choose_device
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.segmenting import segment
 
     options = SegmentOptions(
@@ -68,6 +79,7 @@ def segment_command(
         batch=batch,
         compile=compile,
         cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
+        reading=Reading(assume_affine, allow_irregular, keep_header_text),
     )
     choose_device(device)
     trusted = settle_trust(bundle, trust=trust, dry_run=dry_run)

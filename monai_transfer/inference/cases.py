@@ -13,7 +13,7 @@ from monai_transfer.inference.results import names_apart
 from monai_transfer.volumes.guards import is_dicom
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.volume import Reading, Volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 _LABEL_FOLDERS = re.compile(r"^(derivatives|labels|labels(Tr|Ts|Val)|masks|segmentations)$", re.IGNORECASE)
@@ -57,8 +57,11 @@ class InputCase:
         """What the case is read from, links followed: the same for one file under two paths."""
         return "|".join([*(str(path.resolve()) for path in self.paths), *([self.series] if self.series else [])])
 
-    def read(self) -> Volume:
+    def read(self, reading: Reading = Reading()) -> Volume:  # noqa: B008 (frozen)
         """The volume, all channels.
+
+        Args:
+            reading: how strictly.
 
         Raises:
             UserError: when it cannot be read.
@@ -69,7 +72,7 @@ class InputCase:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise UserError(f"{path} is a pipe or device and no file: name a volume.")
         source = self.source if isinstance(self.source, Path) else list(self.source)
-        return read_volume(source, series=self.series)
+        return read_volume(source, series=self.series, reading=reading)
 
     def identity(self) -> str:
         """A digest of where the case lies and what is there: path, size, time and beginning of each file.

@@ -200,7 +200,7 @@ class _Job:
     def _read(self, case: InputCase, entry: dict[str, Any]) -> "Read":
         begin = time.perf_counter()
         with self.chatter.about(entry["warnings"]):
-            volume = case.read()
+            volume = case.read(self.segmenter.options.reading)
         return volume, time.perf_counter() - begin
 
     def _segment(self, entry: dict[str, Any], reading: "Future[Read]", step: CaseProgress) -> Segmentation | None:

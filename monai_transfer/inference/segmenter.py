@@ -28,7 +28,7 @@ from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.volume import Reading, Volume
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +48,7 @@ class SegmentOptions:
         batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
         compile: run the network through ``torch.compile``.
         cleaning: what is mended in the finished label map.
+        reading: how strictly the volumes are read.
     """
 
     precision: Precision = "float32"
@@ -58,6 +59,7 @@ class SegmentOptions:
     batch: WindowBatch | None = None
     compile: bool = False
     cleaning: Cleaning = field(default_factory=Cleaning)
+    reading: Reading = field(default_factory=Reading)
 
 
 class Segmenter:
@@ -143,7 +145,7 @@ class Segmenter:
     def _segment(self, image: str | Path | Volume, progress: Progress | None) -> Segmentation:
         clock = Clock(self.device)
         with clock("read"):
-            volume = image if isinstance(image, Volume) else read_volume(Path(image))
+            volume = image if isinstance(image, Volume) else read_volume(Path(image), reading=self.options.reading)
         self._require_channels(volume)
         try:
             result = self._attempt(volume, self.device, clock, progress)

@@ -50,7 +50,9 @@ def segment(
     if adapt:
         members = []
         for member in segmenter.bundles:
-            changed, adapted = adapt_to_inputs(member, [Path(path) for path in inputs])
+            changed, adapted = adapt_to_inputs(
+                member, [Path(path) for path in inputs], reading=segmenter.options.reading
+            )
             say(adaptation_sentence(adapted))
             members.append(changed)
         segmenter = Segmenter(members, device=device, options=options)

@@ -23,6 +23,7 @@ from monai_transfer.inference import InputCase, find_cases
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device, hardware, versions
 from monai_transfer.options import LearningRate, Seed, Steps, validated
+from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.scoring import score_bundle
 
 VOLUMES = 16
@@ -134,20 +135,29 @@ def adapt_source_free(
 
 
 def adapt_to_inputs(
-    bundle: InferenceBundle, inputs: Sequence[Path], *, settings: TestTimeSettings | None = None
+    bundle: InferenceBundle,
+    inputs: Sequence[Path],
+    *,
+    settings: TestTimeSettings | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> tuple[InferenceBundle, AdaptedNetwork]:
     """The bundle with its network adapted to what is to be segmented; on disk it stays as it is.
 
     Raises:
         UserError: when there is no input, or none can be read.
     """
-    adapted = adapt_network(bundle, find_cases(list(inputs), channels=bundle.in_channels).cases, settings=settings)
+    cases = find_cases(list(inputs), channels=bundle.in_channels).cases
+    adapted = adapt_network(bundle, cases, settings=settings, reading=reading)
     checksum = f"{bundle.checksum}+adapted" if adapted.kept else bundle.checksum
     return replace(bundle, network=adapted.network, checksum=checksum), adapted
 
 
 def adapt_network(
-    bundle: InferenceBundle, cases: Sequence[InputCase], *, settings: TestTimeSettings | None = None
+    bundle: InferenceBundle,
+    cases: Sequence[InputCase],
+    *,
+    settings: TestTimeSettings | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> AdaptedNetwork:
     """Adapt a copy of a bundle's network by :func:`monai_transfer.adaptation.tent` to a few volumes.
 
@@ -161,7 +171,7 @@ def adapt_network(
     images, faults = [], []
     for case in cases[:VOLUMES]:
         try:
-            image = preprocess(case.read(), bundle.preprocessing, key=bundle.image_key, device=device)
+            image = preprocess(case.read(reading), bundle.preprocessing, key=bundle.image_key, device=device)
         except UserError as error:
             faults.append(str(error))
         else:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference import find_cases
+from monai_transfer.inference import SegmentOptions, find_cases
 from monai_transfer.inference.folder import segment_folder
+from monai_transfer.volumes.volume import Reading
 from tests.inference.conftest import MakeBundle
 from tests.volumes.dicom_files import CENTRE, axial, save, slice_of, tilted, write_series
 
@@ -69,3 +70,13 @@ def test_a_bad_series_fails_alone(tmp_path: Path, make_bundle: MakeBundle) -> No
     cases = {case["case"]: case for case in json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"]}
     assert cases["good"]["status"] == "ok"
     assert "lie 3.000 mm where 1.500 mm are expected, 1 slice is missing there" in cases["bad"]["error"]
+
+
+def test_missing_slices_are_interpolated_where_that_is_allowed(tmp_path: Path, make_bundle: MakeBundle) -> None:
+    write_series(tmp_path / "scan", axial([z for z in PLACES if z != PLACES[5]]))
+    options = SegmentOptions(reading=Reading(allow_irregular=True))
+    result = segment_folder(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu", options=options)
+    (case,) = result["cases"]
+    assert case["status"] == "ok"
+    assert any("1 of 24 slices are interpolated" in warning for warning in case["warnings"])
+    assert nibabel.load(tmp_path / "out" / "scan.nii.gz").shape[2] == len(PLACES)

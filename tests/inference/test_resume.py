@@ -149,11 +149,11 @@ def test_what_libraries_say_is_told_per_case(
 
     read = InputCase.read
 
-    def odd(case: InputCase) -> Any:
+    def odd(case: InputCase, *reading: Any) -> Any:
         if case.name == "s1":
             warnings.warn("an odd\nheader", stacklevel=1)
             logging.getLogger("nibabel.global").warning("pixdim[0] is 7")
-        return read(case)
+        return read(case, *reading)
 
     monkeypatch.setattr(InputCase, "read", odd)
     manifest = segment_folder(scans, segmenter, tmp_path / "out")
