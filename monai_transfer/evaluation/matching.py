@@ -22,8 +22,18 @@ def label_map_of(case: str, predictions: Path | Mapping[str, Path]) -> Path | No
     return next((path for path in candidates if path.is_file()), None)
 
 
-def read_single(path: Path, *, reading: Reading = Reading()) -> Volume:  # noqa: B008 (frozen)
+def read_single(
+    path: Path,
+    *,
+    first_channel: bool = False,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> Volume:
     """Read a volume of three axes and one channel.
+
+    Args:
+        path: the file.
+        first_channel: accept several channels, of which the caller uses the first, as pictures do.
+        reading: how strictly.
 
     Raises:
         UserError: when it cannot be read or has other axes or several channels.
@@ -31,7 +41,7 @@ def read_single(path: Path, *, reading: Reading = Reading()) -> Volume:  # noqa:
     volume = read_volume(path, reading=reading)
     if len(volume.shape) != 3:
         raise UserError(f"{path} is a picture of two axes: give a volume with several slices.")
-    if len(volume.array) > 1:
+    if len(volume.array) > 1 and not first_channel:
         raise UserError(f"{path} has {len(volume.array)} volumes or channels: give one volume a file.")
     return volume
 

@@ -55,7 +55,7 @@ class OverlayCase:
         Raises:
             UserError: when a file cannot be read or lies on another grid than the image.
         """
-        volume = read_single(image)
+        volume = read_single(image, first_channel=True)
         true = None if truth is None else read_like(truth, volume)
         maps = {arm: read_like(path, volume) for arm, path in (predictions or {}).items()}
         return cls(
