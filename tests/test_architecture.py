@@ -17,6 +17,7 @@ ROOMS = (
     "options",
     "text",
     "files",
+    "literals",
     "machine",
     "volumes",
     "losses",

@@ -14,6 +14,7 @@ from types import ModuleType
 from typing import Any
 
 from monai_transfer.bundle.templates import templates
+from monai_transfer.literals import is_literal
 
 _EXPRESSIONS = re.compile(
     r"\$(?:-?\d{1,18}(?:\.\d{1,18})?(?:[eE]-?\d{1,3})?"  # a number
@@ -137,7 +138,7 @@ def concerns_of(config: Any, where: str) -> list[str]:
 
 def is_allowed_expression(text: str) -> bool:
     """Whether a text that begins with ``$`` is one that may be evaluated without a question."""
-    return _EXPRESSIONS.fullmatch(text) is not None or text in allowed_expressions()
+    return is_literal(text) or _EXPRESSIONS.fullmatch(text) is not None or text in allowed_expressions()
 
 
 def _is_allowed_target(target: Any) -> bool:

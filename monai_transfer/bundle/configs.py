@@ -1,120 +1,290 @@
-"""Writes a plan into the configurations of a bundle."""
+"""From a plan and its cases to the configurations of a bundle: values in, values out, nothing read back.
 
+A template's configurations are read once; each function here gives the finished content of every file that differs
+from it. Whatever comes from data (names of labels and cases, folders) passes :func:`~monai_transfer.literals.literal`.
+"""
+
+import copy
+import json
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+from monai_transfer.adaptation import SelfTraining
+from monai_transfer.bundle.arms import PAINTING, Arm, class_names
+from monai_transfer.bundle.domains import LABELLED_TARGET, Domains
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.inference_config import inference_config, metadata_config
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.bundle.templates import template
+from monai_transfer.datasets import CaseDataset
+from monai_transfer.errors import UserError
+from monai_transfer.literals import literal, literals
 from monai_transfer.transforms.presets import Modality
 
-_PERCENTILE = "monai.transforms.utils_pytorch_numpy_unification.percentile"
+Configs = dict[str, dict[str, Any]]
+"""Name of a file in ``configs`` without its suffix -> its content."""
+
+_VALIDATIONS = 6
+"""So often a training is validated: enough for a curve, and a small share of the run."""
+
+_VALIDATED_SHARE = 0.2
+"""Share of the source's cases that an adaptation watches, where there are more than two of them."""
 
 
-def fill_supervised(bundle: BundleFolder, plan: Plan, *, channels: int = 1) -> None:
-    """Write ``plan`` into a copy of ``segmentation_transfer``."""
-    bundle.change("train", {**_training(plan, channels), "modality": plan.source_modality})
-    _fill_inference(bundle, plan, plan.source_modality, channels)
-    _fill_metadata(bundle, plan, plan.source_modality, channels)
+def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDataset | None) -> Configs:
+    """A training on one labelled set, from the template ``segmentation_transfer``.
+
+    Args:
+        plan: the choices.
+        training: labelled cases to learn from.
+        validation: labelled cases of the same set to watch; ``None`` watches the training cases.
+    """
+    channels = len(training.channel_names)
+    train = with_values(
+        _template("segmentation_transfer", "train"),
+        {
+            **_training(plan, channels),
+            "modality": plan.source_modality,
+            "dataset_dir": folder_of(training),
+            "train_cases": names_of(training),
+            "validation_cases": names_of(validation or training),
+        },
+    )
+    return {"train": train, **_inference("segmentation_transfer", plan, plan.source_modality, channels)}
 
 
-def fill_adaptation(bundle: BundleFolder, plan: Plan, *, channels: int = 1) -> None:
-    """Write ``plan`` into a copy of ``domain_adaptation``; its inference is the target's."""
-    modalities = {"source_modality": plan.source_modality, "target_modality": plan.target_modality}
-    schedule = {
-        "measure_from": plan.steps // 4,
-        "label_from": plan.steps * 11 // 20,
-        "teach_from": plan.steps * 3 // 5,
-        "teach_ramp": plan.steps // 10,
-        "warm_up": plan.steps // 10,
-        "ramp": plan.steps * 3 // 10,
+def finetuning_configs(
+    plan: Plan,
+    training: CaseDataset,
+    *,
+    definition: Mapping[str, Any],
+    strategy: Strategy,
+    weights: str,
+    learning_rate: float,
+    validation: CaseDataset | None = None,
+    joint: CaseDataset | None = None,
+    joint_modality: str = "",
+    joint_weight: float = 1.0,
+    every_epoch: bool = False,
+) -> Configs:
+    """A supervised training that starts from weights: its configurations, and the overlay ``finetune``.
+
+    Args:
+        plan: the choices.
+        training: labelled cases to learn from.
+        definition: ``network_def`` of the network; dropout is added in training only.
+        strategy: what is frozen, when it is freed, and what holds the weights back.
+        weights: SPEC of the weights, empty for a training from scratch.
+        learning_rate: peak learning rate.
+        validation: labelled cases of any set to watch; ``None`` watches the training cases.
+        joint: a second labelled set to learn from in every step.
+        joint_modality: of the second set.
+        joint_weight: weight of its loss.
+        every_epoch: whether to validate after each epoch.
+    """
+    configs = supervised_configs(plan, training, None)
+    configs["train"]["network_def"] = {**definition, "dropout": strategy.dropout}
+    configs["inference"]["network_def"] = {**definition, "dropout": 0.0}
+    if every_epoch:
+        configs["train"]["val_interval"] = 1
+    changes: dict[str, Any] = {
+        **strategy.as_config(),
+        "weights": literal(weights),
+        "learning_rate": learning_rate,
     }
-    bundle.change("train", {**_training(plan, channels), **modalities, **schedule})
-    _fill_inference(bundle, plan, plan.target_modality, channels)
-    _fill_metadata(bundle, plan, plan.target_modality, channels)
+    if validation is not None:
+        changes |= {"validation_dir": folder_of(validation), "validation_cases": names_of(validation)}
+    if joint is not None:
+        changes |= {
+            "joint_dir": folder_of(joint),
+            "joint_cases": names_of(joint),
+            "joint_modality": joint_modality,
+            "joint_weight": joint_weight,
+        }
+    configs["finetune"] = with_values(_template("segmentation_transfer", "finetune"), changes)
+    return configs
 
 
-def inference_preprocessing(
-    modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float]
-) -> list[dict[str, Any]]:
-    """The preset of :mod:`monai_transfer.transforms.presets` for inference, spelled out in MONAI's transforms alone."""
-    geometry: list[dict[str, Any]] = [
-        {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
-        {"_target_": "EnsureTyped", "keys": "image"},
-        {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
-        {"_target_": "Spacingd", "keys": "image", "pixdim": list(spacing), "mode": "bilinear"},
-    ]
-    return geometry + (_ct_intensity(window) if modality == "ct" else _mr_intensity())
+def adaptation_configs(
+    plan: Plan, domains: Domains, arm: Arm, *, title: str = "", keep_checkpoints: bool = False
+) -> Configs:
+    """One arm of an adaptation, from the template ``domain_adaptation``; its inference is the target's.
+
+    Args:
+        plan: the choices.
+        domains: the cases.
+        arm: what to train.
+        title: stands beside the progress bar.
+        keep_checkpoints: whether to leave a checkpoint at every validation.
+
+    Raises:
+        UserError: when the oracle has no target labels.
+    """
+    channels = len(domains.source.channel_names)
+    changes: dict[str, Any] = {
+        **_training(plan, channels),
+        "source_modality": plan.source_modality,
+        "target_modality": plan.target_modality,
+        "target_dir": folder_of(domains.target),
+        "target_cases": names_of(domains.target),
+        **_first_source(plan, domains, arm),
+    }
+    if title:
+        changes["title"] = title
+    if keep_checkpoints:
+        changes["checkpoint_interval"] = changes["val_interval"]
+    if arm.augmentation is not None:
+        changes["source_augmentation"] = arm.augmentation
+    if arm.painting is not None:
+        changes |= PAINTING[arm.painting]
+    if arm.methods is not None:
+        changes["methods#modules"] = list(arm.methods)
+    train = with_values(_template("domain_adaptation", "train"), changes)
+    if arm.labels_of != "target":
+        _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
+    _leave_out_unused(train)
+    return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, channels)}
 
 
-def _ct_intensity(window: tuple[float, float]) -> list[dict[str, Any]]:
-    low, high = window
-    scale = {"a_min": low, "a_max": high, "b_min": -1.0, "b_max": 1.0, "clip": True}
-    crop = {"source_key": "image", "select_fn": "$lambda x: x > -1", "allow_smaller": True}
-    return [
-        {"_target_": "ScaleIntensityRanged", "keys": "image", **scale},
-        {"_target_": "CropForegroundd", "keys": "image", **crop},
-    ]
+def make_arm(
+    domains: Domains,
+    plan: Plan,
+    root: str | Path,
+    arm: Arm,
+    *,
+    overwrite: bool = False,
+    title: str = "",
+    keep_checkpoints: bool = False,
+) -> BundleFolder:
+    """A bundle at ``root`` that is ready to train one arm; see :func:`adaptation_configs`.
+
+    Raises:
+        UserError: when the folder is taken, or the oracle has no target labels.
+    """
+    configs = adaptation_configs(plan, domains, arm, title=title, keep_checkpoints=keep_checkpoints)
+    return BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite)
 
 
-def _mr_intensity() -> list[dict[str, Any]]:
-    clip = f"$lambda x: x.clamp(max=float({_PERCENTILE}(x[x >= x.mean()], 99.5)))"
-    foreground = "x[x >= x.mean()]"
-    scale = f"$lambda x: (x - {foreground}.mean()) / {foreground}.std(correction=0).clamp(min=1e-6)"
-    return [
-        {"_target_": "Lambdad", "keys": "image", "func": clip},
-        {"_target_": "Lambdad", "keys": "image", "func": scale},
-    ]
+def with_values(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with values set by id.
+
+    Example:
+        >>> with_values({"train": {"steps": [1, 2]}}, {"train#steps#0": 5, "seed": 3})
+        {'train': {'steps': [5, 2]}, 'seed': 3}
+    """
+    changed = copy.deepcopy(dict(content))
+    for name, value in changes.items():
+        *parents, last = name.split("#")
+        place: Any = changed
+        for key in parents:
+            place = place[int(key) if isinstance(place, list) else key]
+        place[int(last) if isinstance(place, list) else last] = value
+    return changed
+
+
+def folder_of(cases: CaseDataset) -> str:
+    """Where a data set lies, for a configuration."""
+    return literal(str(cases.root.resolve()))
+
+
+def names_of(cases: CaseDataset) -> list[str]:
+    """The names of the cases, for a configuration, which selects them as they are and not as patterns."""
+    return [literal(name) for name in cases.names]
+
+
+@lru_cache
+def _read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _template(bundle: str, config: str) -> dict[str, Any]:
+    content: dict[str, Any] = json.loads(_read(template(bundle) / "configs" / f"{config}.json"))
+    return content
+
+
+def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:
+    inference, metadata = _template(bundle, "inference"), _template(bundle, "metadata")
+    return {
+        "inference": with_values(inference, inference_config(plan, modality, channels, inference)),
+        "metadata": with_values(metadata, metadata_config(plan, modality, channels, metadata)),
+    }
 
 
 def _training(plan: Plan, channels: int) -> dict[str, Any]:
     epochs, steps = plan.epochs
     return {
         "seed": plan.seed,
-        "labels": _names(plan),
+        "labels": literals(plan.channel_names),
+        "label_values": plan.label_values,
         "spacing": list(plan.spacing),
         "roi_size": list(plan.roi_size),
         "window": list(plan.window),
         "network_def": network_definition(plan.network, classes=plan.classes, channels=channels),
         "max_epochs": epochs,
         "steps_per_epoch": steps,
-        "val_interval": max(1, epochs // 6),
+        "val_interval": max(1, epochs // _VALIDATIONS),
         "batch_size": plan.batch_size,
         "learning_rate": plan.learning_rate,
     }
 
 
-def _fill_inference(bundle: BundleFolder, plan: Plan, modality: Modality, channels: int) -> None:
-    transforms = inference_preprocessing(modality, spacing=plan.spacing, window=plan.window)
-    changes = {
-        "network_def": network_definition(plan.network, classes=plan.classes, channels=channels),
-        "preprocessing#transforms": transforms,
-        "inferer#roi_size": list(plan.roi_size),
+def _first_source(plan: Plan, domains: Domains, arm: Arm) -> dict[str, Any]:
+    """Which labelled cases the arm learns from and watches; the oracle learns from the target's."""
+    if arm.labels_of != "target":
+        source = domains.source
+        parts = source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
+        return {
+            "source_dir": folder_of(source),
+            "source_cases": names_of(parts[0]),
+            "validation_cases": names_of(parts[1]),
+        }
+    labelled = domains.target.labelled
+    if not labelled.cases:
+        raise UserError(f"{domains.target.root} has no labels to train the oracle on: omit the oracle.")
+    return {
+        "source_dir": folder_of(labelled),
+        "source_cases": names_of(labelled),
+        "validation_cases": names_of(labelled),
+        "source_modality": plan.target_modality,
     }
-    bundle.change("inference", changes)
 
 
-def _fill_metadata(bundle: BundleFolder, plan: Plan, modality: Modality, channels: int) -> None:
-    image = "network_data_format#inputs#image"
-    pred = "network_data_format#outputs#pred"
-    shape = list(plan.roi_size)
-    changes = {
-        f"{image}#format": "hounsfield" if modality == "ct" else "magnitude",
-        f"{image}#modality": modality.upper(),
-        f"{image}#num_channels": channels,
-        f"{image}#spatial_shape": shape,
-        f"{image}#value_range": [-1, 1] if modality == "ct" else [-10, 10],
-        f"{image}#channel_def": {str(channel): "image" for channel in range(channels)},
-        f"{pred}#num_channels": plan.classes,
-        f"{pred}#spatial_shape": shape,
-        f"{pred}#channel_def": _names(plan),
-        "image_classes": f"{channels}-channel {modality.upper()} volume",
-        "data_source": "the user's own",
-    }
-    if plan.network.startswith(("vgg", "densenet")):
-        packages = bundle.read("metadata")["required_packages_version"]
-        changes["required_packages_version"] = {**packages, "monai-transfer": bundle.read("metadata")["version"]}
-    bundle.change("metadata", changes)
+def _add_labelled_domains(train: dict[str, Any], plan: Plan, domains: Domains, *, target_labels: bool) -> None:
+    """The labelled domains beside the first source: further sources, and the target cases whose labels are learnt.
+
+    The sources share a weight of 1; a labelled part of the target has a weight of its own.
+    """
+    parts = {name: cases for name, cases in domains.further.items() if target_labels or name != LABELLED_TARGET}
+    modalities = iter(plan.further_modalities)
+    share = 1 / (1 + len(domains.further_sources))
+    training, weights = train["train"], train["domain_weights"]
+    if domains.further_sources:
+        weights["source"] = share
+    for name, cases in parts.items():
+        if name == LABELLED_TARGET:
+            preprocessing = {**training["target_preprocessing"], "labelled": True, "pseudo_labels": None}
+            preprocessing["label_values"] = "@label_values"
+        else:
+            preprocessing = {**training["preprocessing"], "modality": next(modalities)}
+        train[name] = {
+            "dir": folder_of(cases),
+            "cases": names_of(cases),
+            "items": f"$read_dataset(@{name}#dir).only(@{name}#cases).labelled.items()",
+            "preprocessing": preprocessing,
+            "dataset": {**training["dataset"], "data": f"@{name}#items", "transform": f"@{name}#preprocessing"},
+        }
+        training["dataloader"]["datasets"][name] = f"@{name}#dataset"
+        weights[name] = 1.0 if name == LABELLED_TARGET else share
 
 
-def _names(plan: Plan) -> dict[str, str]:
-    return {str(value): name for value, name in sorted(plan.label_names.items())}
+def _leave_out_unused(train: dict[str, Any]) -> None:
+    """Drop what none of the methods needs: pseudo-labels of the target, or its images."""
+    methods: Sequence[str] = class_names(train["methods"]["modules"])
+    if SelfTraining.__name__ not in methods:
+        train["label_from"] = train["pseudo_labels"] = None
+    if not methods:
+        del train["train"]["dataloader"]["datasets"]["target"]

@@ -8,7 +8,6 @@ from typing import Any
 from monai_transfer.bundle.plan import (
     Plan,
     PlanOptions,
-    contiguous_labels,
     make_plan,
     require_one_meaning,
 )
@@ -129,7 +128,7 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -
     target = require_sound(domains.target, labelled=False)
     if domains.test is not None:
         require_sound(domains.test, labelled=True)
-    names = contiguous_labels(domains.source.names_for(source.label_values))
+    names = domains.source.names_for(source.label_values)
     others = []
     for name, cases in domains.further.items():
         found = require_sound(cases, labelled=True)

@@ -9,6 +9,7 @@ from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.parsing import config_file, parse_config
 from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.errors import UserError
+from monai_transfer.literals import plain
 
 _PLANNED = ("spacing", "roi_size", "window")
 
@@ -65,7 +66,7 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
     return BundleFacts(
         root=root,
         network_def=definition,
-        label_names=label_names(train["labels"] if trains else pred.get("channel_def"), root),
+        label_names=_by_value(label_names(train["labels"] if trains else pred.get("channel_def"), root), metadata),
         options={name: numbers for name in _PLANNED if (numbers := _numbers(train.get(name))) is not None},
         modality=str(image["modality"]) if "modality" in image else None,
         in_channels=whole_number(image.get("num_channels")),
@@ -130,11 +131,19 @@ def label_names(names: Any, root: Path) -> dict[int, str]:
     if not isinstance(names, Mapping):
         return {}
     try:
-        return {int(value): str(name) for value, name in names.items()}
+        return {int(value): plain(str(name)) for value, name in names.items()}
     except ValueError as error:
         raise UserError(
             f"{root} numbers its labels by something else than whole numbers ({error}): mend it."
         ) from error
+
+
+def _by_value(names: Mapping[int, str], metadata: Mapping[str, Any]) -> dict[int, str]:
+    """Names by the values of label maps, where these are not the numbers of the outputs."""
+    values = metadata.get("label_values")
+    if not isinstance(values, list) or not all(whole_number(value) for value in values if value != 0):
+        return dict(names)
+    return {values[number] if number < len(values) else number: name for number, name in names.items()}
 
 
 def whole_number(value: Any) -> int | None:

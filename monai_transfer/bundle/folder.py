@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
@@ -15,6 +15,7 @@ from monai_transfer.bundle.trust import is_foreign, remember
 from monai_transfer.engines import GracefulInterrupt
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
+from monai_transfer.literals import literal
 
 _PARTS = ("docs", "LICENSE", "configs")
 """What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
@@ -86,14 +87,19 @@ class BundleFolder:
             ...     print(bundle.root.name, bundle.weights.is_file())
             spleen False
         """
-        with cls.making(source, root, overwrite=overwrite) as bundle:
-            for name, content in (configs or {}).items():
-                bundle.write(name, content)
-        return bundle
+        with cls.making(source, root, configs=configs, overwrite=overwrite) as bundle:
+            return bundle
 
     @classmethod
     @contextmanager
-    def making(cls, source: str | Path, root: str | Path, *, overwrite: bool = False) -> Iterator[Self]:
+    def making(
+        cls,
+        source: str | Path,
+        root: str | Path,
+        *,
+        configs: Mapping[str, Mapping[str, Any]] | None = None,
+        overwrite: bool = False,
+    ) -> Iterator[Self]:
         """A copy of ``source`` beside ``root`` that takes that place when the block ends without an error.
 
         Whatever is refused in the block thus leaves nothing in the way of the next try, and an old bundle stays until
@@ -102,6 +108,7 @@ class BundleFolder:
         Args:
             source: the name of a template, or the folder of a bundle, which is copied without what its training left.
             root: the bundle folder to make.
+            configs: name -> content of the configurations that differ from those of ``source``.
             overwrite: whether a bundle that is there may be replaced.
 
         Raises:
@@ -117,8 +124,11 @@ class BundleFolder:
         building = temporary_beside(place)
         try:
             building.mkdir()
+            given = {f"{name}.json": content for name, content in (configs or {}).items()}
             for part in _PARTS:
-                _copy(template_folder / part, building / part)
+                _copy(template_folder / part, building / part, without=given)
+            for name, content in given.items():
+                write_text(building / "configs" / name, json.dumps(content, indent=2) + "\n")
             bundle = cls(building)
             yield bundle
             _put_in_place(building, place)
@@ -171,7 +181,7 @@ class BundleFolder:
                 meta_file=str(self.root / "configs" / "metadata.json"),
                 logging_file=False,
                 workflow_type=workflow_type,
-                bundle_root=str(self.root),
+                bundle_root=literal(str(self.root)),
                 **overrides,
             )
             workflow.initialize()
@@ -208,9 +218,9 @@ def _require_replaceable(place: Path) -> None:
     raise UserError(f"{place} holds something that is not a bundle and would be lost: choose another --output.")
 
 
-def _copy(source: Path, destination: Path) -> None:
+def _copy(source: Path, destination: Path, *, without: Collection[str] = ()) -> None:
     if source.is_dir():
-        shutil.copytree(source, destination)
+        shutil.copytree(source, destination, ignore=lambda _, names: [name for name in names if name in without])
     elif source.is_file():
         shutil.copy2(source, destination)
 

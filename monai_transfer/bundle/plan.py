@@ -88,7 +88,7 @@ class Plan:
         source_modality: ``"ct"`` or ``"mr"``.
         target_modality: the same for the other domain; equal to the source's in supervised training.
         further_modalities: the same for every further source.
-        label_names: value -> name, 0 being the background; without gaps.
+        label_names: value in label maps -> name, 0 being the background; values may have gaps.
         spacing: working grid in mm, right-anterior-superior order.
         roi_size: sliding window and random crop, voxels.
         window: HU that become -1 and 1; CT only.
@@ -133,6 +133,17 @@ class Plan:
         return len(self.label_names)
 
     @property
+    def channel_names(self) -> dict[str, str]:
+        """Number of an output of the network, as configurations write it -> its label's name."""
+        return {str(channel): name for channel, (_, name) in enumerate(sorted(self.label_names.items()))}
+
+    @property
+    def label_values(self) -> list[int] | None:
+        """The value of each output in label maps; ``None`` where the outputs' numbers are the values."""
+        values = sorted(self.label_names)
+        return None if values == list(range(len(values))) else values
+
+    @property
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, at most 25."""
         count = max(1, round(self.steps / _EPOCH))
@@ -165,7 +176,7 @@ def make_plan(
     Args:
         source: fingerprint of the labelled domain.
         target: fingerprint of the domain to adapt to, if there is one.
-        label_names: value -> name without gaps, 0 being the background.
+        label_names: value in label maps -> name, 0 being the background.
         device: where to train.
         further: fingerprints of further labelled domains.
         spacing: working grid in mm, in place of the planned one.
@@ -198,11 +209,6 @@ def make_plan(
         further_modalities=tuple(print_.modality for print_ in further),
     )
     return plan.with_options(**options)
-
-
-def contiguous_labels(names: dict[int, str]) -> dict[int, str]:
-    """Label names without gaps: a network has one output for every value up to the greatest."""
-    return {value: names.get(value, f"label_{value}") for value in range(max(names) + 1)}
 
 
 def require_one_meaning(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, SaveImaged, Transform
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapLabelValued, SaveImaged, Transform
 from torch import nn
 
 from monai_transfer.bundle.allowed import concerns_of
@@ -31,6 +31,7 @@ from monai_transfer.bundle.trust import require_trust
 from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
+from monai_transfer.literals import literal
 from monai_transfer.weights.checkpoint import read_checkpoint
 
 LARGEST_WINDOW = 512**3
@@ -46,12 +47,14 @@ class Decision:
         threshold: a class is present where its probability reaches this; None takes the largest class.
         nearest: restore by nearest neighbour (MONAI's ``nearest_interp=True``) instead of linearly.
         after: the bundle's own transforms of the finished label map, such as ``FillHolesd``.
+        label_values: the value of each class in label maps; None where it is the class's number.
     """
 
     activation: str = "softmax"
     threshold: float | None = None
     nearest: bool = False
     after: tuple[Transform, ...] = ()
+    label_values: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ def read_decision(post: Compose) -> Decision:
     """
     steps = list(post.flatten().transforms) if isinstance(post, Compose) else [post]
     activation, threshold, nearest, after = "none", None, False, []
-    discrete = False
+    discrete, values = False, None
     for step in steps:
         if isinstance(step, Activationsd):
             activation = "softmax" if step.softmax[0] else "sigmoid" if step.sigmoid[0] else "none"
@@ -179,13 +182,21 @@ def read_decision(post: Compose) -> Decision:
         elif isinstance(step, AsDiscreted):
             discrete = True
             threshold = None if step.argmax[0] else step.threshold[0]
+        elif discrete and isinstance(step, MapLabelValued):
+            values = _class_values(step)
         elif discrete and not isinstance(step, SaveImaged):
             after.append(step)
     if not steps:
         activation = "softmax"
     if activation == "sigmoid" and threshold is None and not discrete:
         threshold = 0.5
-    return Decision(activation, threshold, nearest, tuple(after))
+    return Decision(activation, threshold, nearest, tuple(after), values)
+
+
+def _class_values(step: MapLabelValued) -> tuple[int, ...]:
+    """The value that a bundle gives each class in its label maps."""
+    pairs = dict(zip(step.mapper.orig_labels, step.mapper.target_labels, strict=True))
+    return tuple(int(pairs.get(number, number)) for number in range(max(map(int, pairs)) + 1))
 
 
 def load_weights(network: nn.Module, checkpoint: Path) -> None:
@@ -244,7 +255,7 @@ def _parser(content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path,
         merge_kv(parser, name, value)
     if "_meta_" in json.dumps(content, default=str):
         parser["_meta_"] = dict(metadata)
-    parser["bundle_root"], parser["device"] = str(root), device
+    parser["bundle_root"], parser["device"] = literal(str(root)), device
     if "imports" in parser.config:
         _content(parser, ("imports",), root)
     return parser

@@ -1,6 +1,6 @@
 """The result of segmenting one volume: its labels are mended, measured and handed on."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -59,6 +59,14 @@ def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, ov
     flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
     counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
     return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
+
+
+def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
+    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
+    if values is None:
+        return labels
+    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+    return np.asarray(table[labels])
 
 
 def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:

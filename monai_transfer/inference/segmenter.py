@@ -23,7 +23,7 @@ from monai_transfer.inference.predictor import (
     one_core,
 )
 from monai_transfer.inference.preprocessing import preprocess, working_shape
-from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_after, clean, volumes_ml
+from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_after, clean, volumes_ml, with_values_of
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Precision, validated
@@ -125,7 +125,12 @@ class Segmenter:
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Name of each label; ``label_N`` where the bundle gives none."""
+        """Name of each value in label maps; ``label_N`` where the bundle gives none."""
+        values = self.bundle.decision.label_values
+        return {n if values is None else values[n]: name for n, name in self._class_names.items()}
+
+    @property
+    def _class_names(self) -> dict[int, str]:
         count = self._channels or len(self.bundle.label_names)
         return {n: self.bundle.label_names.get(n, "background" if n == 0 else f"label_{n}") for n in range(count)}
 
@@ -205,8 +210,9 @@ class Segmenter:
                 labels = apply_after(transform, labels, volume)
             if self.options.cleaning:
                 for part in labels if overlapping else [labels]:
-                    clean(part, self.options.cleaning, label_names=self.label_names, voxel_ml=volume.voxel_ml)
-            volumes = volumes_ml(labels, self.label_names, volume.voxel_ml, overlapping=overlapping)
+                    clean(part, self.options.cleaning, label_names=self._class_names, voxel_ml=volume.voxel_ml)
+            volumes = volumes_ml(labels, self._class_names, volume.voxel_ml, overlapping=overlapping)
+            labels = with_values_of(labels, self.bundle.decision.label_values)
         return Segmentation(
             labels=np.moveaxis(labels, 0, -1) if overlapping else labels,
             affine=volume.affine,

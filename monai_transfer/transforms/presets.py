@@ -36,6 +36,7 @@ from monai_transfer.transforms.fourier_style import RandFourierStyled
 from monai_transfer.transforms.gin import RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
+from monai_transfer.transforms.label_classes import LabelClassesd
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.pseudo_label import (
@@ -75,6 +76,7 @@ def preset(
     intensities: ClassIntensities | None = None,
     pseudo_labels: PseudoLabels | None = None,
     references: Sequence[Reference] | None = None,
+    label_values: Sequence[int] | None = None,
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -96,6 +98,7 @@ def preset(
             intensities, and with these once they are measured, before any augmentation but ``"none"``.
         pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
         references: images of the target that lend their appearance (see :class:`ReferencePool`).
+        label_values: the value of each class in label maps, where it is not the class's number.
 
     Raises:
         UserError: for a modality, stage or augmentation that does not exist, training without ``roi_size``, or an
@@ -105,6 +108,8 @@ def preset(
     labelled = labelled and stage != "infer"
     keys = [Keys.IMAGE, Keys.LABEL] if labelled else [Keys.IMAGE]
     steps = geometry(keys, spacing=spacing)
+    if labelled:
+        steps.insert(1, LabelClassesd(Keys.LABEL, label_values))
     if modality == "mr" and bias_correction:
         steps.insert(1, N4BiasCorrectiond(keys=Keys.IMAGE))
     steps += ct_intensity(keys, window=window) if modality == "ct" else mr_intensity()

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.literals import plain
 from monai_transfer.machine import require_memory
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
@@ -84,7 +85,7 @@ def bundle_label_names(folder: Path) -> dict[int, str]:
     try:
         content = json.loads(metadata.read_text(encoding="utf-8-sig"))
         names = content["network_data_format"]["outputs"]["pred"]["channel_def"]
-        return {int(index): str(name) for index, name in names.items()}
+        return {int(index): plain(str(name)) for index, name in names.items()}
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{metadata} is not valid JSON ({error}): mend it or make the bundle anew.") from error
     except (KeyError, TypeError, ValueError, AttributeError):

@@ -9,9 +9,9 @@ from monai_transfer.bundle.arms import (
     ORACLE,
     SOURCE_ONLY,
     Arm,
-    make_arm,
     method_names,
 )
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
@@ -24,7 +24,6 @@ from monai_transfer.evaluation import (
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.checkpoints import (
     choose_trained,
-    keep_checkpoints,
     remove_checkpoints,
     score_checkpoints,
 )
@@ -110,11 +109,9 @@ def adapt(
         Interrupted: when a training was interrupted; its checkpoint is in place.
     """
     recipe = Arm("adapted", None if methods is None else tuple(methods))
-    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite)
-    if choose:
-        keep_checkpoints(bundle)
+    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite, keep_checkpoints=choose)
     arms = {"adapted": bundle}
-    result = Adaptation(bundle, arms, domains, plan, method_names(bundle))
+    result = Adaptation(bundle, arms, domains, plan, method_names(bundle.read("train")))
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
     judge: Judge | None = None
     for number, arm in enumerate(wanted, start=1):
@@ -125,7 +122,7 @@ def adapt(
             arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, title=title)
         arms[arm].run("train", device=plan.device)
         if arm == "adapted" and choose:
-            judge = Judge(bundle, domains.source, domains.target, device=plan.device)
+            judge = Judge(bundle, plan, domains.source, domains.target)
             _choose_checkpoint(result, judge)
         elif domains.test is not None:
             result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
@@ -139,9 +136,9 @@ def adapt(
 def _choose_checkpoint(result: Adaptation, judge: Judge) -> None:
     """Give the bundle the checkpoint that looks best without labels, and score all of them where there are some."""
     bundle, domains = result.bundle, result.domains
-    result.checkpoint = choose_trained(bundle, judge)
+    result.checkpoint = choose_trained(bundle, judge, result.plan)
     if domains.test is not None:
         result.checkpoint, result.scores["adapted"] = score_checkpoints(
-            bundle, result.checkpoint, domains.test, device=str(result.plan.device)
+            bundle, result.checkpoint, domains.test, result.plan
         )
-    remove_checkpoints(bundle)
+    remove_checkpoints(bundle, result.plan)

@@ -12,6 +12,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.engines import read_history
@@ -38,20 +39,20 @@ class Judge:
     """Scores networks of one pair of domains on a few target training images; their labels, if any, are not read.
 
     Args:
-        bundle: whose preprocessing and working grid are used.
+        bundle: whose preprocessing is used.
+        plan: the choices of its training, for the working grid and the device.
         source: labelled cases.
         target: target training cases.
-        device: where.
     """
 
-    def __init__(self, bundle: BundleFolder, source: CaseDataset, target: CaseDataset, *, device: torch.device) -> None:
-        self.device = device
-        self.sizes = source_sizes(source)
+    def __init__(self, bundle: BundleFolder, plan: Plan, source: CaseDataset, target: CaseDataset) -> None:
+        self.device = device = plan.device
+        self.sizes = source_sizes(source, plan.label_values)
         read = read_bundle(bundle.root, device=device)
         items = [{"image": item["image"]} for item in _spread(target.items(), TARGET_VOLUMES)]
         prepared = [read.preprocessing(item)[read.image_key] for item in items]
         self.images = [torch.as_tensor(image)[None].to(device) for image in prepared]
-        self.voxel_ml = math.prod(float(step) for step in bundle.read("train")["spacing"]) / 1000
+        self.voxel_ml = math.prod(plan.spacing) / 1000
 
     def scores(self, bundle: BundleFolder, weights: Path | None = None, *, epoch: int | None = None) -> LabelFreeScores:
         """Label-free scores of a bundle's network.
@@ -87,8 +88,12 @@ def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:
         file.write(source_only.weights.read_bytes())
 
 
-def source_sizes(source: CaseDataset) -> SourceSizes:
+def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None) -> SourceSizes:
     """Volumes of the labels of at most twelve cases.
+
+    Args:
+        source: labelled cases.
+        label_values: the value of each of the network's outputs, where these are not the values themselves.
 
     Raises:
         ValueError: when no case has a label.
@@ -106,7 +111,8 @@ def source_sizes(source: CaseDataset) -> SourceSizes:
             per_label.setdefault(label, []).append(volume_ml)
     if not foregrounds:
         raise ValueError("the source has no labels")
-    medians = {label: float(np.median(volumes)) for label, volumes in sorted(per_label.items())}
+    channels = {value: channel for channel, value in enumerate(label_values or ())}
+    medians = {channels.get(label, label): float(np.median(volumes)) for label, volumes in sorted(per_label.items())}
     return SourceSizes((min(foregrounds), max(foregrounds)), medians)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.folder import BundleFolder, require_free
-from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
+from monai_transfer.bundle.plan import Plan, PlanOptions, make_plan
 from monai_transfer.bundle.reading import in_one_sentence
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
@@ -83,7 +83,7 @@ def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str
     if start.definition is not None and given.get("network", start.network) != start.network:
         raise UserError(f"--network {given['network']} is not the network of {start.spec}: omit --network.")
     chosen = {"learning_rate": TRANSFER_RATE, "network": start.network, **inherited, **given}
-    return make_plan(fingerprint, None, label_names=contiguous_labels(names), device=choose_device(device), **chosen)
+    return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **chosen)
 
 
 def check_weights(

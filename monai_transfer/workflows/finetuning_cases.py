@@ -31,7 +31,7 @@ class FineTuningCases:
 
     def only(self, names: Sequence[str]) -> "FineTuningCases":
         """The same with these training cases only."""
-        return replace(self, training=self.training.select(names))
+        return replace(self, training=self.training.only(names))
 
 
 def choose_finetuning_cases(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from monai_transfer.bundle.configs import finetuning_configs
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
@@ -18,7 +19,6 @@ from monai_transfer.workflows.evaluation import Predictions
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint
-from monai_transfer.workflows.training import LabelledSplit, fill_bundle
 
 Arm = Literal["transfer", "scratch"]
 Say = Callable[[str], None]
@@ -87,25 +87,21 @@ def train_arm(
         Interrupted: training was interrupted; its checkpoint is in place.
     """
     transfer = arm == "transfer"
-    split = LabelledSplit(cases.training, None)
-    definition = network_of(start, plan, channels=len(cases.training.channel_names))
-    chosen = strategy if transfer else Strategy(minimum_share=strategy.minimum_share)
-    rate = plan.learning_rate if transfer else Plan.learning_rate
-    changes = {**chosen.as_config(), "weights": _absolute(start.spec) if transfer else "", "learning_rate": rate}
-    if cases.validation is not None:
-        changes["validation_dir"] = str(cases.validation.root.resolve())
-        changes["validation_cases"] = list(cases.validation.names)
-    if cases.joint is not None:
-        changes["joint_dir"] = str(cases.joint.root.resolve())
-        changes["joint_cases"] = list(cases.joint.names)
-        changes["joint_modality"] = require_sound(cases.joint, labelled=True).modality
-        changes["joint_weight"] = cases.joint_weight
-    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
-        fill_bundle(bundle, split, plan)
-        _fill_network(bundle, definition, dropout=strategy.dropout if transfer else 0.0)
-        bundle.change("finetune", changes)
-        if every_epoch or strategy.watches_validation:
-            bundle.change("train", {"val_interval": 1})
+    joint = cases.joint
+    configs = finetuning_configs(
+        plan,
+        cases.training,
+        definition=network_of(start, plan, channels=len(cases.training.channel_names)),
+        strategy=strategy if transfer else Strategy(minimum_share=strategy.minimum_share),
+        weights=_absolute(start.spec) if transfer else "",
+        learning_rate=plan.learning_rate if transfer else Plan.learning_rate,
+        validation=cases.validation,
+        joint=joint,
+        joint_modality="" if joint is None else require_sound(joint, labelled=True).modality,
+        joint_weight=cases.joint_weight,
+        every_epoch=every_epoch or strategy.watches_validation,
+    )
+    bundle = BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite)
     bundle.run("train", "finetune", device=plan.device)
     run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
     if cases.held is not None:
@@ -182,12 +178,6 @@ def forgetting(
         found = Predictions.by_bundle(folder, old, output, device=device, trust=trust)
         tables.append(score_folder(found.where, old, label_names=found.label_names))
     return tables[0], tables[1]
-
-
-def _fill_network(bundle: BundleFolder, definition: dict[str, Any], *, dropout: float) -> None:
-    """Write the network into the bundle, with dropout in training only."""
-    bundle.change("inference", {"network_def": {**definition, "dropout": 0.0}})
-    bundle.change("train", {"network_def": {**definition, "dropout": dropout}})
 
 
 def _curve(bundle: BundleFolder) -> list[tuple[int, float]]:

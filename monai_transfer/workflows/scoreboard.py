@@ -19,8 +19,8 @@ from monai_transfer.bundle.arms import (
     ORACLE,
     SOURCE_ONLY,
     Arm,
-    make_arm,
 )
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.configs import fill_supervised
+from monai_transfer.bundle.configs import supervised_configs
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.plan import Plan, PlanOptions, contiguous_labels, make_plan
+from monai_transfer.bundle.plan import Plan, PlanOptions, make_plan
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
@@ -85,28 +85,14 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any)
     fingerprint = require_sound(split.training, labelled=True)
     if split.held is not None:
         require_sound(split.held, labelled=True)
-    names = contiguous_labels(split.training.names_for(fingerprint.label_values))
+    names = split.training.names_for(fingerprint.label_values)
     return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **options)
 
 
 def prepare_bundle(split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False) -> BundleFolder:
     """A copy of ``segmentation_transfer`` that is ready to train on these cases."""
-    with BundleFolder.making("segmentation_transfer", output, overwrite=overwrite) as bundle:
-        fill_bundle(bundle, split, plan)
-    return bundle
-
-
-def fill_bundle(bundle: BundleFolder, split: LabelledSplit, plan: Plan) -> None:
-    """Write the choices and the cases into a copy of ``segmentation_transfer``."""
-    fill_supervised(bundle, plan, channels=len(split.training.channel_names))
-    held = split.held
-    everything = [*split.training.names, *(held.names if held is not None else ())]
-    changes = {
-        "dataset_dir": str(split.training.root.resolve()),
-        "cases": everything,
-        "validation_share": VALIDATION_SHARE if held is not None else 0.0,
-    }
-    bundle.change("train", changes)
+    configs = supervised_configs(plan, split.training, split.held)
+    return BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite)
 
 
 def train(

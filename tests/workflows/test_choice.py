@@ -10,7 +10,8 @@ import pytest
 import torch
 from scipy import ndimage
 
-from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, make_arm
+from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.phantoms import write_phantoms

@@ -166,7 +166,7 @@ def test_label_efficiency_is_nested_and_compared(phantoms, pretrained, tmp_path)
         ("transfer", 2),
         ("scratch", 2),
     ]
-    chosen = [json.loads((run.bundle.root / "configs" / "train.json").read_text())["cases"] for run in runs]
+    chosen = [json.loads((run.bundle.root / "configs" / "train.json").read_text())["train_cases"] for run in runs]
     assert set(chosen[0]) == set(chosen[1]) < set(chosen[2]) == set(chosen[3])
     assert len(comparison_figure(runs).axes) == 3
     assert len(comparison_sentences(runs, "base")) >= 2

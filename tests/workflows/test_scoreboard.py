@@ -10,7 +10,8 @@ import torch
 from monai.bundle import ConfigParser
 from typer.testing import CliRunner
 
-from monai_transfer.bundle.arms import Arm, make_arm
+from monai_transfer.bundle.arms import Arm
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.domains import choose_domains, plan_adaptation
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError

@@ -7,7 +7,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from monai_transfer.bundle.arms import SOURCE_ONLY, make_arm
+from monai_transfer.bundle.arms import SOURCE_ONLY
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.cli.app import app

@@ -1,0 +1,105 @@
+"""What a bundle's ``inference.json`` and ``metadata.json`` say: plain MONAI, spelled out from the plan."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.literals import literals
+from monai_transfer.transforms.presets import Modality
+
+_PERCENTILE = "monai.transforms.utils_pytorch_numpy_unification.percentile"
+
+
+def inference_config(plan: Plan, modality: Modality, channels: int, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids and values of ``inference.json``.
+
+    Args:
+        plan: the choices.
+        modality: of the images to segment.
+        channels: of the images.
+        template: the configuration that the values are for.
+    """
+    changes: dict[str, Any] = {
+        "network_def": network_definition(plan.network, classes=plan.classes, channels=channels),
+        "preprocessing#transforms": inference_preprocessing(modality, spacing=plan.spacing, window=plan.window),
+        "inferer#roi_size": list(plan.roi_size),
+    }
+    if plan.label_values is not None:
+        *steps, save = template["postprocessing"]["transforms"]
+        outputs = list(range(plan.classes))
+        values = {
+            "_target_": "MapLabelValued",
+            "keys": "pred",
+            "orig_labels": outputs,
+            "target_labels": plan.label_values,
+        }
+        kind = "$numpy.uint8" if max(plan.label_values) < 256 else "$numpy.uint16"
+        changes["postprocessing#transforms"] = [*steps, values, {**save, "output_dtype": kind}]
+    return changes
+
+
+def metadata_config(plan: Plan, modality: Modality, channels: int, template: Mapping[str, Any]) -> dict[str, Any]:
+    """Ids and values of ``metadata.json``.
+
+    Args:
+        plan: the choices.
+        modality: of the images to segment.
+        channels: of the images.
+        template: the metadata that the values are for.
+    """
+    image = "network_data_format#inputs#image"
+    pred = "network_data_format#outputs#pred"
+    shape = list(plan.roi_size)
+    changes = {
+        f"{image}#format": "hounsfield" if modality == "ct" else "magnitude",
+        f"{image}#modality": modality.upper(),
+        f"{image}#num_channels": channels,
+        f"{image}#spatial_shape": shape,
+        f"{image}#value_range": [-1, 1] if modality == "ct" else [-10, 10],
+        f"{image}#channel_def": {str(channel): "image" for channel in range(channels)},
+        f"{pred}#num_channels": plan.classes,
+        f"{pred}#spatial_shape": shape,
+        f"{pred}#channel_def": literals(plan.channel_names),
+        "image_classes": f"{channels}-channel {modality.upper()} volume",
+        "data_source": "the user's own",
+    }
+    if plan.label_values is not None:
+        changes["label_values"] = plan.label_values
+    if plan.network.startswith(("vgg", "densenet")):
+        packages = template["required_packages_version"]
+        changes["required_packages_version"] = {**packages, "monai-transfer": template["version"]}
+    return changes
+
+
+def inference_preprocessing(
+    modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float]
+) -> list[dict[str, Any]]:
+    """The preset of :mod:`monai_transfer.transforms.presets` for inference, spelled out in MONAI's transforms alone."""
+    geometry: list[dict[str, Any]] = [
+        {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+        {"_target_": "EnsureTyped", "keys": "image"},
+        {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
+        {"_target_": "Spacingd", "keys": "image", "pixdim": list(spacing), "mode": "bilinear"},
+    ]
+    return geometry + (_ct_intensity(window) if modality == "ct" else _mr_intensity())
+
+
+def _ct_intensity(window: tuple[float, float]) -> list[dict[str, Any]]:
+    low, high = window
+    scale = {"a_min": low, "a_max": high, "b_min": -1.0, "b_max": 1.0, "clip": True}
+    crop = {"source_key": "image", "select_fn": "$lambda x: x > -1", "allow_smaller": True}
+    return [
+        {"_target_": "ScaleIntensityRanged", "keys": "image", **scale},
+        {"_target_": "CropForegroundd", "keys": "image", **crop},
+    ]
+
+
+def _mr_intensity() -> list[dict[str, Any]]:
+    clip = f"$lambda x: x.clamp(max=float({_PERCENTILE}(x[x >= x.mean()], 99.5)))"
+    foreground = "x[x >= x.mean()]"
+    scale = f"$lambda x: (x - {foreground}.mean()) / {foreground}.std(correction=0).clamp(min=1e-6)"
+    return [
+        {"_target_": "Lambdad", "keys": "image", "func": clip},
+        {"_target_": "Lambdad", "keys": "image", "func": scale},
+    ]

@@ -1,0 +1,129 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+
+from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm
+from monai_transfer.bundle.configs import adaptation_configs, finetuning_configs, make_arm, supervised_configs
+from monai_transfer.bundle.domains import Domains
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.bundle.templates import template
+from monai_transfer.datasets import Case, CaseDataset
+from tests.conftest import WriteVolume
+from tests.test_literals import CANARY, HOSTILE
+
+RECIPE = Arm("adapted")
+
+
+def a_plan(names: dict[int, str], **options: object) -> Plan:
+    return Plan("ct", "mr", names, (4.0, 4.0, 4.0), (32, 32, 32), torch.device("cpu"), **options)  # type: ignore[arg-type]
+
+
+def cases(root: Path, names: list[str]) -> CaseDataset:
+    made = tuple(Case(name, (root / f"{n}.nii.gz",), root / f"{n}_label.nii.gz") for n, name in enumerate(names))
+    return CaseDataset(root, made)
+
+
+def domains(tmp_path: Path, names: list[str]) -> Domains:
+    return Domains(cases(tmp_path / "source", names), cases(tmp_path / "target", names), None)
+
+
+def parse(content: dict[str, object], key: str) -> object:
+    return ConfigParser(json.loads(json.dumps(content))).get_parsed_content(key)
+
+
+def test_nothing_from_data_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = [text for text in HOSTILE if text]
+    plan = a_plan(dict(enumerate(["background", *names])))
+    where = domains(tmp_path / "$open('canary', 'w')", names)
+    adapted = adaptation_configs(plan, where, RECIPE)
+    supervised = supervised_configs(plan, where.source, None)
+    tuned = finetuning_configs(
+        plan,
+        where.source,
+        definition=network_definition("unet", classes=plan.classes),
+        strategy=Strategy(),
+        weights=f"$open('{CANARY}', 'w')",
+        learning_rate=1e-3,
+        validation=where.source,
+        joint=where.target,
+        joint_modality="ct",
+    )
+    for content, key in ((adapted["train"], "labels"), (supervised["train"], "labels")):
+        assert list(parse(content, key).values()) == ["background", *names]  # type: ignore[attr-defined]
+    assert parse(adapted["train"], "target_cases") == names
+    assert parse(supervised["train"], "train_cases") == names
+    assert parse(supervised["train"], "dataset_dir") == str(where.source.root)
+    assert parse(adapted["train"], "target_dir") == str(where.target.root)
+    assert parse(tuned["finetune"], "weights") == f"$open('{CANARY}', 'w')"
+    assert parse(tuned["finetune"], "validation_cases") == names
+    assert parse(tuned["finetune"], "joint_cases") == names
+    formats = "network_data_format#outputs#pred#channel_def"
+    assert list(parse(adapted["metadata"], formats).values()) == ["background", *names]  # type: ignore[attr-defined]
+    assert not (tmp_path / CANARY).exists()
+
+
+def test_a_function_of_its_arguments_alone(tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 1: "liver"}), domains(tmp_path, ["a", "b", "c", "d", "e"])
+    first = adaptation_configs(plan, where, RECIPE)
+    first["train"]["train"]["handlers"].clear()
+    assert adaptation_configs(plan, where, RECIPE)["train"]["train"]["handlers"]
+
+
+def test_the_split_is_two_lists(tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 1: "liver"}), domains(tmp_path, ["a", "b", "c", "d", "e"])
+    train = adaptation_configs(plan, where, RECIPE)["train"]
+    assert (train["source_cases"], train["validation_cases"]) == (["a", "b", "c", "d"], ["e"])
+    oracle = adaptation_configs(plan, where, ORACLE)["train"]
+    assert oracle["source_dir"] == str(where.target.root)
+    assert oracle["source_cases"] == oracle["validation_cases"] == ["a", "b", "c", "d", "e"]
+    few = adaptation_configs(plan, domains(tmp_path, ["a", "b"]), SOURCE_ONLY)["train"]
+    assert few["source_cases"] == few["validation_cases"] == ["a", "b"]
+
+
+@pytest.mark.parametrize(("epochs", "expected"), [(40, (100, 300, 250, 550, 600, 100)), (4, (10, 30, 25, 55, 60, 10))])
+def test_an_override_of_the_epochs_moves_the_schedule(epochs: int, expected: tuple[int, ...], tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 1: "liver"}, steps=1000), domains(tmp_path, ["a", "b", "c"])
+    train = {**adaptation_configs(plan, where, RECIPE)["train"], "max_epochs": epochs}
+    names = ("warm_up", "ramp", "measure_from", "label_from", "teach_from", "teach_ramp")
+    assert tuple(parse(train, name) for name in names) == expected
+
+
+def test_each_file_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from monai_transfer.bundle import folder
+
+    written: list[str] = []
+    write = folder.write_text
+    monkeypatch.setattr(folder, "write_text", lambda path, text: (written.append(path.name), write(path, text))[1])
+    plan, where = a_plan({0: "background", 1: "liver"}), domains(tmp_path, ["a", "b", "c"])
+    bundle = make_arm(where, plan, tmp_path / "bundle", RECIPE)
+    assert sorted(written) == ["inference.json", "metadata.json", "train.json"]
+    assert {path.name for path in (bundle.root / "configs").iterdir()} == {
+        path.name for path in (template("domain_adaptation") / "configs").iterdir()
+    }
+
+
+def test_values_with_gaps_have_an_output_each(tmp_path: Path, write_volume: WriteVolume) -> None:
+    plan, where = a_plan({0: "background", 17: "ball", 2035: "body"}), domains(tmp_path, ["a", "b", "c"])
+    configs = adaptation_configs(plan, where, RECIPE)
+    assert plan.classes == 3
+    assert configs["train"]["label_values"] == [0, 17, 2035]
+    assert configs["metadata"]["label_values"] == [0, 17, 2035]
+    assert configs["inference"]["network_def"]["out_channels"] == 3
+    *_, values, _ = parse(configs["inference"], "postprocessing").transforms  # type: ignore[attr-defined]
+    found = values({"pred": torch.tensor([[0.0, 1.0, 2.0]])})["pred"]
+    assert np.asarray(found).tolist() == [[0.0, 17.0, 2035.0]]
+    assert configs["inference"]["postprocessing"]["transforms"][-1]["output_dtype"] == "$numpy.uint16"
+
+
+def test_values_without_gaps_need_no_map(tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 1: "liver"}), domains(tmp_path, ["a", "b", "c"])
+    configs = adaptation_configs(plan, where, RECIPE)
+    assert configs["train"]["label_values"] is None
+    assert "MapLabelValued" not in json.dumps(configs["inference"])
