@@ -17,6 +17,14 @@ class AdaBN(AdaptationMethod):
     After training the network normalises with target statistics, which is what inference on the target needs.
     Weights are shared. Li et al., *Revisiting Batch Normalization for Practical Domain Adaptation*, 2016; to
     recalibrate a network that is trained already, see :func:`monai_transfer.adaptation.recalibrate_norm`.
+
+    Example:
+        >>> import torch
+        >>> network = nn.BatchNorm2d(1)
+        >>> with AdaBN().forward_context(network, "source"):
+        ...     _ = network(5 + torch.rand(2, 1, 4, 4))
+        >>> float(network.running_mean)
+        0.0
     """
 
     needs_target_gradient = False

@@ -43,6 +43,13 @@ class CDAN(AdaptationMethod):
         hidden: width of each hidden layer of the discriminator.
         spectral_norm: whether the discriminator is spectrally normalised.
         loss: ``"bce"`` or ``"least_squares"``.
+
+    Example:
+        >>> one_domain = Outputs(torch.zeros(1, 3, 16, 16), (torch.zeros(1, 8, 4, 4),))
+        >>> outputs = {"source": one_domain, "target": one_domain}
+        >>> method = CDAN(in_channels=8, classes=3)
+        >>> {name: tuple(loss.shape) for name, loss in method.losses(outputs, {}).items()}
+        {'conditional_domain': ()}
     """
 
     needs_features = True

@@ -29,6 +29,14 @@ class DANN(AdaptationMethod):
         dropout: share of hidden units dropped in the discriminators.
         spectral_norm: whether the discriminators are spectrally normalised.
         loss: ``"bce"`` or ``"least_squares"``.
+
+    Example:
+        >>> one_domain = Outputs(torch.zeros(1, 3, 16, 16), (torch.zeros(1, 8, 4, 4),))
+        >>> outputs = {"source": one_domain, "target": one_domain}
+        >>> method = DANN(in_channels=8)
+        >>> method.set_strength(0.0)  # the discriminator learns, the network does not
+        >>> {name: loss.requires_grad for name, loss in method.losses(outputs, {}).items()}
+        {'domain': True}
     """
 
     needs_features = True

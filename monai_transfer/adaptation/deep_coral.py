@@ -18,6 +18,15 @@ class DeepCORAL(AdaptationMethod):
     Args:
         weight: weight at full strength.
         samples: greatest number of vectors per domain, taken at even distances.
+
+    Example:
+        >>> features = torch.rand(1, 4, 6, 6)
+        >>> outputs = {
+        ...     "source": Outputs(torch.zeros(1, 3, 12, 12), (features,)),
+        ...     "target": Outputs(torch.zeros(1, 3, 12, 12), (features + 2,)),
+        ... }
+        >>> round(float(DeepCORAL().losses(outputs, {})["coral"]), 4)  # covariances do not see a shift
+        0.0
     """
 
     needs_features = True

@@ -27,6 +27,15 @@ class DomainSpecificBatchNorm(AdaptationMethod):
 
     Raises:
         UserError: the network has no normalisation layer that could differ by domain.
+
+    Example:
+        >>> import torch
+        >>> network = nn.BatchNorm2d(1)
+        >>> method = DomainSpecificBatchNorm(network)
+        >>> with method.forward_context(network, "source"):
+        ...     _ = network(5 + torch.rand(2, 1, 4, 4))
+        >>> float(network.running_mean), float(method.norms["source"][0].running_mean) > 0.5
+        (0.0, True)
     """
 
     needs_target_gradient = False

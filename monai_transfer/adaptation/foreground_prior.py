@@ -30,6 +30,12 @@ class ForegroundPrior(AdaptationMethod):
         proportions: :math:`\tau`, one share per class; by default the mean over the source labels seen so far.
         margin: divergence of a class that costs nothing; with 0.2 from half to 1.7 times the expected size.
         momentum: of the moving average: single patches differ in what they show.
+
+    Example:
+        >>> method = ForegroundPrior(classes=2, weight=1.0, proportions=(0.9, 0.1))
+        >>> lost = torch.tensor([9.0, -9.0]).reshape(1, 2, 1, 1).expand(1, 2, 8, 8)
+        >>> bool(method.losses({"target": Outputs(lost)}, {})["proportions"] > 5)
+        True
     """
 
     rests_at_zero = True

@@ -40,6 +40,16 @@ class MeanTeacher(AdaptationMethod):
         confidence: probability from which a voxel is trusted whatever its rank, and below ``floor`` never is.
         floor: least probability of a trusted voxel.
         teacher_mode: ``"eval"``, or ``"train"`` to let the teacher use the statistics of its own batch.
+
+    Example:
+        >>> network = nn.Conv2d(1, 3, 1)
+        >>> method = MeanTeacher(classes=3)
+        >>> method.prepare(network)
+        >>> image = torch.rand(1, 1, 8, 8)
+        >>> losses = method.losses({"target": Outputs(network(image))}, {"target": {"image": image}})
+        >>> method.after_step(network)
+        >>> losses["consistency"].requires_grad, int(method.steps)
+        (True, 1)
     """
 
     rests_at_zero = True

@@ -22,6 +22,12 @@ class Outputs:
         logits: ``(batch, classes, *spatial)``, before any activation.
         features: the tapped tensors, each ``(batch, channels, *spatial)``, from fine to coarse;
             empty unless some method has ``needs_features``.
+
+    Example:
+        >>> import torch
+        >>> outputs = Outputs(torch.zeros(2, 3, 8, 8))
+        >>> outputs.logits.shape, outputs.features
+        (torch.Size([2, 3, 8, 8]), ())
     """
 
     logits: Tensor
@@ -39,6 +45,16 @@ class AdaptationMethod(nn.Module, ABC):
     The trainer runs each domain forward once, adds the supervised loss of every labelled domain, calls
     :meth:`losses`, and takes the one optimizer step. A method is a module, so its discriminators and teachers
     follow device and checkpoint; it has no schedule of its own (see :class:`monai_transfer.engines.StrengthSchedule`).
+
+    Example:
+        >>> import torch
+        >>> class Shrink(AdaptationMethod):
+        ...     def losses(self, outputs, batch):
+        ...         return {"shrink": self.scaled(outputs["target"].logits.square().mean())}
+        >>> method = Shrink(weight=0.5)
+        >>> method.set_strength(0.5)
+        >>> method.losses({"target": Outputs(torch.ones(1, 2, 4, 4))}, {})
+        {'shrink': tensor(0.2500)}
     """
 
     needs_target: bool = True

@@ -20,6 +20,15 @@ class MMD(AdaptationMethod):
         weight: weight at full strength.
         samples: greatest number of vectors per domain, taken at even distances; cost grows with its square.
         factors: multiples of the mean squared distance that serve as bandwidths.
+
+    Example:
+        >>> features = torch.rand(1, 4, 6, 6)
+        >>> outputs = {
+        ...     "source": Outputs(torch.zeros(1, 3, 12, 12), (features,)),
+        ...     "target": Outputs(torch.zeros(1, 3, 12, 12), (features + 2,)),
+        ... }
+        >>> bool(MMD().losses(outputs, {})["mmd"] > 0.5)
+        True
     """
 
     needs_features = True

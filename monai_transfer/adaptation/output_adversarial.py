@@ -26,6 +26,13 @@ class OutputAdversarial(AdaptationMethod):
         layers: number of the discriminator's layers of stride 2.
         spectral_norm: whether the discriminator is spectrally normalised.
         loss: ``"bce"`` or ``"least_squares"``.
+
+    Example:
+        >>> import torch
+        >>> outputs = {domain: Outputs(torch.zeros(1, 3, 16, 16)) for domain in ("source", "target")}
+        >>> loss = OutputAdversarial(spatial_dims=2, classes=3).losses(outputs, {})["output_domain"]
+        >>> loss.shape, bool(loss > 0)
+        (torch.Size([]), True)
     """
 
     def __init__(

@@ -23,6 +23,13 @@ class SelfTraining(AdaptationMethod):
 
     Args:
         weight: weight of Dice and cross entropy on the trusted voxels at full strength.
+
+    Example:
+        >>> logits = torch.zeros(1, 2, 4, 4)
+        >>> doubtful = torch.full((1, 1, 4, 4), UNLABELLED)
+        >>> losses = SelfTraining().losses({"target": Outputs(logits)}, {"target": {PSEUDO_LABEL: doubtful}})
+        >>> float(losses["self_training"])
+        0.0
     """
 
     rests_at_zero = True

@@ -8,7 +8,12 @@ from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
 
 
 class SourceOnly(AdaptationMethod):
-    """Supervised training on the source, and nothing else: the floor of every comparison."""
+    """Supervised training on the source, and nothing else: the floor of every comparison.
+
+    Example:
+        >>> SourceOnly().losses({}, {}), SourceOnly.needs_target
+        ({}, False)
+    """
 
     needs_target = False
 

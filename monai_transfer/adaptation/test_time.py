@@ -34,6 +34,12 @@ class AdaptedNetwork:
         score_before: label-free score of the original.
         score_after: label-free score of the adapted copy.
         agreement: mean foreground Dice of both networks' label maps.
+
+    Example:
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.BatchNorm2d(2))
+        >>> adapted = recalibrate_norm(network, [torch.rand(1, 1, 8, 8)], min_agreement=1.1)
+        >>> adapted.kept, adapted.network.training
+        (False, False)
     """
 
     network: nn.Module

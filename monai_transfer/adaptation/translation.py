@@ -40,6 +40,12 @@ class UnpairedTranslation(nn.Module):
         places: places per level that are contrasted.
         learning_rate: of Adam, for all networks.
         seed: of the weights and of the patches.
+
+    Example:
+        >>> translation = UnpairedTranslation(2, patch_size=(16, 16), width=4, blocks=1, places=16)
+        >>> volume = torch.rand(1, 20, 20)
+        >>> sorted(translation.fit([volume], [1 - volume], steps=1))
+        ['contrast', 'discriminator', 'generator']
     """
 
     def __init__(

@@ -45,6 +45,11 @@ class BenchmarkSettings:
         variants: also measure bfloat16 and the skipping of empty windows.
         stock: run MONAI's side; without it only this package is measured.
         seed: of the volume and the weights.
+
+    Example:
+        >>> settings = BenchmarkSettings(shape=(64, 64, 40), classes=3, steps=0)
+        >>> settings.shape, settings.overlap
+        ((64, 64, 40), 0.25)
     """
 
     shape: tuple[Voxels, Voxels, Voxels] = (512, 512, 200)

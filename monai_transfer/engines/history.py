@@ -21,6 +21,15 @@ class History:
         path: the ``.jsonl`` file; a run that starts from epoch 0 begins it anew.
         evaluator: the engine whose metrics are recorded.
         summary_writer: a TensorBoard writer that gets the same figures.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "history.jsonl"
+        >>> trainer = Engine(lambda engine, batch: {LOSSES: {"source/supervised": torch.tensor(batch)}})
+        >>> History(path).attach(trainer)
+        >>> _ = trainer.run([1.0, 3.0])
+        >>> read_history(path)
+        [{'step': 2, 'epoch': 1, 'losses': {'source/supervised': 2.0}, 'metrics': {}}]
     """
 
     def __init__(self, path: str | Path, *, evaluator: Engine | None = None, summary_writer: Any = None) -> None:

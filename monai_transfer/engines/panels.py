@@ -22,6 +22,15 @@ class ContourPanels:
         summary_writer: a TensorBoard writer.
         evaluator: the validating engine; its outputs are decollated one-hot maps or label maps.
         cases: how many cases to show.
+
+    Example:
+        >>> from unittest.mock import Mock
+        >>> writer, evaluator, trainer = Mock(), Engine(lambda engine, batch: batch), Engine(lambda engine, batch: None)
+        >>> ContourPanels(writer, evaluator).attach(trainer)
+        >>> case = {Keys.IMAGE: torch.rand(1, 8, 8), Keys.PRED: torch.ones(1, 8, 8)}
+        >>> _ = evaluator.run([[case]])
+        >>> writer.add_image.call_args.args[0], writer.add_image.call_args.args[1].shape
+        ('validation/case_0', (8, 8, 3))
     """
 
     def __init__(self, summary_writer: Any, evaluator: Engine, *, cases: int = 2) -> None:

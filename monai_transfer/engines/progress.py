@@ -11,6 +11,12 @@ class TrainingProgress:
 
     Args:
         title: what is being trained.
+
+    Example:
+        >>> trainer = Engine(lambda engine, batch: {Keys.LOSS: 0.0})
+        >>> TrainingProgress("adapting").attach(trainer)  # silent where standard error is no terminal
+        >>> trainer.run([0, 1]).iteration
+        2
     """
 
     def __init__(self, title: str = "training") -> None:

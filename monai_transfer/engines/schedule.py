@@ -22,6 +22,11 @@ class StrengthSchedule:
         warm_up: steps at strength 0.
         ramp: steps from 0 to 1; 0 jumps.
         shape: the curve.
+
+    Example:
+        >>> schedule = StrengthSchedule([], warm_up=10, ramp=20)
+        >>> [schedule.strength(step) for step in (0, 10, 20, 30)]
+        [0.0, 0.0, 0.5, 1.0]
     """
 
     def __init__(
@@ -68,6 +73,14 @@ class BalanceSchedule:
     Args:
         loss: the loss whose ``gamma`` falls.
         steps: the step at which it reaches 0.
+
+    Example:
+        >>> loss = ClassBalancedDiceCELoss(num_classes=3, gamma=0.5)
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> BalanceSchedule(loss, steps=4).attach(trainer)
+        >>> _ = trainer.run([0, 1, 2])
+        >>> loss.gamma
+        0.25
     """
 
     def __init__(self, loss: ClassBalancedDiceCELoss, *, steps: int) -> None:

@@ -49,6 +49,16 @@ class TargetView:
         doubt: share of the training in which implausible classes are not measured.
         most: so many volumes are measured, and so many looked at for labels, at an epoch.
         trust: least probability of a labelled voxel.
+
+    Example:
+        >>> network, labels = nn.Conv2d(1, 2, 1), PseudoLabels()
+        >>> image = MetaTensor(torch.rand(1, 16, 16), meta={"filename_or_obj": "mr_001.nii.gz"})
+        >>> view = TargetView(network, [{"image": image}], inferer=lambda x, net: net(x), labels=labels)
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> view.attach(trainer)
+        >>> _ = trainer.run([0])
+        >>> len(labels)
+        1
     """
 
     def __init__(

@@ -50,6 +50,19 @@ class AdaptationTrainer(SupervisedTrainer):
 
     Raises:
         UserError: when a batch lacks the label of a domain that has a weight, or the loss is not finite.
+
+    Example:
+        >>> from monai_transfer.adaptation import EntropyMinimization
+        >>> network = nn.Conv2d(1, 2, 1)
+        >>> image, label = torch.rand(1, 1, 8, 8), torch.zeros(1, 8, 8, dtype=torch.long)
+        >>> batch = {"source": {"image": image, "label": label}, "target": {"image": image}}
+        >>> trainer = AdaptationTrainer(
+        ...     "cpu", 1, [batch], network, torch.optim.SGD(network.parameters(), 0.1), nn.CrossEntropyLoss(),
+        ...     methods=[EntropyMinimization()],
+        ... )
+        >>> trainer.run()
+        >>> sorted(trainer.state.output[LOSSES])
+        ['entropy', 'source/supervised']
     """
 
     def __init__(

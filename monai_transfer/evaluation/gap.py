@@ -48,6 +48,10 @@ class AdaptationSummary:
         labelled_target: names of the target cases whose labels the adapted network learnt.
         hardware: see :func:`~monai_transfer.machine.hardware`.
         versions: see :func:`~monai_transfer.machine.versions`.
+
+    Example:
+        >>> AdaptationSummary(source_only=None, adapted=None).headline
+        'The target has no labels, so nothing could be scored.'
     """
 
     source_only: ScoreTable | None

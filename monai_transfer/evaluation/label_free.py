@@ -62,6 +62,12 @@ class PredictionCertainty(_MeanOverImages):
     """1 minus the relative entropy of the predictions, in ``[0, 1]``; higher is better.
 
     ``output_transform`` gives logits ``(batch, classes, *spatial)``, or a list of ``(classes, *spatial)``.
+
+    Example:
+        >>> metric = PredictionCertainty()
+        >>> metric.update(torch.zeros(1, 2, 4, 4))
+        >>> metric.compute()
+        0.0
     """
 
     def score(self, image: Tensor) -> Tensor:
@@ -73,6 +79,12 @@ class PredictionInformation(_MeanOverImages):
     """Mutual information of voxel and class, in ``[0, 1]``; higher is better, and a collapsed prediction has 0.
 
     ``output_transform`` gives logits ``(batch, classes, *spatial)``, or a list of ``(classes, *spatial)``.
+
+    Example:
+        >>> metric = PredictionInformation()
+        >>> metric.update(99.0 * torch.eye(2)[None])
+        >>> round(metric.compute(), 3)
+        1.0
     """
 
     def score(self, image: Tensor) -> Tensor:
@@ -90,6 +102,12 @@ class SoftNeighbourhoodDensity(_MeanOverImages):
         limit: voxels per image, taken at even distances.
         output_transform: from the engine's output to logits.
         device: where to accumulate.
+
+    Example:
+        >>> metric = SoftNeighbourhoodDensity()
+        >>> metric.update(torch.zeros(1, 2, 2, 2))
+        >>> round(metric.compute(), 3)
+        1.099
     """
 
     def __init__(
@@ -114,6 +132,12 @@ class TeacherStudentAgreement(_MeanOverImages):
 
     ``output_transform`` gives the pair of teacher's and student's logits, each ``(batch, classes, *spatial)`` or a list
     of ``(classes, *spatial)``.
+
+    Example:
+        >>> metric, logits = TeacherStudentAgreement(), torch.eye(2)[None]
+        >>> metric.update((logits, logits))
+        >>> metric.compute()
+        1.0
     """
 
     def score(self, image: tuple[Tensor, Tensor]) -> Tensor:

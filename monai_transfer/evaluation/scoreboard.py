@@ -29,6 +29,11 @@ class ScoredRun:
         table: its scores on the test cases.
         seconds: wall time of the training.
         peak_memory_mb: greatest memory of the process (or, on a GPU, of its tensors there) during the training.
+
+    Example:
+        >>> run = ScoredRun(ScoreTable(rows=()), seconds=12.5, peak_memory_mb=900.0)
+        >>> run.table.mean("dice"), run.seconds
+        (nan, 12.5)
     """
 
     table: ScoreTable
@@ -52,6 +57,11 @@ class Scoreboard:
         default: the name of the recipe that stands as ``adapted`` in the report.
         hardware: see :func:`~monai_transfer.machine.hardware`.
         versions: see :func:`~monai_transfer.machine.versions`.
+
+    Example:
+        >>> board = Scoreboard(source_only={}, oracle={}, methods={})
+        >>> board.headline, board.seeds
+        ('No method could be trained.', ())
     """
 
     source_only: Runs

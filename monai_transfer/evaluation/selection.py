@@ -51,6 +51,13 @@ class LabelFreeScores:
         size: minus the mean distance, in factors of two, of the labels' median volumes from the source's; at least -6.
         finite: whether every prediction is a number.
         source_validation: mean Dice on held source cases, where it was measured.
+
+    Example:
+        >>> sizes = SourceSizes(foreground_ml=(1.0, 2.0), label_ml={1: 1.5})
+        >>> network = torch.nn.Conv2d(1, 2, 1)
+        >>> scores = label_free_scores(network, [torch.rand(1, 1, 16, 16)], voxel_ml=0.01, sizes=sizes)
+        >>> scores.finite, 0 <= scores.information <= 1
+        (True, True)
     """
 
     information: float
@@ -70,6 +77,11 @@ class SourceSizes:
     Attributes:
         foreground_ml: of all labels together, smallest and largest case.
         label_ml: class -> median volume.
+
+    Example:
+        >>> sizes = SourceSizes(foreground_ml=(900.0, 1400.0), label_ml={1: 1100.0})
+        >>> sizes.plausible(300.0), sizes.plausible(20.0)
+        (True, False)
     """
 
     foreground_ml: tuple[float, float]
@@ -90,6 +102,11 @@ class Choice:
         reason: one sentence.
         adapted: scores of the adapted network.
         source_only: scores of the network that it is compared with.
+
+    Example:
+        >>> good, collapsed = (LabelFreeScores(0.5, 4.0, 0.8, 0.4, foreground_ml=ml, size=-0.5) for ml in (100.0, 0.0))
+        >>> choose_network(collapsed, good, SourceSizes((90.0, 120.0), {1: 100.0})).kept
+        'source_only'
     """
 
     kept: Kept
@@ -222,6 +239,10 @@ class CheckpointChoice:
         step: optimizer steps of the chosen one.
         scores: step -> label-free scores of each.
         dice: step -> mean Dice on the labelled test cases, where there are any; they did not take part in the choice.
+
+    Example:
+        >>> CheckpointChoice(step=200, scores={}, dice={100: 0.75, 200: 0.5}).shortfall
+        0.25
     """
 
     step: int

@@ -21,6 +21,15 @@ class LabelSummary:
     """One label over all cases: mean and sample standard deviation of each metric, and what was counted.
 
     A mean runs over the cases in which the metric is defined; NaN where there are none.
+
+    Example:
+        >>> from monai_transfer.evaluation import score_case
+        >>> truth = np.zeros((8, 8), np.uint8)
+        >>> truth[2:6, 2:6] = 1
+        >>> table = ScoreTable(tuple(score_case(truth, truth, spacing=(1.0, 1.0), label_names={1: "liver"}, case="a")))
+        >>> summary = table.summary("liver")
+        >>> summary.mean["dice"], summary.cases, summary.missed
+        (1.0, 1, 0)
     """
 
     label: str
@@ -34,7 +43,16 @@ class LabelSummary:
 
 @dataclass(frozen=True)
 class ScoreTable:
-    """The rows of :func:`~monai_transfer.evaluation.score_case` over the cases of a data set."""
+    """The rows of :func:`~monai_transfer.evaluation.score_case` over the cases of a data set.
+
+    Example:
+        >>> from monai_transfer.evaluation import score_case
+        >>> truth = np.zeros((8, 8), np.uint8)
+        >>> truth[2:6, 2:6] = 1
+        >>> table = ScoreTable(tuple(score_case(truth, truth, spacing=(1.0, 1.0), label_names={1: "liver"}, case="a")))
+        >>> table.cases, table.labels, table.mean("dice")
+        (('a',), ('liver',), 1.0)
+    """
 
     rows: tuple[LabelScore, ...]
     nsd_tolerance_mm: float = 2.0

@@ -29,6 +29,13 @@ class OverlayCase:
         truth: the true label map, None where there is none.
         predictions: label maps by arm, drawn in this order.
         dice: mean Dice by arm, written over the panels.
+
+    Example:
+        >>> truth = np.zeros((8, 8, 8), np.uint8)
+        >>> truth[2:6, 2:6, 2:6] = 1
+        >>> case = OverlayCase(name="a", image=100 * truth, affine=np.eye(4), label_names={1: "liver"}, truth=truth)
+        >>> case.name, list(case.label_names.values())
+        ('a', ['liver'])
     """
 
     name: str

@@ -15,6 +15,15 @@ class ExactFrozenAverage:
 
     Args:
         averaged_network: the average of the trainer's network, as ignite's ``EMAHandler`` keeps it in ``ema_model``.
+
+    Example:
+        >>> network, average = nn.Linear(1, 1), nn.Linear(1, 1)
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> trainer.network = network.requires_grad_(False)
+        >>> ExactFrozenAverage(average).attach(trainer)
+        >>> _ = trainer.run([0])
+        >>> bool(average.weight == network.weight)
+        True
     """
 
     def __init__(self, averaged_network: nn.Module) -> None:

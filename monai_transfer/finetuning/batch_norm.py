@@ -34,6 +34,16 @@ class BatchNormPolicy:
 
     Raises:
         UserError: the policy is unknown, or (when training starts) a level is.
+
+    Example:
+        >>> import torch
+        >>> network = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+        >>> trainer = Engine(lambda engine, image: network.train()(image).detach())
+        >>> trainer.network = network
+        >>> BatchNormPolicy("frozen_statistics").attach(trainer)
+        >>> _ = trainer.run([torch.rand(2, 1, 4, 4)])
+        >>> network[1].running_mean
+        tensor([0., 0.])
     """
 
     def __init__(self, policy: Policy = "follow_freezing", *, levels: Iterable[str] | None = None) -> None:

@@ -32,6 +32,14 @@ class L2SP(nn.Module):
 
     Raises:
         UserError: a strength is negative, or nothing is pretrained.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(2, 2))
+        >>> penalty = L2SP(network, alpha=1.0, levels=["network"])
+        >>> with torch.no_grad():
+        ...     network[0].weight += 1
+        >>> round(penalty(network).item(), 3)
+        2.0
     """
 
     def __init__(

@@ -24,6 +24,11 @@ class LevelRate:
         learning_rate: of its optimizer group, 0 where it is frozen or in no group.
         trainable: number of values that train.
         parameters: number of values in all.
+
+    Example:
+        >>> rate = LevelRate(level="stem", learning_rate=0.0, trainable=0, parameters=432)
+        >>> rate.trainable == 0  # frozen
+        True
     """
 
     level: str
@@ -42,6 +47,18 @@ class LearningRateLog:
         log_dir: folder for TensorBoard; none is written without it or a writer.
         summary_writer: a writer to share with other handlers.
         path: a ``.jsonl`` file that gets a line per epoch: ``{"epoch": int, "levels": {LEVEL: learning rate}}``.
+
+    Example:
+        >>> import torch
+        >>> from monai.networks.nets import UNet
+        >>> network = UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2))
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> trainer.network, trainer.optimizer = network, torch.optim.SGD(network.parameters(), lr=0.1)
+        >>> log = LearningRateLog()
+        >>> log.attach(trainer)
+        >>> _ = trainer.run([0], max_epochs=1)
+        >>> [(rate.level, rate.learning_rate) for rate in log.history[0][1]]
+        [('stem', 0.1), ('level1', 0.1), ('level2', 0.1), ('decoder', 0.1), ('head', 0.1)]
     """
 
     def __init__(

@@ -47,6 +47,18 @@ class GradualUnfreezing:
     Raises:
         UserError: neither ``epochs`` nor ``patience`` is given, or (when training starts) a level is unknown or the
             optimizer lacks its parameters.
+
+    Example:
+        >>> import torch
+        >>> from monai.networks.nets import UNet
+        >>> network = UNet(spatial_dims=2, in_channels=1, out_channels=2, channels=(4, 8, 16), strides=(2, 2))
+        >>> trainer = Engine(lambda engine, batch: None)
+        >>> trainer.network, trainer.optimizer = network, torch.optim.SGD(network.parameters(), lr=0.1)
+        >>> unfreezing = GradualUnfreezing(epochs=1)
+        >>> unfreezing.attach(trainer)
+        >>> _ = trainer.run([0], max_epochs=2)
+        >>> unfreezing.levels(), unfreezing.training_levels()
+        (('level2', 'level1', 'stem'), ('decoder', 'head', 'level2'))
     """
 
     def __init__(

@@ -22,6 +22,11 @@ def soft_cross_entropy(logits: Tensor, probabilities: Tensor, mask: Tensor | Non
 
     Returns:
         A scalar.
+
+    Example:
+        >>> student, teacher = torch.zeros(1, 2, 4), torch.tensor([[1.0, 0.0]])[..., None].expand(1, 2, 4)
+        >>> round(float(soft_cross_entropy(student, teacher)), 3)
+        0.693
     """
     return _masked_mean(-(probabilities * F.log_softmax(logits, dim=1)).sum(1, keepdim=True), mask)
 
@@ -33,6 +38,11 @@ def probability_mse(logits: Tensor, probabilities: Tensor, mask: Tensor | None =
 
     Tarvainen and Valpola, *Mean teachers are better role models*, NeurIPS 2017. Shapes as in
     :func:`soft_cross_entropy`.
+
+    Example:
+        >>> student, teacher = torch.zeros(1, 2, 4), torch.tensor([[1.0, 0.0]])[..., None].expand(1, 2, 4)
+        >>> float(probability_mse(student, teacher))
+        0.5
     """
     return _masked_mean((probabilities - F.softmax(logits, dim=1)).square().sum(1, keepdim=True), mask)
 
@@ -53,6 +63,13 @@ def pseudo_label_loss(
 
     Returns:
         A scalar.
+
+    Example:
+        >>> logits, labels = torch.zeros(1, 2, 4), torch.tensor([[[0, 1, 1, 1]]])
+        >>> round(float(pseudo_label_loss(logits, labels)), 3)
+        1.11
+        >>> float(pseudo_label_loss(logits, labels, mask=torch.zeros(1, 1, 4)))
+        0.0
     """
     labels = labels.long()
     mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()

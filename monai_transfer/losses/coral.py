@@ -21,6 +21,11 @@ def coral_loss(source: Tensor, target: Tensor) -> Tensor:
 
     Raises:
         ValueError: a set has fewer than two vectors, or the dimensions differ.
+
+    Example:
+        >>> vectors = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
+        >>> float(coral_loss(vectors, vectors + 5)), round(float(coral_loss(vectors, 2 * vectors)), 2)
+        (0.0, 2.5)
     """
     if source.shape[1] != target.shape[1] or min(len(source), len(target)) < 2:
         raise ValueError(

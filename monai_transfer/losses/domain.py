@@ -30,6 +30,11 @@ def domain_loss(logits: Tensor, domain: float, *, kind: DomainLossKind = "bce") 
 
     Raises:
         ValueError: ``kind`` is neither.
+
+    Example:
+        >>> undecided = torch.zeros(4, 1)
+        >>> round(float(domain_loss(undecided, 1)), 3), float(domain_loss(undecided, 1, kind="least_squares"))
+        (0.693, 1.0)
     """
     if kind not in ("bce", "least_squares"):
         raise ValueError(f"kind must be 'bce' or 'least_squares', not {kind!r}")

@@ -22,6 +22,11 @@ def information_score(probabilities: Tensor) -> Tensor:
 
     Returns:
         A scalar in ``[0, 1]``.
+
+    Example:
+        >>> collapsed, two_classes = torch.tensor([[[1.0, 1.0], [0.0, 0.0]]]), torch.eye(2)[None]
+        >>> float(information_score(collapsed)), float(information_score(two_classes))
+        (0.0, 1.0)
     """
     p = probabilities.float()
     mean = p.movedim(1, -1).flatten(0, -2).mean(0)
@@ -46,6 +51,13 @@ def soft_neighbourhood_density(vectors: Tensor, *, temperature: float = 0.05, li
 
     Returns:
         A scalar in ``[0, log(n - 1)]``.
+
+    Example:
+        >>> pairs = torch.tensor([[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]])
+        >>> round(float(soft_neighbourhood_density(pairs)), 3)
+        0.0
+        >>> round(float(soft_neighbourhood_density(torch.ones(4, 2))), 3)  # log 3: three neighbours, all alike
+        1.099
     """
     x = F.normalize(voxel_samples(vectors, limit), dim=1)
     similarity = (x @ x.T / temperature).fill_diagonal_(-torch.inf)
@@ -66,6 +78,10 @@ def label_agreement(first: Tensor, second: Tensor, classes: int) -> Tensor:
 
     Returns:
         A scalar in ``[0, 1]``.
+
+    Example:
+        >>> float(label_agreement(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 0, 2]), classes=3))
+        0.8333333333333333
     """
     pairs = torch.bincount((first.long() * classes + second.long()).flatten(), minlength=classes**2)
     table = pairs.reshape(classes, classes).double()

@@ -20,6 +20,11 @@ def size_divergence(predicted: Tensor, expected: Tensor, *, epsilon: float = 1e-
 
     Returns:
         ``(classes,)``, at least 0.
+
+    Example:
+        >>> import torch
+        >>> size_divergence(torch.tensor([0.05, 0.1, 0.2]), torch.full((3,), 0.1)).round(decimals=2)
+        tensor([0.1900, 0.0000, 0.3100])
     """
     ratio = (predicted + epsilon) / (expected + epsilon)
     return ratio - 1 - ratio.log()

@@ -13,6 +13,10 @@ def voxel_samples(features: Tensor, limit: int) -> Tensor:
 
     Returns:
         ``(vectors, channels)`` in float32 at least.
+
+    Example:
+        >>> voxel_samples(torch.rand(2, 16, 8, 8, 8), limit=100).shape
+        torch.Size([100, 16])
     """
     vectors = features.flatten(2).movedim(1, -1).flatten(0, -2) if features.ndim > 2 else features
     if len(vectors) > limit:

@@ -28,6 +28,15 @@ class ClassBalancedDiceCELoss(nn.Module):
         lambda_ce: weight of the cross entropy.
         gamma: 0 weighs all voxels alike, 1 all classes alike.
         momentum: weight of a new batch in the running mean.
+
+    Example:
+        >>> loss = ClassBalancedDiceCELoss(num_classes=3)
+        >>> label = torch.tensor([[[[0, 1], [2, 0]]]])
+        >>> sure = 20.0 * torch.nn.functional.one_hot(label[:, 0], 3).movedim(-1, 1)
+        >>> round(float(loss(sure, label)), 3), round(float(loss(torch.zeros(1, 3, 2, 2), label)), 3)
+        (0.0, 1.775)
+        >>> loss.frequency
+        tensor([0.5000, 0.2500, 0.2500])
     """
 
     frequency: Tensor

@@ -69,6 +69,11 @@ class DenseNetEncoder(nn.Module, BaseEncoder):
 
     Raises:
         UserError: ``pretrained`` is true, or the name is unknown.
+
+    Example:
+        >>> encoder = DenseNetEncoder("densenet121", spatial_dims=2)
+        >>> [tuple(feature.shape[1:]) for feature in encoder(torch.rand(1, 1, 64, 64))]
+        [(64, 32, 32), (256, 16, 16), (512, 8, 8), (1024, 4, 4), (1024, 2, 2)]
     """
 
     def __init__(

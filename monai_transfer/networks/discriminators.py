@@ -24,6 +24,10 @@ class PooledDiscriminator(nn.Module):
         hidden: width of each hidden layer.
         dropout: share of hidden units dropped in training.
         spectral_norm: whether every layer is spectrally normalised (Miyato et al., ICLR 2018).
+
+    Example:
+        >>> PooledDiscriminator(in_channels=8)(torch.rand(2, 8, 4, 4, 4)).shape
+        torch.Size([2, 1])
     """
 
     def __init__(
@@ -65,6 +69,10 @@ class PatchDomainDiscriminator(nn.Module):
         channels: width of the first layer; it doubles with every further layer.
         layers: number of layers of stride 2, at least 1.
         spectral_norm: whether every layer is spectrally normalised (Miyato et al., ICLR 2018).
+
+    Example:
+        >>> PatchDomainDiscriminator(spatial_dims=2, in_channels=5)(torch.rand(1, 5, 64, 64)).shape
+        torch.Size([1, 1, 8, 8])
     """
 
     def __init__(

@@ -27,6 +27,12 @@ class GradientReversal(nn.Module):
 
     Args:
         strength: :math:`\lambda`, at least 0; may be set later.
+
+    Example:
+        >>> features = torch.ones(3, requires_grad=True)
+        >>> GradientReversal(0.5)(features).sum().backward()
+        >>> features.grad
+        tensor([-0.5000, -0.5000, -0.5000])
     """
 
     def __init__(self, strength: float = 1.0) -> None:

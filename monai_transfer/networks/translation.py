@@ -30,6 +30,12 @@ class TranslationGenerator(nn.Module):
         width: width of the first layer; it doubles with every halving of the grid.
         halvings: how often the grid is halved.
         blocks: number of residual blocks on the coarsest grid.
+
+    Example:
+        >>> import torch
+        >>> generator = TranslationGenerator(spatial_dims=2, width=4, blocks=2)
+        >>> generator(torch.rand(1, 1, 30, 33)).shape, generator.feature_widths
+        (torch.Size([1, 1, 30, 33]), (4, 8, 16, 16))
     """
 
     def __init__(
@@ -88,6 +94,13 @@ class PatchProjection(nn.Module):
     Args:
         in_channels: channels of each level.
         width: length of the projected vectors.
+
+    Example:
+        >>> import torch
+        >>> projection = PatchProjection(in_channels=(4, 8), width=16)
+        >>> features = [torch.rand(1, 4, 8, 8), torch.rand(1, 8, 4, 4)]
+        >>> [tuple(v.shape) for v in projection(features, [torch.arange(10), torch.arange(5)])]
+        [(1, 10, 16), (1, 5, 16)]
     """
 
     def __init__(self, in_channels: Sequence[int], width: int = 64) -> None:

@@ -39,6 +39,11 @@ class VGGEncoder(nn.Module, BaseEncoder):
 
     Raises:
         UserError: ``pretrained`` is true, or the name is unknown.
+
+    Example:
+        >>> encoder = VGGEncoder("vgg11", spatial_dims=2)
+        >>> [tuple(feature.shape[1:]) for feature in encoder(torch.rand(1, 1, 64, 64))]
+        [(128, 32, 32), (256, 16, 16), (512, 8, 8), (512, 4, 4), (512, 2, 2)]
     """
 
     def __init__(

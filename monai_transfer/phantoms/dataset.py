@@ -28,6 +28,11 @@ class Phantom:
         image: HU (CT) or arbitrary units (MR), ``(x, y, z)``.
         label: values of :data:`LABEL_NAMES`, ``(x, y, z)``.
         affine: voxel to world, RAS mm, ``(4, 4)``.
+
+    Example:
+        >>> phantom = make_phantom(modality="ct", subject=0, size=0.2)
+        >>> phantom.image.shape == phantom.label.shape, [LABEL_NAMES[value] for value in np.unique(phantom.label)][:3]
+        (True, ['background', 'liver', 'spleen'])
     """
 
     image: NDArray[np.int16]

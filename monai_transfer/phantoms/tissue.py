@@ -7,7 +7,12 @@ LABEL_NAMES = {0: "background", 1: "liver", 2: "spleen", 3: "right_kidney", 4: "
 
 
 class Tissue(IntEnum):
-    """Materials that look different in CT or in MR."""
+    """Materials that look different in CT or in MR.
+
+    Example:
+        >>> Tissue(9).name, LABEL_NAMES[1]
+        ('LIVER', 'liver')
+    """
 
     AIR = 0
     FAT = 1

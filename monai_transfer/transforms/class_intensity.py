@@ -60,6 +60,14 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         jitter: standard deviation of the change of a class's mean, in its deviations in the target.
         blur: greatest weight of a neighbour in the blur, at most 1/3.
         allow_missing_keys: as in MONAI.
+
+    Example:
+        >>> paint = RandClassIntensityd("image", "label", ClassIntensities(unknown=1.0), prob=1.0, blur=0.0)
+        >>> label = (torch.arange(64).reshape(1, 8, 8) > 40).long()
+        >>> image = torch.linspace(0, 1, 64).reshape(1, 8, 8)
+        >>> painted = paint.set_random_state(0)({"image": image, "label": label})["image"]
+        >>> [bool((painted == image)[label == value].all()) for value in (0, 1)]
+        [True, False]
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 (MONAI's attribute)

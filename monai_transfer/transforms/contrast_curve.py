@@ -31,6 +31,12 @@ class RandContrastCurve(RandIntensity):
             the input.
         gather: greatest share, below 1, of the way that the knots move from even distances to even quantiles of the
             voxels above ``air``; the share is drawn from ``[0, gather]``.
+
+    Example:
+        >>> image = torch.linspace(0, 1, 100).reshape(1, 10, 10)
+        >>> changed = RandContrastCurve(prob=1.0).set_random_state(0)(image)
+        >>> bool(changed.diff().min() < 0), bool(torch.allclose(changed.mean(), image.mean(), atol=1e-4))
+        (True, True)
     """
 
     def __init__(
@@ -103,7 +109,14 @@ class RandContrastCurve(RandIntensity):
 
 
 class RandContrastCurved(RandIntensityMap):
-    """Dictionary version of :class:`RandContrastCurve`; all keys share the curves."""
+    """Dictionary version of :class:`RandContrastCurve`; all keys share the curves.
+
+    Example:
+        >>> data = {"t1": torch.rand(1, 8, 8), "t2": torch.rand(1, 8, 8)}
+        >>> changed = RandContrastCurved(["t1", "t2"], prob=1.0).set_random_state(0)(data)
+        >>> {key: tuple(image.shape) for key, image in changed.items()}
+        {'t1': (1, 8, 8), 't2': (1, 8, 8)}
+    """
 
     def __init__(
         self,

@@ -29,6 +29,12 @@ class RandFourierStyle(RandIntensity):
         prob: probability to act.
         beta: range of the share of the spectrum's half width, in ``[0, 0.5]``; 0 exchanges the mean alone.
         load: turns a file into an image ``(channels, *spatial)``.
+
+    Example:
+        >>> target = torch.full((1, 8, 8), 5.0)
+        >>> changed = RandFourierStyle([target], prob=1.0, beta=(0.0, 0.0))(torch.rand(1, 8, 8))
+        >>> round(float(changed.mean()), 3)
+        5.0
     """
 
     def __init__(
@@ -70,7 +76,14 @@ class RandFourierStyle(RandIntensity):
 
 
 class RandFourierStyled(RandIntensityMap):
-    """Dictionary version of :class:`RandFourierStyle`; all keys share the reference."""
+    """Dictionary version of :class:`RandFourierStyle`; all keys share the reference.
+
+    Example:
+        >>> data = {"t1": torch.rand(1, 8, 8), "t2": torch.rand(1, 8, 8)}
+        >>> changed = RandFourierStyled(["t1", "t2"], [torch.rand(1, 6, 6)], prob=1.0).set_random_state(0)(data)
+        >>> {key: tuple(image.shape) for key, image in changed.items()}
+        {'t1': (1, 8, 8), 't2': (1, 8, 8)}
+    """
 
     def __init__(
         self,

@@ -30,6 +30,12 @@ class RandGIN(RandIntensity):
         channels: channels between the layers.
         kernel_sizes: odd sizes to draw from, one draw per layer.
         alpha: range of the weight of the random network's output.
+
+    Example:
+        >>> image = torch.rand(1, 8, 8, 8)
+        >>> changed = RandGIN(prob=1.0).set_random_state(0)(image)
+        >>> changed.shape, bool(torch.isclose(changed.norm(), image.norm(), rtol=1e-3))
+        (torch.Size([1, 8, 8, 8]), True)
     """
 
     def __init__(
@@ -78,7 +84,14 @@ class RandGIN(RandIntensity):
 
 
 class RandGINd(RandIntensityMap):
-    """Dictionary version of :class:`RandGIN`; all keys share the random network."""
+    """Dictionary version of :class:`RandGIN`; all keys share the random network.
+
+    Example:
+        >>> data = {"t1": torch.rand(1, 8, 8), "t2": torch.rand(1, 8, 8)}
+        >>> changed = RandGINd(["t1", "t2"], prob=1.0).set_random_state(0)(data)
+        >>> {key: tuple(image.shape) for key, image in changed.items()}
+        {'t1': (1, 8, 8), 't2': (1, 8, 8)}
+    """
 
     def __init__(
         self,

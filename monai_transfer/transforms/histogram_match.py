@@ -21,6 +21,11 @@ class RandHistogramMatch(RandIntensity):
         references: target images, preprocessed as the source's (see :class:`ReferencePool`); any size.
         prob: probability to act.
         load: turns a file into an image ``(channels, *spatial)``.
+
+    Example:
+        >>> target = torch.tensor([[[10.0, 20.0], [30.0, 40.0]]])
+        >>> RandHistogramMatch([target], prob=1.0)(torch.tensor([[[0.4, 0.3], [0.2, 0.1]]])).tolist()
+        [[[40.0, 30.0], [20.0, 10.0]]]
     """
 
     def __init__(
@@ -42,7 +47,14 @@ class RandHistogramMatch(RandIntensity):
 
 
 class RandHistogramMatchd(RandIntensityMap):
-    """Dictionary version of :class:`RandHistogramMatch`; all keys share the reference."""
+    """Dictionary version of :class:`RandHistogramMatch`; all keys share the reference.
+
+    Example:
+        >>> data = {"t1": torch.rand(1, 8, 8), "t2": torch.rand(1, 8, 8)}
+        >>> changed = RandHistogramMatchd(["t1", "t2"], [torch.rand(1, 6, 6)], prob=1.0).set_random_state(0)(data)
+        >>> {key: tuple(image.shape) for key, image in changed.items()}
+        {'t1': (1, 8, 8), 't2': (1, 8, 8)}
+    """
 
     def __init__(
         self,

@@ -33,6 +33,11 @@ class IntensityProfile:
         deviation: scaled median absolute deviation, ``(classes, channels)``.
         around: quantiles :data:`AROUND` of the background within five voxels of the classes, ``(channels, 50)``;
             ``None`` where there is none.
+
+    Example:
+        >>> profile = IntensityProfile.of_range(torch.linspace(0, 100, 101).reshape(1, 101), classes=3)
+        >>> float(profile.low), float(profile.high), tuple(profile.mean.shape)
+        (1.0, 99.5, (3, 1))
     """
 
     low: Tensor
@@ -83,6 +88,15 @@ class ClassIntensities:
 
     Args:
         unknown: probability of random intensities for the classes that no profile holds.
+
+    Example:
+        >>> intensities = ClassIntensities()
+        >>> label = torch.zeros(8, 8, dtype=torch.long)
+        >>> label[2:6, 2:6] = 1
+        >>> probabilities = torch.nn.functional.one_hot(label, 2).movedim(-1, 0).float()
+        >>> intensities.renew([IntensityProfile.measure(100.0 * label[None], probabilities)])
+        >>> float(intensities.profiles[0].mean[1, 0])
+        100.0
     """
 
     def __init__(self, unknown: float = 0.9) -> None:

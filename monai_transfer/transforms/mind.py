@@ -27,6 +27,12 @@ class MINDFeatures(Transform):
     Args:
         distance: distance of the neighbours in voxels.
         sigma: width of the patch in voxels.
+
+    Example:
+        >>> image = torch.rand(1, 8, 8, 8, generator=torch.Generator().manual_seed(0))
+        >>> features = MINDFeatures()(image)
+        >>> features.shape, bool(torch.allclose(features, MINDFeatures()(7 - 3 * image), atol=1e-4))
+        (torch.Size([6, 8, 8, 8]), True)
     """
 
     backend = [TransformBackends.TORCH]  # noqa: RUF012 (MONAI's attribute)
@@ -56,7 +62,12 @@ class MINDFeatures(Transform):
 
 
 class MINDFeaturesd(MapTransform):
-    """Dictionary version of :class:`MINDFeatures`."""
+    """Dictionary version of :class:`MINDFeatures`.
+
+    Example:
+        >>> MINDFeaturesd("image")({"image": torch.rand(1, 8, 8)})["image"].shape
+        torch.Size([4, 8, 8])
+    """
 
     backend = MINDFeatures.backend
 

@@ -19,6 +19,14 @@ class N4BiasCorrection(Transform):
     Args:
         shrink: factor by which the estimation grid is coarser than the image, at least 1.
         iterations: greatest number of iterations at each of the fitting levels.
+
+    Example:
+        >>> x, y, z = torch.meshgrid(*[torch.linspace(-1, 1, 24)] * 3, indexing="ij")
+        >>> ball = 100.0 * ((x**2 + y**2 + z**2) < 0.6)
+        >>> corrected = N4BiasCorrection(shrink=2, iterations=(10,))((ball * (1 + 0.4 * x))[None])[0]
+        >>> inside = ball > 0
+        >>> bool(corrected[inside].std() < (ball * (1 + 0.4 * x))[inside].std())
+        True
     """
 
     def __init__(self, shrink: int = 4, iterations: tuple[int, ...] = (30, 30, 20)) -> None:
@@ -50,7 +58,13 @@ class N4BiasCorrection(Transform):
 
 
 class N4BiasCorrectiond(MapTransform):
-    """Dictionary version of :class:`N4BiasCorrection`."""
+    """Dictionary version of :class:`N4BiasCorrection`.
+
+    Example:
+        >>> constant = {"image": torch.ones(1, 8, 8, 8)}
+        >>> bool((N4BiasCorrectiond("image")(constant)["image"] == 1).all())
+        True
+    """
 
     def __init__(
         self,

@@ -22,6 +22,15 @@ class PseudoLabels:
     """Label maps by the file of their image: empty at first, filled while a network learns.
 
     One object stands in the transforms of the target and in the handler that predicts the target.
+
+    Example:
+        >>> image = MetaTensor(torch.rand(1, 2, 2), meta={"filename_or_obj": "mr_001.nii.gz"})
+        >>> labels = PseudoLabels()
+        >>> int(labels.of(image).min())
+        255
+        >>> labels.set(image, torch.ones(1, 2, 2))
+        >>> len(labels), int(labels.of(image).max())
+        (1, 1)
     """
 
     def __init__(self) -> None:
@@ -50,6 +59,11 @@ class PseudoLabeld(MapTransform, RandomizableTrait):
         keys: under which the label ``(1, *spatial)`` goes.
         labels: by image.
         image_key: of the image ``(channels, *spatial)``.
+
+    Example:
+        >>> image = MetaTensor(torch.rand(1, 2, 2), meta={"filename_or_obj": "mr_001.nii.gz"})
+        >>> PseudoLabeld(PSEUDO_LABEL, PseudoLabels())({"image": image})[PSEUDO_LABEL].shape
+        torch.Size([1, 2, 2])
     """
 
     def __init__(self, keys: KeysCollection, labels: PseudoLabels, *, image_key: str = Keys.IMAGE) -> None:

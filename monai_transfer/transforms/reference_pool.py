@@ -27,6 +27,11 @@ class ReferencePool:
 
     Raises:
         UserError: there are no references.
+
+    Example:
+        >>> pool = ReferencePool([torch.zeros(1, 4, 4), torch.ones(1, 4, 4)])
+        >>> pool.draw(np.random.RandomState(0)).shape
+        torch.Size([1, 4, 4])
     """
 
     def __init__(self, references: Sequence[Reference], load: Callable[[Any], Any] | None = None) -> None:

@@ -23,6 +23,13 @@ class RandSmoothBias(RandIntensity):
         prob: probability to act.
         std: range of the standard deviation of the field's logarithm.
         points: points of the coarse grid per axis, at least 2.
+
+    Example:
+        >>> image = torch.ones(1, 8, 8)
+        >>> image[0, 0, 0] = -1
+        >>> changed = RandSmoothBias(prob=1.0, std=(0.3, 0.3)).set_random_state(0)(image)
+        >>> float(changed.min()), bool(changed.std() > image.std())
+        (-1.0, True)
     """
 
     def __init__(self, prob: float = 0.7, std: tuple[float, float] = (0.0, 0.5), *, points: int = 4) -> None:
@@ -48,7 +55,14 @@ class RandSmoothBias(RandIntensity):
 
 
 class RandSmoothBiasd(RandIntensityMap):
-    """Dictionary version of :class:`RandSmoothBias`; all keys share the field."""
+    """Dictionary version of :class:`RandSmoothBias`; all keys share the field.
+
+    Example:
+        >>> data = {"t1": torch.rand(1, 8, 8), "t2": torch.rand(1, 8, 8)}
+        >>> changed = RandSmoothBiasd(["t1", "t2"], prob=1.0).set_random_state(0)(data)
+        >>> {key: tuple(image.shape) for key, image in changed.items()}
+        {'t1': (1, 8, 8), 't2': (1, 8, 8)}
+    """
 
     def __init__(
         self,

@@ -36,6 +36,11 @@ class Published:
         reference: the paper.
         repository: on Hugging Face, ``""`` where the file is elsewhere.
         refusal: why it cannot be loaded here, ``""`` where it can.
+
+    Example:
+        >>> published = find("imagenet:resnet18")
+        >>> published.file, published.network
+        ('resnet18-f37072fd.pth', 'resnet18')
     """
 
     name: str

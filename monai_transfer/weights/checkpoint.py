@@ -37,6 +37,14 @@ class Checkpoint:
         tensors: by the name that the file gives them.
         wrapper: the key of the file under which they lay, ``""`` for a flat file.
         label_names: names of the classes by index, where a bundle gives them.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.pt"
+        >>> torch.save({"state_dict": {"conv.weight": torch.zeros(4, 1, 3, 3)}, "epoch": 7}, path)
+        >>> checkpoint = read_checkpoint(path)
+        >>> checkpoint.wrapper, list(checkpoint.tensors)
+        ('state_dict', ['conv.weight'])
     """
 
     path: Path

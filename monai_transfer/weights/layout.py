@@ -32,6 +32,11 @@ class Layout:
         kind: family: ``resnet``, ``vgg``, ``densenet``, ``flexible_unet``, ``nnunet``, …, or ``unknown``.
         backbone: name of the backbone in ``FLEXUNET_BACKBONE``, ``""`` where there is none.
         description: words for a message: ``a MedicalNet ResNet-18 (3D, 1 input channel)``.
+
+    Example:
+        >>> from monai.networks.nets import resnet18
+        >>> recognise(resnet18(spatial_dims=3, n_input_channels=1).state_dict()).description
+        'a ResNet-18 (3D, 1 input channel)'
     """
 
     kind: str

@@ -29,6 +29,11 @@ class TensorRecord:
         source_shape: in the file.
         detail: how it was adapted, or why it was skipped.
         elements: number of values.
+
+    Example:
+        >>> record = TensorRecord("conv.weight", "adapted", "stem", "conv1", (4, 1), (4, 3), "3 to 1 channels", 4)
+        >>> record.status, record.detail
+        ('adapted', '3 to 1 channels')
     """
 
     name: str
@@ -53,6 +58,13 @@ class LoadReport:
         records: one per tensor.
         encoder: names of the network's encoder levels.
         notes: sentences that the user should read.
+
+    Example:
+        >>> record = TensorRecord("conv.weight", "matched", "stem", "conv1.weight", (4, 1, 3), (4, 1, 3), "", 12)
+        >>> lost = TensorRecord("deep.weight", "missing", "level1", None, (4, 1, 3), None, "not in the file", 12)
+        >>> report = LoadReport("weights.pt", "weights.pt", "", "a ResNet", (record, lost), ("stem", "level1"))
+        >>> report.encoder_share, report.loaded_names
+        (0.5, ('conv.weight',))
     """
 
     spec: str
