@@ -67,7 +67,7 @@ def ours(image: Path, bundle: Path, output: Path, *, device: str, options: Segme
     return {"seconds": seconds, "windows": result.windows}
 
 
-def main(side: str, image: str, bundle: str, output: str, options: str) -> None:
+def measure_side(side: str, image: str, bundle: str, output: str, options: str) -> None:
     """Run one side and print what it took."""
     given = json.loads(options)
     device = given.pop("device")
@@ -85,4 +85,4 @@ def main(side: str, image: str, bundle: str, output: str, options: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    measure_side(*sys.argv[1:])

@@ -16,7 +16,7 @@ from monai_transfer.figures.style import (
     QUIET,
     RULE,
     arm_colours,
-    bare,
+    bare_axes,
     new_figure,
 )
 
@@ -51,7 +51,7 @@ def label_bars(arms: Mapping[str, ScoreTable], *, width: float = 10.0) -> Figure
     axes.invert_yaxis()
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
-    bare(axes)
+    bare_axes(axes)
     axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
     handles: list[Patch | Line2D] = [Patch(color=colours[arm], label=arm) for arm in bars]
     handles.append(Line2D([], [], marker="o", ls="", mfc="white", mec=INK, ms=4, label="one case"))
@@ -92,7 +92,7 @@ def learning_curves(history: History, *, width: float = 10.0) -> Figure:
         axes.set_axisbelow(True)
         axes.xaxis.set_major_locator(MaxNLocator(5, integer=True, min_n_ticks=1))
         axes.yaxis.set_major_locator(MaxNLocator(4))
-        bare(axes)
+        bare_axes(axes)
         if index + columns >= len(names):
             axes.set_xlabel("step", fontsize=8.5, color=QUIET)
     handles = [Line2D([], [], color=colours[arm], lw=2.2, label=arm) for arm in history]

@@ -16,7 +16,7 @@ from monai_transfer.figures.style import (
     ARM_COLOURS,
     INK,
     RULE,
-    bare,
+    bare_axes,
     data_uri,
     new_figure,
 )
@@ -87,7 +87,7 @@ def method_bars(scoreboard: Scoreboard, *, width: float = 10.0) -> Figure:
     axes.invert_yaxis()
     axes.grid(axis="x", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
-    bare(axes)
+    bare_axes(axes)
     axes.tick_params(axis="y", labelsize=9.5, labelcolor=INK)
     return figure
 

@@ -55,7 +55,7 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def bare(axes: Axes) -> None:
+def bare_axes(axes: Axes) -> None:
     """Leave only the data: no frame, quiet ticks."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
