@@ -16,7 +16,7 @@ from monai_transfer.figures.report import write_evaluation_report
 from monai_transfer.figures.style import (
     INK,
     RULE,
-    bare,
+    bare_axes,
     new_figure,
     save_figure,
 )
@@ -186,7 +186,7 @@ def _dress(axes: Any, *, legend: bool) -> None:
     axes.title.set_color(INK)
     axes.grid(axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
-    bare(axes)
+    bare_axes(axes)
     if legend:
         axes.legend(frameon=False, fontsize=8)
 
