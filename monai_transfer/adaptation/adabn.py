@@ -49,6 +49,7 @@ class AdaBN(AdaptationMethod):
             return
         kept = [(layer, dict(layer._buffers)) for layer in batch_norms(network)]
         for layer, buffers in kept:
+            # copies and not a changed momentum: the forward pass updates its buffers in place
             layer._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
         try:
             yield

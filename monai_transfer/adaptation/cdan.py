@@ -90,6 +90,7 @@ class CDAN(AdaptationMethod):
                 f"CDAN was given in_channels {self.in_channels}, but the coarsest tapped features have {found} "
                 "channels: set in_channels to this"
             )
+        # as for every discriminator: domain logits and what they are made of stay in float32
         with torch.autocast(out.logits.device.type, enabled=False):
             features = out.features[-1].float()
             pool, grid = _POOL[features.ndim - 2], features.shape[2:]

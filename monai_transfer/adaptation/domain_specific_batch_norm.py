@@ -66,6 +66,7 @@ class DomainSpecificBatchNorm(AdaptationMethod):
         own = list(
             zip(layers, [dict(layer._parameters) for layer in layers], [dict(x._buffers) for x in layers], strict=True)
         )
+        # exchanged in the dictionaries: the optimizer and the network keep their own tensors
         for layer, lent in zip(layers, self._of(domain), strict=True):
             layer._parameters.update(lent._parameters)
             layer._buffers.update(lent._buffers)

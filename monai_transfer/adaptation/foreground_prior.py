@@ -83,9 +83,11 @@ class ForegroundPrior(AdaptationMethod):
 
     def _averaged(self, shares: Tensor) -> Tensor:
         """The moving average with these shares in it; its gradient is theirs."""
+        # a plain mean until the window is full, so that the first steps are not drawn to zero
         momentum = (self.steps / (self.steps + 1)).clamp_max(self.momentum)
         self.predicted += (1 - momentum) * (shares.detach() - self.predicted)
         self.steps += 1
+        # the value of the average, the gradient of the present step
         return self.predicted + shares - shares.detach()
 
     @torch.no_grad()

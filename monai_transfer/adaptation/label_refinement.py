@@ -54,6 +54,7 @@ def refine_probabilities(
     near = torch.stack(around).any(0)
     if not bool(near.any()):
         return probabilities
+    # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(probabilities)
     for channel in image.float():
         bins = _binned(channel, near)

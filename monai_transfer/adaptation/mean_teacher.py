@@ -121,9 +121,11 @@ class MeanTeacher(AdaptationMethod):
         if self.teacher is None:
             raise RuntimeError("MeanTeacher has no teacher yet: call prepare(network) first")
         step = int(self.steps)
+        # the first teachers follow quickly: a long memory of random weights teaches nothing
         momentum = min(self.momentum, (1 + step) / (10 + step))
         for mine, new in zip(self.teacher.parameters(), network.parameters(), strict=True):
             mine.lerp_(new.detach(), 1 - momentum)
         for own, current in zip(self.teacher.buffers(), network.buffers(), strict=True):
+            # statistics are averages already; an average of them would lag twice
             own.copy_(current)
         self.steps += 1

@@ -184,6 +184,7 @@ def _trainable(network: nn.Module, which: str) -> list[nn.Parameter]:
 def _judge(
     original: nn.Module, adapted: nn.Module, images: Sequence[Tensor], score: Score, min_agreement: float
 ) -> AdaptedNetwork:
+    # a copy, so that the caller's network keeps its mode
     before, adapted = copy.deepcopy(original).eval(), adapted.eval()
     flags = [p.requires_grad for p in original.parameters()]
     for parameter, flag in zip(adapted.parameters(), flags, strict=True):

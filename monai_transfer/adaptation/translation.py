@@ -69,6 +69,7 @@ class UnpairedTranslation(nn.Module):
         self.places = places
         self.learning_rate = learning_rate
         self.seed = seed
+        # weights depend on the seed alone, and the caller's random numbers go on as if nothing was drawn
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.generator = TranslationGenerator(spatial_dims, channels, width=width, blocks=blocks)
@@ -147,6 +148,7 @@ class UnpairedTranslation(nn.Module):
         judged = domain_loss(self.discriminator(fake.detach()), _MADE, kind="least_squares")
         judged = 0.5 * (judged + domain_loss(self.discriminator(target), _REAL, kind="least_squares"))
         _descend(optimizers[1], judged)
+        # the generator's pass needs no gradient of the discriminator's weights, only through them
         self.discriminator.requires_grad_(False)
         fooled = domain_loss(self.discriminator(fake), _REAL, kind="least_squares")
         contrast = self._contrast(both, made, random)

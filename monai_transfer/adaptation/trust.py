@@ -57,6 +57,7 @@ class ClassBalancedTrust(nn.Module):
         """
         confidence, label = probabilities.max(1, keepdim=True)
         keep = self.keep[0] + (self.keep[1] - self.keep[0]) * strength
+        # rounded up, so that there are never more than the samples
         step = -(-label.numel() // _SAMPLES)
         values, classes = confidence.flatten()[::step], label.flatten()[::step]
         for number in range(len(self.thresholds)):

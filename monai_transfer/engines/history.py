@@ -52,6 +52,7 @@ class History:
 
     def _add(self, engine: Engine) -> None:
         for name, value in engine.state.output[LOSSES].items():
+            # sums and not a list: an epoch may have any number of steps
             self._sums[name] = self._sums[name] + value.cpu()
         self._steps += 1
 

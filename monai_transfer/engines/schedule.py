@@ -48,6 +48,7 @@ class StrengthSchedule:
 
     def __call__(self, engine: Engine) -> None:
         """Set the strength of the step that starts."""
+        # from the engine's own count of steps: a resumed training goes on where it stopped
         value = self.strength(engine.state.iteration - 1)
         for method in self.methods:
             method.set_strength(value)

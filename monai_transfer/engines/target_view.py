@@ -103,6 +103,7 @@ class TargetView:
         measured = range(min(self.most, len(self.images))) if measures else range(0)
         tried = self._unlabelled[: self.most] if labels else []
         profiles, unsound = [], []
+        # a volume that is measured and labelled at one epoch is predicted once
         for number in dict.fromkeys([*measured, *tried]):
             image = self.images[number][Keys.IMAGE]
             plain, probabilities = self._predict(image)

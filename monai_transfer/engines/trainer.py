@@ -129,6 +129,7 @@ class AdaptationTrainer(SupervisedTrainer):
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
         with self._autocast():
             losses = self._losses(outputs, batch)
+        # one sum, one backward: adversaries need no second optimizer behind gradient reversal
         total = torch.stack(list(losses.values())).sum()
         self._require_finite(total, losses)
         self.state.output = {
@@ -194,9 +195,11 @@ class AdaptationTrainer(SupervisedTrainer):
             torch.autograd.backward(total)
         else:
             torch.autograd.backward(scaler.scale(total))
+            # before the norm is clipped: clipping scaled gradients would clip by the scale
             scaler.unscale_(self.optimizer)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
         if self.max_grad_norm is not None:
+            # the network's alone: discriminators learn at their own pace
             nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
         if scaler is None:
             self.optimizer.step()

@@ -53,6 +53,7 @@ def surface_distances(first: Mask, second: Mask, *, spacing: ArrayLike) -> tuple
     if not first.any() or not second.any():
         raise ValueError("the distance to the surface of an empty mask is undefined")
     steps = voxel_steps(spacing, first.ndim)
+    # surfaces lie inside the box of both masks: edges are looked for there alone
     box = _bounding_box(first | second)
     edges = get_mask_edges(first[box], second[box], crop=False)
     points = [np.argwhere(edge) @ steps.T for edge in edges]

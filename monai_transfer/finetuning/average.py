@@ -37,5 +37,6 @@ class ExactFrozenAverage:
         averages = dict(bare(self.averaged_network).named_parameters())
         with torch.no_grad():
             for name, parameter in bare(engine.network).named_parameters():  # type: ignore[attr-defined]
+                # m·w + (1 - m)·w is not w in floating point
                 if not parameter.requires_grad:
                     averages[name].copy_(parameter)

@@ -50,6 +50,7 @@ def _set_trainable(network: nn.Module, levels: Iterable[str], *, trainable: bool
     for name, parameter in bare(network).named_parameters():
         if name in chosen:
             parameter.requires_grad_(trainable)
+            # with a gradient of zeros the optimizer would still decay it and follow its momentum
             parameter.grad = None if not trainable else parameter.grad
             changed.append(name)
     return changed

@@ -69,6 +69,7 @@ class L2SP(nn.Module):
         drift, size = torch.zeros((), device=device), torch.zeros((), device=device)
         with torch.autocast(device.type, enabled=False):
             for name, parameter in kernels.items():
+                # what is frozen cannot drift: its penalty would be a constant
                 if not parameter.requires_grad:
                     continue
                 start = self._buffers.get(_key(name))

@@ -85,6 +85,7 @@ class LearningRateLog:
             return
         rates = level_rates(engine)
         self.history.append((epoch, rates))
+        # every process keeps the history, one of them writes
         if idist.get_rank() > 0:
             return
         logger.info("Epoch %d trains %s.", epoch, _sentence(rates))

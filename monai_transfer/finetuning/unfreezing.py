@@ -86,6 +86,7 @@ class GradualUnfreezing:
         self.frozen = tuple(frozen)
         self.min_delta = min_delta
         self.freed = 0
+        # below any score, so that the first validation is an improvement
         self.best = -math.inf
         self.waited = 0
         self._trainer: Any = None

@@ -74,6 +74,7 @@ def pseudo_label_loss(
     labels = labels.long()
     mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
     if not bool(mask.any()):
+        # a zero with a graph: the caller's backward pass must find one
         return logits.sum() * 0.0
     log_p = F.log_softmax(logits, dim=1)
     entropy = F.nll_loss(log_p, labels.masked_fill(~mask, _IGNORED)[:, 0], weight=class_weights, ignore_index=_IGNORED)

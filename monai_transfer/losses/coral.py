@@ -31,6 +31,7 @@ def coral_loss(source: Tensor, target: Tensor) -> Tensor:
         raise ValueError(
             f"CORAL needs two sets of at least two vectors of one dimension, not {source.shape}, {target.shape}"
         )
+    # covariances of half-precision features lose the small differences that are the loss
     with torch.autocast(source.device.type, enabled=False):
         difference = _covariance(source) - _covariance(target)
         return difference.square().sum() / (4 * source.shape[1] ** 2)

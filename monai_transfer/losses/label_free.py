@@ -29,6 +29,7 @@ def information_score(probabilities: Tensor) -> Tensor:
         (0.0, 1.0)
     """
     p = probabilities.float()
+    # over voxels and batch at once: one class everywhere is only seen on the whole
     mean = p.movedim(1, -1).flatten(0, -2).mean(0)
     conditional: Tensor = -torch.special.xlogy(p, p).sum(1).mean()
     marginal: Tensor = -torch.special.xlogy(mean, mean).sum()
@@ -60,6 +61,7 @@ def soft_neighbourhood_density(vectors: Tensor, *, temperature: float = 0.05, li
         1.099
     """
     x = F.normalize(voxel_samples(vectors, limit), dim=1)
+    # a vector is not its own neighbour: minus infinity leaves it out of the softmax
     similarity = (x @ x.T / temperature).fill_diagonal_(-torch.inf)
     log_s = F.log_softmax(similarity, dim=1).fill_diagonal_(0.0)
     s = F.softmax(similarity, dim=1)
@@ -83,6 +85,7 @@ def label_agreement(first: Tensor, second: Tensor, classes: int) -> Tensor:
         >>> float(label_agreement(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 0, 2]), classes=3))
         0.8333333333333333
     """
+    # one count of pairs gives every class's overlap and sizes, without one-hot copies
     pairs = torch.bincount((first.long() * classes + second.long()).flatten(), minlength=classes**2)
     table = pairs.reshape(classes, classes).double()
     sizes = (table.sum(0) + table.sum(1))[1:]

@@ -38,6 +38,7 @@ def mmd_loss(
     """
     with torch.autocast(source.device.type, enabled=False):
         both = torch.cat([source, target])
+        # |x - y|² = |x|² + |y|² - 2xy needs no (n, m, d) tensor; rounding may leave it below zero
         norms = both.square().sum(1)
         distances = (norms[:, None] + norms[None] - 2 * both @ both.T).clamp_min(0)
         if bandwidth is None:

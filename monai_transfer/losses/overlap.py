@@ -30,6 +30,7 @@ def overlap(log_p: Tensor, labels: Tensor, mask: Tensor | None = None) -> Overla
     """
     classes = log_p.shape[1]
     p = log_p.exp()
+    # index_add over the labels' own probabilities replaces a one-hot copy of classes × voxels
     of_label = p.gather(1, labels)
     counted = labels.flatten()
     if mask is not None:

@@ -29,6 +29,7 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, *, temperature: float = 0.07) 
     """
     with torch.autocast(queries.device.type, enabled=False):
         q = F.normalize(queries if queries.dtype == torch.float64 else queries.float(), dim=-1)
+        # without the detach the original's features could move to the translation's instead
         k = F.normalize(keys.detach().to(q.dtype), dim=-1)
         similarity = q @ k.transpose(1, 2) / temperature
         own = torch.arange(q.shape[1], device=q.device).expand(q.shape[0], -1)

@@ -71,7 +71,9 @@ class ClassBalancedDiceCELoss(nn.Module):
             raise ValueError(f"the label holds {int(label.max())}, but there are {self.num_classes} classes")
         if self.training:
             self._count(label)
+        # a class that was never seen has frequency 0: the clamp bounds its weight
         weight = self.frequency.to(logits).clamp(min=1e-6) ** -self.gamma
+        # one log-softmax serves both terms
         log_p = F.log_softmax(logits, dim=1)
         entropy = F.nll_loss(log_p, label[:, 0], weight=weight)
         return self.lambda_dice * overlap(log_p, label).loss(_SMOOTH, jaccard=self.jaccard) + self.lambda_ce * entropy
@@ -79,5 +81,6 @@ class ClassBalancedDiceCELoss(nn.Module):
     def _count(self, label: Tensor) -> None:
         share = torch.bincount(label.flatten(), minlength=self.num_classes).float() / label.numel()
         share = share.to(self.frequency.device)
+        # the first batch sets the mean, which would otherwise rise from zero over tens of steps
         momentum = self.momentum if bool(self.frequency.any()) else 1.0
         self.frequency.lerp_(share, momentum)

@@ -84,6 +84,7 @@ def tap(network: nn.Module, layers: str | Sequence[str]) -> Iterator[list[Tensor
         features.extend(_tensors(output))
 
     with ExitStack() as hooks:
+        # emptied before the pass and not after, so that the caller can read them as long as it likes
         hooks.callback(bare.register_forward_pre_hook(empty).remove)
         for path in (layers,) if isinstance(layers, str) else layers:
             try:
@@ -102,6 +103,7 @@ def feature_channels(network: nn.Module, image: Tensor, layers: str | Sequence[s
         image: ``(batch, channels, *spatial)`` of a size that the network accepts.
         layers: module paths; by default :func:`feature_layers`.
     """
+    # each module's own mode: a frozen layer may be in evaluation inside a training network
     modes = {module: module.training for module in network.modules()}
     network.eval()
     try:

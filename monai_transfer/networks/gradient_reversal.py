@@ -10,6 +10,7 @@ class _Reverse(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, features: Tensor, strength: float) -> Tensor:
         ctx.strength = strength
+        # a view: autograd treats an output that is its very input as a case of its own
         return features.view_as(features)
 
     @staticmethod
@@ -42,6 +43,7 @@ class GradientReversal(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Pass the features on, any shape."""
         if self.strength == 0:
+            # not zero times the gradient: 0 · inf is NaN, and source-only must stay bitwise source-only
             return features.detach()
         out: Tensor = _Reverse.apply(features, self.strength)  # type: ignore[no-untyped-call]
         return out

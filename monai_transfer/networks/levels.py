@@ -26,6 +26,7 @@ def distinct_state(network: nn.Module) -> dict[str, Tensor]:
     seen: set[int] = set()
     state = {}
     for name, tensor in bare(network).state_dict(keep_vars=True).items():
+        # a tensor that two names share counts once, or the shares of a load report would be wrong
         if isinstance(tensor, Tensor) and id(tensor) not in seen:
             seen.add(id(tensor))
             state[name] = tensor
@@ -74,6 +75,7 @@ def names_of(network: nn.Module, levels: Iterable[str]) -> set[str]:
 
 
 def _depth(level: str) -> int:
+    # beyond any level that a network has, so that the sort puts them last
     last = {DECODER: 1000, HEAD: 1001}
     return last.get(level, int(level.removeprefix("level")) if level.startswith("level") else 0)
 

@@ -74,6 +74,7 @@ class TranslationGenerator(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """An image ``(batch, channels, *spatial)`` in the other appearance, same shape; any size."""
+        # the grid is halved and doubled again: only a multiple of this comes back with its own size
         multiple = 2**self.halvings
         pads = [(-length) % multiple for length in image.shape[2:]]
         x: Tensor = F.pad(image, [side for pad in reversed(pads) for side in (0, pad)], mode="replicate")

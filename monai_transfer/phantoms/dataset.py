@@ -62,6 +62,7 @@ def make_phantom(
     if not 0.05 <= size <= 4:
         raise UserError(f"The phantom's size is {size}: choose a share between 0.05 and 4.")
     population = len(MODALITIES) if paired else MODALITIES.index(modality)
+    # person and scanner draw from streams of their own, so that a pair shows one person in two scanners
     person = np.random.default_rng((seed, population, subject))
     scanner = np.random.default_rng((seed, MODALITIES.index(modality), subject, 1))
     anatomy = Anatomy.sample(person)

@@ -81,6 +81,7 @@ class RandContrastCurve(RandIntensity):
 
     def _map(self, channel: Tensor, curve: Tensor) -> Tensor:
         values = channel.flatten()
+        # quantiles sort: a sample at even distances spares sorting every voxel
         sample = values[:: max(1, values.numel() // _QUANTILE_SAMPLES)]
         low, high = torch.quantile(sample, torch.tensor(self.quantiles, device=channel.device))
         if not bool(high > low):
@@ -91,6 +92,7 @@ class RandContrastCurve(RandIntensity):
         changed = torch.lerp(curve[index], curve[index + 1], (unit - places[index]) / places.diff()[index])
         if self.dark_air:
             changed.masked_fill_(unit <= self.air, 0.0)
+        # the curve must change contrast alone, not the scale that the network's input was normalised to
         std, mean = torch.std_mean(channel)
         changed_std, changed_mean = torch.std_mean(changed)
         if not bool(changed_std > 1e-6):

@@ -71,6 +71,7 @@ class RandFourierStyle(RandIntensity):
             near = torch.fft.fftfreq(length, device=image.device).abs() <= self.width
             low &= near.reshape([-1 if other == axis else 1 for other in range(len(size))])
         amplitude = torch.where(low, style.abs(), spectrum.abs())
+        # amplitudes are even and phases odd, as of a real image: what is imaginary here is rounding
         changed: Tensor = torch.fft.ifftn(torch.polar(amplitude, spectrum.angle()), dim=axes).real
         return changed.contiguous()
 

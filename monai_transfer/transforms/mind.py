@@ -46,6 +46,7 @@ class MINDFeatures(Transform):
         image: Tensor = convert_to_tensor(data, track_meta=False, dtype=torch.float32)
         distances = torch.stack([self._distance(image, *shift) for shift in self._shifts(image.ndim - 1)], dim=1)
         variance = distances.mean(1, keepdim=True)
+        # flat regions (air) have no variance: dividing by it would make structure of nothing
         typical = float(variance.mean())
         variance = variance.clamp(max(typical * 1e-3, 1e-12), max(typical * 1e3, 1e-12))
         features = torch.exp(-(distances - distances.amin(1, keepdim=True)) / variance).flatten(0, 1)

@@ -47,6 +47,7 @@ class N4BiasCorrection(Transform):
         values = channel.cpu().numpy().astype(np.float32)
         if not values.max() > values.min():
             return channel
+        # N4 works on logarithms: every value must be above zero
         full = sitk.GetImageFromArray(values - values.min() + 1e-3)
         shrunk = sitk.Shrink(full, [min(self.shrink, size // 4 or 1) for size in full.GetSize()])
         mask = sitk.OtsuThreshold(shrunk, 0, 1, 200)

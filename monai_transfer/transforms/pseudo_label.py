@@ -42,6 +42,7 @@ class PseudoLabels:
 
     def set(self, image: MetaTensor, label: Tensor) -> None:
         """Keep the label ``(1, *spatial)`` of an image on the same grid."""
+        # bytes on the CPU: the label maps of all volumes stay in memory until the training ends
         self._maps[_file(image)] = label.to(torch.uint8).cpu()
 
     def of(self, image: MetaTensor) -> Tensor:

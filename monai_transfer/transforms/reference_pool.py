@@ -48,6 +48,7 @@ class ReferencePool:
             UserError: its file does not exist.
         """
         number = int(state.randint(len(self.references)))
+        # kept once read: the same few volumes are drawn over and over
         if number not in self._images:
             self._images[number] = self._read(self.references[number])
         return self._images[number]

@@ -50,6 +50,7 @@ class RandSmoothBias(RandIntensity):
         mode = _MODES[image.ndim - 1]
         grid = self.grid.to(image.device)
         field = F.interpolate(grid, tuple(image.shape[1:]), mode=mode, align_corners=True)[0]
+        # normalised images have negative values, whose sign a plain product would stretch the wrong way
         floor = image.min()
         return (image - floor) * field.exp() + floor
 

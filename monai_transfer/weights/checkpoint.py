@@ -111,6 +111,7 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
 def _read_pickle(path: Path) -> Any:
     _require_honest(path)
     try:
+        # weights_only never unpickles; NumPy's numbers are let through, for they run no code
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

@@ -89,6 +89,7 @@ def load_pretrained(
         return report
     if report.encoder_share < minimum:
         raise UserError(_too_little(network, report, minimum))
+    # all checks come before the first copy: a refused file leaves the network untouched
     _check_finite(state, checkpoint)
     with torch.no_grad():
         own = bare(network).state_dict(keep_vars=True)

@@ -105,6 +105,7 @@ def pair_tensors(
                 pairs[place] = source
                 if surgery_for(place, shapes[name], destination, axis=axis) is not None:
                     fitting += destination.tensors[place].numel()
+            # of equal coverage the shortest prefixes win
             score = (fitting, len(pairs), -len(ours) - len(theirs))
             if pairs and score > best[0]:
                 best = (score, pairs)
