@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+import torch
 from monai.transforms import (
     CastToTyped,
     Compose,
@@ -114,7 +115,8 @@ def preset(
         steps.insert(1, N4BiasCorrectiond(keys=Keys.IMAGE))
     steps += ct_intensity(keys, window=window) if modality == "ct" else mr_intensity()
     if labelled:
-        steps.append(CastToTyped(keys=Keys.LABEL, dtype="uint8"))
+        # A slope in the header leaves 0.99999, which the cast alone would make background.
+        steps += [Lambdad(keys=Keys.LABEL, func=torch.round), CastToTyped(keys=Keys.LABEL, dtype="uint8")]
     if stage == "train" and roi_size is not None:
         if pseudo_labels is not None and not labelled:
             steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
