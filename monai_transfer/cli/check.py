@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import JsonOption
+from monai_transfer.cli.options import AssumeAffineOption, JsonOption
 from monai_transfer.cli.progress import case_progress
 from monai_transfer.text import one_line
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or datalist to check.")],
+    assume_affine: AssumeAffineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that a data set is sound, and print its fingerprint.
@@ -33,10 +34,11 @@ def check(
     Example: monai-transfer check Task09_Spleen
     """
     from monai_transfer.datasets import check_dataset, read_dataset
+    from monai_transfer.volumes.volume import Reading
 
     found = read_dataset(dataset, section="all")
     with case_progress("checking") as progress:
-        report = check_dataset(found, progress=progress)
+        report = check_dataset(found, reading=Reading(assume_affine=assume_affine), progress=progress)
     if as_json:
         console.emit_json(_as_json(found, report))
     else:

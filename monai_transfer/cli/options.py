@@ -41,3 +41,9 @@ def split_numbers(text: str | None, option: str) -> tuple[float, float, float] |
         raise UserError(f"{option} {text} is not possible: give one number of mm or three, such as 1.5 or 1,1,2.")
     first, second, third = numbers * 3 if len(numbers) == 1 else numbers
     return first, second, third
+
+
+AssumeAffineOption = Annotated[
+    bool,
+    typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space."),
+]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, TrustOption
+from monai_transfer.cli.options import AssumeAffineOption, DeviceOption, DryRunOption, JsonOption, TrustOption
 from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
@@ -42,9 +42,7 @@ def segment_command(
             "--adapt", help="Adapt the network to these inputs first, without labels; the bundle stays as it is."
         ),
     ] = False,
-    assume_affine: Annotated[
-        bool, typer.Option("--assume-affine", help="Take a file's guess where it does not say how it lies.")
-    ] = False,
+    assume_affine: AssumeAffineOption = False,
     allow_irregular: Annotated[
         bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
     ] = False,

@@ -25,7 +25,7 @@ from monai_transfer.volumes.grids import (
     turned_like,
 )
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Volume, VolumeError
+from monai_transfer.volumes.volume import Reading, Volume, VolumeError
 
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, all cases, name of the case)."""
@@ -60,6 +60,7 @@ class _Findings:
     facts: dict[str, CaseFacts] = field(default_factory=dict)
     maps: list[LabelMap] = field(default_factory=list)
     seen: dict[bytes, Path] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
 
     def fault(self, path: Path, case: Case, kind: str, message: str) -> None:
         self.faults.append(Fault(path, case.name, kind, message))
@@ -68,14 +69,20 @@ class _Findings:
         self.warnings.append(Fault(path, case.name, kind, message))
 
 
-def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> CheckReport:
+def check_dataset(
+    dataset: CaseDataset,
+    *,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    progress: Progress | None = None,
+) -> CheckReport:
     """Read every file once and report what is wrong, and the fingerprint of what is not.
 
     Args:
         dataset: what to check.
+        reading: how strictly the files are read.
         progress: called after each case.
     """
-    findings = _Findings(list(dataset.faults), list(dataset.warnings))
+    findings = _Findings(list(dataset.faults), list(dataset.warnings), reading=reading)
     for done, case in enumerate(dataset.cases, start=1):
         _check_case(case, dataset.channel_names, findings)
         if progress is not None:
@@ -145,7 +152,7 @@ def _check_case(case: Case, channel_names: Sequence[str], findings: _Findings) -
 
 def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:
     try:
-        volume = read_volume(path)
+        volume = read_volume(path, reading=findings.reading)
     except VolumeError as fault:
         message = str(fault)
         if fault.kind == "missing" and len(case.images) > 1 and path in case.images:

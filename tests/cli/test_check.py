@@ -39,10 +39,10 @@ def test_json(phantoms: Path) -> None:
 
 def test_faults(phantoms: Path) -> None:
     path = phantoms / "images" / "ct_001.nii.gz"
-    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4, 3), np.int16), np.eye(4)), path)
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 1), np.int16), np.eye(4)), path)
     result = RUNNER.invoke(app, ["check", str(phantoms)])
     assert result.exit_code == 1
-    assert "ct_001.nii.gz has 3 volumes or channels" in result.stdout
+    assert "ct_001.nii.gz is a single slice" in result.stdout
     content = json.loads(RUNNER.invoke(app, ["check", str(phantoms), "--json"]).stdout)
     assert [fault["kind"] for fault in content["faults"]] == ["not_3d"]
     assert content["fingerprint"]["cases"] == 1
@@ -69,3 +69,15 @@ def test_nothing_there(tmp_path: Path) -> None:
     assert process.stdout == ""
     assert "is empty" in process.stderr
     assert "Traceback" not in process.stderr
+
+
+def test_guesses_are_asked_for(phantoms: Path) -> None:
+    path = phantoms / "images" / "ct_001.nii.gz"
+    image = nib.load(path)
+    image.set_sform(image.affine, 0)
+    image.set_qform(image.affine, 0)
+    nib.save(image, path)
+    refused = RUNNER.invoke(app, ["check", str(phantoms)])
+    assert refused.exit_code == 1
+    assert "--assume-affine" in refused.stdout
+    assert "no valid affine code" not in RUNNER.invoke(app, ["check", str(phantoms), "--assume-affine"]).stdout
