@@ -50,8 +50,8 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
             **_training(plan, channels),
             "modality": plan.source_modality,
             "dataset_dir": folder_of(training),
-            "train_cases": names_of(training),
-            "validation_cases": names_of(validation or training),
+            "train_cases": case_names(training),
+            "validation_cases": case_names(validation or training),
         },
     )
     return {"train": train, **_inference("segmentation_transfer", plan, plan.source_modality, channels)}
@@ -97,11 +97,11 @@ def finetuning_configs(
         "learning_rate": learning_rate,
     }
     if validation is not None:
-        changes |= {"validation_dir": folder_of(validation), "validation_cases": names_of(validation)}
+        changes |= {"validation_dir": folder_of(validation), "validation_cases": case_names(validation)}
     if joint is not None:
         changes |= {
             "joint_dir": folder_of(joint),
-            "joint_cases": names_of(joint),
+            "joint_cases": case_names(joint),
             "joint_modality": joint_modality,
             "joint_weight": joint_weight,
         }
@@ -130,7 +130,7 @@ def adaptation_configs(
         "source_modality": plan.source_modality,
         "target_modality": plan.target_modality,
         "target_dir": folder_of(domains.target),
-        "target_cases": names_of(domains.target),
+        "target_cases": case_names(domains.target),
         **_first_source(plan, domains, arm),
     }
     if title:
@@ -191,7 +191,7 @@ def folder_of(cases: CaseDataset) -> str:
     return literal(str(cases.root.resolve()))
 
 
-def names_of(cases: CaseDataset) -> list[str]:
+def case_names(cases: CaseDataset) -> list[str]:
     """The names of the cases, for a configuration, which selects them as they are and not as patterns."""
     return [literal(name) for name in cases.names]
 
@@ -239,16 +239,16 @@ def _first_source(plan: Plan, domains: Domains, arm: Arm) -> dict[str, Any]:
         parts = source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
         return {
             "source_dir": folder_of(source),
-            "source_cases": names_of(parts[0]),
-            "validation_cases": names_of(parts[1]),
+            "source_cases": case_names(parts[0]),
+            "validation_cases": case_names(parts[1]),
         }
     labelled = domains.target.labelled
     if not labelled.cases:
         raise UserError(f"{domains.target.root} has no labels to train the oracle on: omit the oracle.")
     return {
         "source_dir": folder_of(labelled),
-        "source_cases": names_of(labelled),
-        "validation_cases": names_of(labelled),
+        "source_cases": case_names(labelled),
+        "validation_cases": case_names(labelled),
         "source_modality": plan.target_modality,
     }
 
@@ -272,7 +272,7 @@ def _add_labelled_domains(train: dict[str, Any], plan: Plan, domains: Domains, *
             preprocessing = {**training["preprocessing"], "modality": next(modalities)}
         train[name] = {
             "dir": folder_of(cases),
-            "cases": names_of(cases),
+            "cases": case_names(cases),
             "items": f"$read_dataset(@{name}#dir).only(@{name}#cases).labelled.items()",
             "preprocessing": preprocessing,
             "dataset": {**training["dataset"], "data": f"@{name}#items", "transform": f"@{name}#preprocessing"},

@@ -14,7 +14,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sha256, sweep
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases
 from monai_transfer.inference.chatter import Chatter
-from monai_transfer.inference.output_folder import Manifest, require_apart, require_free
+from monai_transfer.inference.output_folder import Manifest, require_apart, require_unclaimed
 from monai_transfer.inference.results import PRODUCTS, require_disk, write_results, write_sidecars
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
@@ -92,7 +92,7 @@ def segment_folder(
     job = _Job(segmenter, folder, manifest, preview=preview, progress=progress)
     cases = found.cases[rank::world]
     files = {case: [case.name + product for product in job.products] for case in cases}
-    require_free(folder, files, manifest, resume=resume, overwrite=overwrite)
+    require_unclaimed(folder, files, manifest, resume=resume, overwrite=overwrite)
     require_folder(folder)
     sweep(folder)
     job.run(cases, resume=resume)

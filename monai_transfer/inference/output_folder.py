@@ -125,7 +125,7 @@ def require_apart(inputs: Sequence[Path], output: Path) -> None:
                 )
 
 
-def require_free(
+def require_unclaimed(
     output: Path,
     files: Mapping["InputCase", Sequence[str]],
     manifest: Manifest,

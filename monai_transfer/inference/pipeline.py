@@ -43,7 +43,7 @@ class Clock:
             self.seconds[stage] += time.perf_counter() - begin
 
 
-class Run:
+class CaseRun:
     """The stream of one volume.
 
     Args:

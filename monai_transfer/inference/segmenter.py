@@ -13,7 +13,7 @@ from pydantic import Field
 
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.pipeline import Clock, Progress, Run
+from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
     CPU_BATCH_MB,
@@ -174,7 +174,7 @@ class Segmenter:
             working = preprocess(
                 volume, bundle.preprocessing, key=bundle.image_key, device=home, further=self._bytes_beside(volume)
             )
-        run = Run(
+        run = CaseRun(
             working,
             predictor=self.predictor,
             settings=bundle.window,

@@ -23,7 +23,7 @@ def report_adaptation(adaptation: Adaptation, folder: str | Path, *, title: str 
         ordered = {arm: arms[arm] for arm in _WORDS.values() if arm in arms}
         overlays = overlay_cases(adaptation.domains.test, ordered, scores, order_by="adapted")
     write_adaptation_report(
-        page, summary, overlays=overlays, curves=learning_curves(adaptation), run=describe_run(adaptation), title=title
+        page, summary, overlays=overlays, curves=curves_of_arms(adaptation), run=describe_run(adaptation), title=title
     )
     summary.write_json(page.with_suffix(".json"))
     write_model_card(
@@ -37,7 +37,7 @@ def report_adaptation(adaptation: Adaptation, folder: str | Path, *, title: str 
     return page
 
 
-def learning_curves(adaptation: Adaptation) -> dict[str, list[dict[str, float]]]:
+def curves_of_arms(adaptation: Adaptation) -> dict[str, list[dict[str, float]]]:
     """Arm -> the supervised loss, every method's loss and the validation Dice by step."""
     curves = {}
     for arm, bundle in adaptation.arms.items():
