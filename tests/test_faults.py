@@ -36,15 +36,8 @@ def generated(name: str, folder: Path) -> Path:
 
 def run(*arguments: str | Path) -> int:
     """Exit status of a command."""
-    try:
-        app(args=[str(argument) for argument in arguments], prog_name="monai-transfer", standalone_mode=False)
-    except SystemExit as end:
-        return int(end.code or 0)
-    except Exception as error:
-        if type(error).__name__ == "Exit":
-            return int(getattr(error, "exit_code", 1))
-        raise
-    return 0
+    status = app(args=[str(argument) for argument in arguments], prog_name="monai-transfer", standalone_mode=False)
+    return status if isinstance(status, int) else 0
 
 
 @pytest.fixture(scope="module")
