@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 
-from monai_transfer.bundle.configs import inference_preprocessing
+from monai_transfer.bundle.inference_config import inference_preprocessing
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
