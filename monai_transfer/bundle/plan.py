@@ -31,6 +31,7 @@ _VOXELS_ON_GPU = 6_000_000
 _WINDOW_ON_CPU = 96
 _WINDOW_ON_GPU = 160
 _EPOCH = 25
+_MOST_CLASSES = 256  # labels are kept as 8-bit numbers while they are augmented
 _FLOAT = 4
 # what a step needs at the very least in float32: logits, their softmax, the one-hot label and the logits' gradient
 _COPIES_OF_LOGITS = 4
@@ -118,6 +119,10 @@ class Plan:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
         require_network(self.network)
         _require_order(self.window)
+        if self.classes > _MOST_CLASSES:
+            raise UserError(
+                f"The data have {self.classes} label values: a training takes at most {_MOST_CLASSES}, so merge labels."
+            )
         logits = self.batch_size * math.prod(self.roi_size) * self.classes
         require_memory(
             logits * _FLOAT * _COPIES_OF_LOGITS,

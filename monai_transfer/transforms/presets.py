@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal, get_args
 
-import torch
 from monai.transforms import (
     CastToTyped,
     Compose,
@@ -116,7 +115,7 @@ def preset(
     steps += ct_intensity(keys, window=window) if modality == "ct" else mr_intensity()
     if labelled:
         # A slope in the header leaves 0.99999, which the cast alone would make background.
-        steps += [Lambdad(keys=Keys.LABEL, func=torch.round), CastToTyped(keys=Keys.LABEL, dtype="uint8")]
+        steps.append(CastToTyped(keys=Keys.LABEL, dtype="uint8"))
     if stage == "train" and roi_size is not None:
         if pseudo_labels is not None and not labelled:
             steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
