@@ -19,6 +19,7 @@ from monai_transfer.literals import is_literal
 _EXPRESSIONS = re.compile(
     r"\$(?:-?\d{1,18}(?:\.\d{1,18})?(?:[eE]-?\d{1,3})?"  # a number
     r"|@\w+(?:(?:#|::)\w+)*"  # a part of the configuration, by its name
+    r"|numpy\.u?int(?:8|16|32)"  # what label maps are written as
     r"|torch\.device\('(?:cpu|cuda(?::\d{1,2})?)'\)"
     r"|len\(@\w+(?:(?:#|::)\w+)*\))"  # how many entries it has
 )

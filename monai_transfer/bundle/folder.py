@@ -129,6 +129,8 @@ class BundleFolder:
                 _copy(template_folder / part, building / part, without=given)
             for name, content in given.items():
                 write_text(building / "configs" / name, json.dumps(content, indent=2) + "\n")
+            if given and not is_foreign(template_folder):  # the record is of contents: it holds after the move as well
+                remember(building)
             bundle = cls(building)
             yield bundle
             _put_in_place(building, place)

@@ -31,8 +31,12 @@ def test_the_packaged_bundles_and_their_copies_are_trusted(made: Path) -> None:
 
 
 def test_a_bundle_that_is_made_and_changed_here_stays_trusted(made: Path, tmp_path: Path) -> None:
-    BundleFolder(made).change("inference", {"inferer#overlap": 0.25})
+    bundle = BundleFolder(made)
+    bundle.change("inference", {"inferer#overlap": 0.25})
     assert not is_foreign(made)
+    configs = {"inference": {**bundle.read("inference"), "note": "$numpy.float64"}}
+    planned = BundleFolder.create("segmentation_transfer", tmp_path / "planned", configs=configs).root
+    assert not is_foreign(planned)
     shutil.move(made, tmp_path / "moved")
     shutil.copytree(tmp_path / "moved", tmp_path / "copied")
     assert not is_foreign(tmp_path / "moved")
@@ -59,6 +63,12 @@ def test_a_foreign_bundle_that_is_changed_here_stays_foreign(made: Path, tmp_pat
     BundleFolder(made).change("inference", {"inferer#overlap": 0.25})
     assert is_foreign(made)
     assert is_foreign(BundleFolder.create(made, tmp_path / "copy").root)
+
+
+def test_a_copy_of_a_foreign_bundle_with_our_configurations_stays_foreign(made: Path, tmp_path: Path) -> None:
+    _edit(made)
+    configs = {"inference": {**BundleFolder(made).read("inference"), "note": 1}}
+    assert is_foreign(BundleFolder.create(made, tmp_path / "copy", configs=configs).root)
 
 
 def test_nothing_inside_claims_trust(made: Path) -> None:
