@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -20,7 +19,7 @@ from monai_transfer.bundle.arms import (
     SOURCE_ONLY,
     Arm,
 )
-from monai_transfer.bundle.configs import make_arm
+from monai_transfer.bundle.configs import Configs, adaptation_configs
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
@@ -188,8 +187,8 @@ def _run(comparison: Comparison, arm: Arm, seed: int, *, say: Say) -> ScoredRun:
     """The finished run of this configuration, or a new one."""
     domains, plan = comparison.domains, replace(comparison.plan, seed=seed)
     folder = _folder(comparison.output, arm.name, seed)
-    bundle = make_arm(domains, plan, folder, arm, overwrite=True, title=f"{arm.name} {seed}")
-    configuration = _configuration(bundle, plan, comparison.contents)
+    configs = adaptation_configs(plan, domains, arm, title=f"{arm.name} {seed}")
+    configuration = _configuration(configs, plan, comparison.contents)
     if (found := _finished(folder, configuration)) is not None:
         say("finished before")
         comparison.reused += 1
@@ -199,8 +198,7 @@ def _run(comparison: Comparison, arm: Arm, seed: int, *, say: Say) -> ScoredRun:
         if (folder / "result.json").exists()
         else ""
     )
-    for stale in ("eval", "models"):
-        shutil.rmtree(folder / stale, ignore_errors=True)
+    bundle = BundleFolder.create("domain_adaptation", folder, configs=configs, overwrite=True)
     say(f"{plan.steps} steps on {plan.device}{again}")
     reset_peak_memory()
     start = perf_counter()
@@ -226,10 +224,10 @@ def _finished(folder: Path, configuration: str) -> ScoredRun | None:
         return None
 
 
-def _configuration(bundle: BundleFolder, plan: Plan, contents: Sequence[Sequence[str]]) -> str:
+def _configuration(configs: Configs, plan: Plan, contents: Sequence[Sequence[str]]) -> str:
     """A checksum of all that decides a run: configurations, contents of the files, device and versions."""
     parts: Mapping[str, Any] = {
-        "configs": {name: bundle.read(name) for name in ("train", "inference")},
+        "configs": {name: configs[name] for name in ("train", "inference")},
         "files": contents,
         "device": plan.device.type,
         "versions": {name: versions().get(name) for name in ("monai-transfer", "monai", "torch")},
