@@ -7,7 +7,6 @@ an escape; all others stay as they are, so that configurations stay readable.
 """
 
 import ast
-from typing import Any
 
 _SIGNS = "$@%#:"
 """What the parser gives a meaning to; a lone colon has none, but two of them are a ``#``."""
@@ -29,17 +28,6 @@ def literal(text: str) -> str:
     for sign in _SIGNS:
         quoted = quoted.replace(sign, f"\\x{ord(sign):02x}")
     return f"${quoted}"
-
-
-def literals(value: Any) -> Any:
-    """The same for every string in lists and dictionaries; keys stay as they are."""
-    if isinstance(value, str):
-        return literal(value)
-    if isinstance(value, dict):
-        return {key: literals(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [literals(item) for item in value]
-    return value
 
 
 def is_literal(text: str) -> bool:

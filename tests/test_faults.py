@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.cli.app import app
 from tests.conftest import SHARED_DATA
 
@@ -165,3 +166,24 @@ def test_a_case_without_lesion_is_learnt_from(command: str, ball_finder: Path, t
         options += ["--weights", weights, "--network", "resnet18"]
     assert run(command, *options) == 0
     assert not (tmp_path / "bundle").exists()
+
+
+@pytest.mark.slow
+def test_label_values_with_gaps_come_out_as_they_went_in(tmp_path: Path) -> None:
+    data, bundle = generated("14_sparse_label_values", tmp_path / "data"), tmp_path / "bundle"
+    cpu = ("--device", "cpu")
+    assert run("train", "--data", data, "--output", bundle, "--steps", "20", "--spacing", "8", *cpu) == 0
+    assert json.loads((bundle / "configs" / "inference.json").read_text())["network_def"]["out_channels"] == 3
+    assert run("segment", data / "images", "--bundle", bundle, "--output", tmp_path / "maps", *cpu) == 0
+    images = {"dataset_dir": str(data / "images"), "output_dir": str(tmp_path / "plain")}
+    BundleFolder(bundle).run("inference", device=torch.device("cpu"), **images)
+    for image in (data / "images").glob("*.nii.gz"):
+        ours = np.asarray(nibabel.load(tmp_path / "maps" / image.name).dataobj)
+        assert set(np.unique(ours)) <= {0, 17, 2035}
+        plain = np.asarray(nibabel.load(tmp_path / "plain" / image.name).dataobj)
+        assert (ours == plain.reshape(ours.shape)).mean() >= 0.9999
+    assert set(json.loads((tmp_path / "maps" / "labels.json").read_text())) == {"0", "17", "2035"}
+    scored = ("--data", data, "--predictions", tmp_path / "maps", "--output", tmp_path / "scores")
+    assert run("evaluate", *scored) == 0
+    again = ("--weights", bundle, "--output", tmp_path / "tuned", "--steps", "2", "--dry-run", *cpu)
+    assert run("finetune", "--data", data, *again) == 0

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from monai_transfer.literals import literal, literals, plain
+from monai_transfer.literals import literal, plain
 
 CANARY = "canary"
 HOSTILE = [
@@ -65,7 +65,7 @@ def parsed(config: dict, key: str) -> object:
 @pytest.mark.parametrize("text", HOSTILE)
 def test_a_string_stays_a_string(text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    config = {"victim": ["a"], "name": literal(text), "nested": {"names": literals([text])}, "all": "@nested#names"}
+    config = {"victim": ["a"], "name": literal(text), "nested": {"names": [literal(text)]}, "all": "@nested#names"}
     assert parsed(config, "name") == text
     assert parsed(config, "all") == [text]
     assert not list(tmp_path.iterdir())

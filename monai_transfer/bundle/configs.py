@@ -22,7 +22,7 @@ from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.templates import template
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
-from monai_transfer.literals import literal, literals
+from monai_transfer.literals import literal
 from monai_transfer.transforms.presets import Modality
 
 Configs = dict[str, dict[str, Any]]
@@ -218,7 +218,7 @@ def _training(plan: Plan, channels: int) -> dict[str, Any]:
     epochs, steps = plan.epochs
     return {
         "seed": plan.seed,
-        "labels": literals(plan.channel_names),
+        "labels": {str(number): literal(name) for number, name in plan.class_names.items()},
         "label_values": plan.label_values,
         "spacing": list(plan.spacing),
         "roi_size": list(plan.roi_size),

@@ -5,7 +5,7 @@ from typing import Any
 
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.literals import literals
+from monai_transfer.literals import literal
 from monai_transfer.transforms.presets import Modality
 
 _PERCENTILE = "monai.transforms.utils_pytorch_numpy_unification.percentile"
@@ -60,7 +60,7 @@ def metadata_config(plan: Plan, modality: Modality, channels: int, template: Map
         f"{image}#channel_def": {str(channel): "image" for channel in range(channels)},
         f"{pred}#num_channels": plan.classes,
         f"{pred}#spatial_shape": shape,
-        f"{pred}#channel_def": literals(plan.channel_names),
+        f"{pred}#channel_def": {str(number): literal(name) for number, name in plan.class_names.items()},
         "image_classes": f"{channels}-channel {modality.upper()} volume",
         "data_source": "the user's own",
     }

@@ -138,9 +138,9 @@ class Plan:
         return len(self.label_names)
 
     @property
-    def channel_names(self) -> dict[str, str]:
-        """Number of an output of the network, as configurations write it -> its label's name."""
-        return {str(channel): name for channel, (_, name) in enumerate(sorted(self.label_names.items()))}
+    def class_names(self) -> dict[int, str]:
+        """Number of an output of the network -> its label's name."""
+        return {number: self.label_names[value] for number, value in enumerate(sorted(self.label_names))}
 
     @property
     def label_values(self) -> list[int] | None:

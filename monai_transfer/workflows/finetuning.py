@@ -100,7 +100,7 @@ def check_weights(
     with in_one_sentence(Path(start.spec)):
         network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
     freeze(network, strategy.frozen)
-    return load_pretrained(network, start.spec, minimum=strategy.minimum_share, label_names=plan.label_names)
+    return load_pretrained(network, start.spec, minimum=strategy.minimum_share, label_names=plan.class_names)
 
 
 def finetune(

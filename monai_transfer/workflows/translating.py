@@ -14,6 +14,7 @@ from monai_transfer.bundle.folder import require_free
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
+from monai_transfer.inference.segmentation import with_values_of
 from monai_transfer.transforms import preset
 from monai_transfer.volumes.writing import write_volume
 
@@ -56,7 +57,9 @@ def translate_source(
     _require_no_others(root, domains.source.names)
     if len(domains.source.channel_names) > 1 or len(domains.target.channel_names) > 1:
         raise UserError(f"{domains.source.root} or {domains.target.root} has several channels; translate takes one.")
-    labelled = preset(plan.source_modality, "validate", spacing=plan.spacing, window=plan.window)
+    labelled = preset(
+        plan.source_modality, "validate", spacing=plan.spacing, window=plan.window, label_values=plan.label_values
+    )
     unlabelled = preset(plan.target_modality, "infer", spacing=plan.spacing, window=plan.window)
     source: list[dict[str, MetaTensor]] = [labelled(item) for item in domains.source.items()]
     target: list[dict[str, MetaTensor]] = [unlabelled({Keys.IMAGE: i[Keys.IMAGE]}) for i in domains.target.items()]
@@ -74,7 +77,7 @@ def translate_source(
         made = _stored(model.translate(case[Keys.IMAGE].as_tensor()), plan)
         affine = case[Keys.IMAGE].affine.cpu().numpy().astype(np.float64)
         label = case[Keys.LABEL].as_tensor()[0].cpu().numpy().astype(np.uint8)
-        write_volume(label, _file(root, "labels", name), affine=affine)
+        write_volume(with_values_of(label, plan.label_values), _file(root, "labels", name), affine=affine)
         write_volume(made, _file(root, "images", name), affine=affine)
     modality = plan.target_modality.upper()
     write_description(

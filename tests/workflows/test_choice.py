@@ -67,7 +67,8 @@ def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
     trained: BundleFolder, chosen: Domains, tmp_path: Path, weights: str
 ) -> None:
     broken = _like(trained, chosen, tmp_path / "broken", weights)
-    judge = Judge(trained, chosen.source, chosen.target, device=CPU)
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3)
+    judge = Judge(trained, plan, chosen.source, chosen.target)
     harmed = choose_weights(broken, trained, judge)
     helped = choose_weights(trained, broken, judge)
     assert (harmed.kept, helped.kept) == ("source_only", "adapted"), (harmed, helped)
@@ -116,23 +117,24 @@ def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told
         for weights in ("random", "collapsed")
     }
     bundle = _like(trained, chosen, tmp_path / "bundle", "collapsed")
-    bundle.change("train", {"max_epochs": 3})
+    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=75)
+    last, per_epoch = plan.epochs
+    assert last == 3
     epochs = {1: broken["random"], 2: good}
-    per_epoch = bundle.read("train")["steps_per_epoch"]
     for epoch, state in epochs.items():
         torch.save(state, bundle.weights.with_name(f"network_epoch={epoch}.pt"))
-    judge = Judge(bundle, chosen.source, chosen.target, device=CPU)
-    choice = choose_trained(bundle, judge)
+    judge = Judge(bundle, plan, chosen.source, chosen.target)
+    choice = choose_trained(bundle, judge, plan)
     assert choice.step == 2 * per_epoch
     assert choice.shortfall is None
     assert chosen.test is not None
-    choice, scores = score_checkpoints(bundle, choice, chosen.test, device="cpu")
+    choice, scores = score_checkpoints(bundle, choice, chosen.test, plan)
     assert scores.mean("dice") == choice.dice[choice.step]
     assert set(choice.dice) == {per_epoch, 2 * per_epoch, 3 * per_epoch}
     assert choice.shortfall == 0
     installed = torch.load(bundle.weights, weights_only=True)
     assert all(torch.equal(installed[name], tensor) for name, tensor in good.items())
-    remove_checkpoints(bundle)
+    remove_checkpoints(bundle, plan)
     assert [path.name for path in bundle.weights.parent.iterdir()] == ["model.pt"]
 
 

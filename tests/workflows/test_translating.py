@@ -51,7 +51,7 @@ def test_an_mr_becomes_a_ct_in_hounsfield_units(domains: Path, tmp_path: Path) -
     values = np.concatenate([np.asarray(nib.load(c.images[0]).dataobj).ravel() for c in read_dataset(output).cases])
     assert -160 <= values.min() < values.max() <= 240
     fewer = command(domains / "mr", domains / "ct", output, "--overwrite", "--source-cases", "mr_001,mr_002")
-    assert "holds mr_003.nii.gz, which is none of the cases" in str(RUNNER.invoke(app, fewer).exception)
+    assert "holds mr_003.nii.gz, which is not one of the cases" in str(RUNNER.invoke(app, fewer).exception)
 
 
 def test_what_cannot_be_done_is_said_before_any_training(domains: Path, tmp_path: Path) -> None:
@@ -59,6 +59,6 @@ def test_what_cannot_be_done_is_said_before_any_training(domains: Path, tmp_path
     taken = RUNNER.invoke(app, command(domains / "ct", domains / "mr", tmp_path))
     assert isinstance(taken.exception, UserError)
     assert "not empty" in str(taken.exception)
-    coarse = command(domains / "ct", domains / "mr", tmp_path / "new", "--spacing", "60")
+    coarse = command(domains / "ct", domains / "mr", tmp_path / "new", "--spacing", "50")
     assert "finer --spacing" in str(RUNNER.invoke(app, coarse).exception)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.txt"]
