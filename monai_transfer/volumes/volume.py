@@ -126,9 +126,10 @@ class Volume:
         from monai.data.meta_tensor import MetaTensor
 
         array = self.array if self.array.dtype in _TORCH_TYPES else self.array.astype(np.float32)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # the voxels are never written to
-            values = torch.from_numpy(array).to(device)
+        # The voxels are never written to. The filter names its message and stays: one that is put aside again would
+        # take along what another thread is being told of its own case meanwhile.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable", category=UserWarning)
+        values = torch.from_numpy(array).to(device)
         if not keep_integers:
             values = values.to(torch.float32)
         meta = self.meta
