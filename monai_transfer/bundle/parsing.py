@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import without_doubles
 
 MOST_BYTES = 16 * 2**20
 """Configurations have kilobytes; a list of thousands of case names still has less than this."""
@@ -46,7 +47,7 @@ def parse_config(path: Path) -> dict[str, Any]:
     kind = "JSON" if path.suffix == ".json" else "YAML"
     try:
         text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_pairs_hook=_once) if kind == "JSON" else yaml.safe_load(text)
+        content = json.loads(text, object_pairs_hook=without_doubles) if kind == "JSON" else yaml.safe_load(text)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): see to its permissions.") from error
     except RecursionError as error:
@@ -57,15 +58,6 @@ def parse_config(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path} must hold an object of names and values, not {type(content).__name__}: mend it.")
     _require_bounded(content, path)
-    return content
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Two readers may take either of two equal names, and what was looked at would not be what runs."""
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise ValueError(f"the name {next(name for name in names if names.count(name) > 1)!r} appears twice")
     return content
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import without_doubles
 from monai_transfer.volumes.names import VOLUME_SUFFIXES
 
 LARGEST_VALUE = 65535
@@ -195,7 +196,7 @@ def _load(path: Path) -> dict[str, Any]:
             raise UserError(f"{path} is no regular file: put a JSON file in its place or remove it.")
         if facts.st_size > _LARGEST_FILE:
             raise UserError(f"{path} has {facts.st_size} bytes, far more than a description: put the right file there.")
-        content = json.loads(path.read_bytes(), object_pairs_hook=_without_doubles, parse_constant=_no_number)
+        content = json.loads(path.read_bytes(), object_pairs_hook=without_doubles, parse_constant=_no_number)
     except RecursionError as error:
         raise UserError(f"{path} cannot be read as JSON (nested too deeply): mend it or remove it.") from error
     except UnicodeError as error:
@@ -205,15 +206,6 @@ def _load(path: Path) -> dict[str, Any]:
         raise UserError(f"{path} cannot be read as JSON ({reason}): mend it or remove it.") from error
     if not isinstance(content, dict):
         raise UserError(f'{path} holds no JSON object: a datalist looks like {{"training": [{{"image": …}}]}}.')
-    return content
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    content = dict(pairs)
-    if len(content) < len(pairs):
-        keys = [key for key, _ in pairs]
-        # JSON leaves open which of them counts, and programs differ.
-        raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} stands twice in one object")
     return content
 
 
