@@ -1,7 +1,7 @@
 """``monai-transfer benchmark adaptation``: methods side by side on the user's own data."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from pydantic import Field
@@ -18,12 +18,14 @@ from monai_transfer.cli.options import (
     split_numbers,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import Seed, checked
+from monai_transfer.options import Jobs, Seed, checked
 
 
 def adaptation(
-    source: Annotated[Path, typer.Option(help="Labelled data set.")],
-    target: Annotated[Path, typer.Option(help="Data set of the domain to adapt to; its labels train the oracle only.")],
+    source: Annotated[Path | None, typer.Option(help="Labelled data set.")] = None,
+    target: Annotated[
+        Path | None, typer.Option(help="Data set of the domain to adapt to; its labels train the oracle only.")
+    ] = None,
     output: Annotated[
         Path, typer.Option(help="Folder of the runs and the scoreboard; a second call goes on there.")
     ] = Path("scoreboard"),
@@ -31,6 +33,10 @@ def adaptation(
     source_cases: CasesOption = None,
     target_cases: CasesOption = None,
     test_cases: CasesOption = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="TOML file with a list of pairs (docs/pairs.md), in place of one source and target."),
+    ] = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -42,6 +48,7 @@ def adaptation(
     steps: Annotated[int | None, typer.Option("--steps", "--budget", help="Optimizer steps of each training.")] = None,
     spacing: SpacingOption = None,
     network: NetworkOption = None,
+    jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
     device: DeviceOption = "auto",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -51,27 +58,51 @@ def adaptation(
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
     from monai_transfer.bundle.plan import PlanOptions
-    from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
-    from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison
+    from monai_transfer.workflows.scoreboard import choose_arms
 
-    arms, numbers = choose_arms(split_list(methods)), _seeds(seeds)
+    arms, numbers, at_once = choose_arms(split_list(methods)), _seeds(seeds), checked(Jobs, jobs)
     options = PlanOptions(device=device, spacing=split_numbers(spacing, "--spacing"), network=network, steps=steps)
-    domains = choose_domains(
-        source,
-        target,
-        test,
-        source_cases=split_list(source_cases),
-        target_cases=split_list(target_cases),
-        test_cases=split_list(test_cases),
-    )
-    plan = plan_adaptation(domains, **options.given)
+    data: dict[str, Any] = {"source": source, "target": target, "test": test}
+    cases = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
+    how: dict[str, Any] = {"arms": arms, "seeds": numbers, "jobs": at_once, "dry_run": dry_run, "as_json": as_json}
+    if pairs is not None:
+        from monai_transfer.cli.benchmark_pairs import compare_listed
+
+        for name, value in {**data, **cases}.items():
+            if value is not None:
+                raise UserError(f"--pairs names the data itself: omit --{name.replace('_', '-')}.")
+        compare_listed(pairs, output, options, **how)
+        return
+    if source is None or target is None:
+        raise UserError(f"--{'target' if source else 'source'} is missing: give --source and --target, or --pairs.")
+    chosen = {name: split_list(text) for name, text in cases.items()}
+    _compare({**data, **chosen}, output, options.given, **how)
+
+
+def _compare(
+    data: dict[str, Any],
+    output: Path,
+    options: dict[str, Any],
+    *,
+    arms: Any,
+    seeds: list[int],
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Compare on one pair, as the options name it."""
+    from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
+    from monai_transfer.workflows.scoreboard import compare_methods, report_comparison
+
+    domains = choose_domains(**data)
+    plan = plan_adaptation(domains, **options)
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)
-    console.say(f"{', '.join(arm.name for arm in arms)}; {len(numbers)} seed(s), {plan.steps} steps each.")
+    console.say(f"{', '.join(arm.name for arm in arms)}; {len(seeds)} seed(s), {plan.steps} steps each.")
     if dry_run:
         return
-    result = compare_methods(domains, plan, output, arms=arms, seeds=numbers, say=console.say_section)
+    result = compare_methods(domains, plan, output, arms=arms, seeds=seeds, jobs=jobs, say=console.say_section)
     page = report_comparison(result)
     board = result.scoreboard
     sentences = (board.headline, *board.warnings, f"Scoreboard: {page}")

@@ -1,15 +1,10 @@
 """Adaptation methods compared on the user's own data, over several seeds; a second call goes on where one stopped."""
 
-import hashlib
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
 from typing import Any
-
-import torch
 
 from monai_transfer.bundle.arms import (
     APPEARANCES,
@@ -19,18 +14,19 @@ from monai_transfer.bundle.arms import (
     SOURCE_ONLY,
     Arm,
 )
-from monai_transfer.bundle.configs import Configs, adaptation_configs
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.errors import UserError
-from monai_transfer.evaluation import Scoreboard, ScoredRun, ScoreTable
+from monai_transfer.evaluation import Scoreboard, ScoredRun
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
-from monai_transfer.files import sha256, write_text
-from monai_transfer.machine import hardware, peak_memory_mb, reset_peak_memory, versions
+from monai_transfer.files import sha256
+from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.adaptation import Say
-from monai_transfer.workflows.scoring import overlay_cases, score_bundle
+from monai_transfer.workflows.scored_run import PlannedRun
+from monai_transfer.workflows.scoring import overlay_cases
+from monai_transfer.workflows.side_by_side import Train, side_by_side
 
 METHODS = (DEFAULT, AUGMENTATION, "MeanTeacher", "DANN")
 """What is compared when nothing is named."""
@@ -44,17 +40,33 @@ class Comparison:
         domains: the cases.
         plan: the choices; its seed is replaced by each of the seeds.
         output: gets ``runs/<arm>/seed_<n>`` and the reports.
+        arms: what is compared with source-only and the oracle.
+        seeds: one training of each arm with each.
         runs: arm -> seed -> run.
         failures: arm -> why it could not be trained.
         reused: how many runs were found finished.
+
+    Raises:
+        UserError: without test labels or seeds.
     """
 
     domains: Domains
     plan: Plan
     output: Path
+    arms: Sequence[Arm]
+    seeds: Sequence[int]
     runs: dict[str, dict[int, ScoredRun]] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     reused: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be scored."""
+        if self.domains.test is None:
+            raise UserError(
+                f"{self.domains.target.root} has no labels to score with; name labelled target cases with --test."
+            )
+        if not self.seeds:
+            raise UserError("--seeds is empty; give at least one whole number, such as 0,1,2.")
 
     @cached_property
     def contents(self) -> list[list[str]]:
@@ -65,6 +77,28 @@ class Comparison:
             [case.name, *(sha256(path) for path in (*case.images, *([case.label] if case.label else [])))]
             for case in cases
         ]
+
+    @cached_property
+    def planned(self) -> list[PlannedRun]:
+        """Every run, seed by seed: an interrupted comparison has whole seeds."""
+        arms = [SOURCE_ONLY, *([ORACLE] if self.domains.has_oracle else []), *self.arms]
+        return [
+            PlannedRun(
+                self.domains, replace(self.plan, seed=seed), arm, _folder(self.output, arm.name, seed), self.contents
+            )
+            for seed in dict.fromkeys(self.seeds)
+            for arm in arms
+        ]
+
+    @cached_property
+    def found(self) -> dict[Path, ScoredRun]:
+        """Folder -> run, of those that were finished when this was first asked."""
+        return {planned.folder: run for planned in self.planned if (run := planned.finished()) is not None}
+
+    @property
+    def unfinished(self) -> list[PlannedRun]:
+        """The runs that have to be trained."""
+        return [planned for planned in self.planned if planned.folder not in self.found]
 
     @property
     def scoreboard(self) -> Scoreboard:
@@ -83,6 +117,39 @@ class Comparison:
     def bundle(self, arm: str, seed: int) -> BundleFolder:
         """The bundle of a finished run."""
         return BundleFolder(_folder(self.output, arm, seed))
+
+    def fill(self, train: Train, *, say: Say = lambda message: None) -> None:
+        """Take what was found finished and train the rest.
+
+        Args:
+            train: of :func:`~monai_transfer.workflows.side_by_side.side_by_side`.
+            say: called with a sentence when a run begins.
+
+        Raises:
+            UserError: when source-only or the oracle cannot be trained.
+        """
+        for number, planned in enumerate(self.planned, start=1):
+            arm, seed = planned.arm, planned.plan.seed
+            if arm.name in self.failures:
+                continue
+            where = f"{number}/{len(self.planned)} {arm.name.replace('_', '-')}, seed {seed}"
+            try:
+                run = self._run(planned, train, say=_after(where, say))
+            except UserError as error:
+                if arm in (SOURCE_ONLY, ORACLE):
+                    raise
+                self.failures[arm.name] = str(error)
+                self.runs.pop(arm.name, None)  # a mean over other seeds than the others' would mislead
+                say(f"{where}: {error}")
+            else:
+                self.runs.setdefault(arm.name, {})[seed] = run
+
+    def _run(self, planned: PlannedRun, train: Train, *, say: Say) -> ScoredRun:
+        if (found := self.found.get(planned.folder)) is None:
+            return train(planned, say)
+        say("finished before")
+        self.reused += 1
+        return found
 
 
 def choose_arms(names: Sequence[str] | None = None) -> list[Arm]:
@@ -105,6 +172,7 @@ def compare_methods(
     *,
     arms: Sequence[Arm],
     seeds: Sequence[int] = (0, 1, 2),
+    jobs: int = 1,
     say: Say = lambda message: None,
 ) -> Comparison:
     """Train source-only, the oracle and every arm once per seed, and score each on the native grid.
@@ -118,32 +186,15 @@ def compare_methods(
         output: folder of the runs.
         arms: what is compared, see :func:`choose_arms`.
         seeds: one training of each arm with each.
+        jobs: trainings at once; more than one run in processes of their own, with one thread each.
         say: called with a sentence when a run begins.
 
     Raises:
         UserError: without test labels or seeds, or when source-only or the oracle cannot be trained.
     """
-    if domains.test is None:
-        raise UserError(f"{domains.target.root} has no labels to score with; name labelled target cases with --test.")
-    if not seeds:
-        raise UserError("--seeds is empty; give at least one whole number, such as 0,1,2.")
-    result = Comparison(domains, plan, Path(output))
-    wanted = [SOURCE_ONLY, *([ORACLE] if domains.has_oracle else []), *arms]
-    every = [(arm, seed) for seed in dict.fromkeys(seeds) for arm in wanted]
-    for number, (arm, seed) in enumerate(every, start=1):
-        if arm.name in result.failures:
-            continue
-        where = f"{number}/{len(every)} {arm.name.replace('_', '-')}, seed {seed}"
-        try:
-            run = _run(result, arm, seed, say=_after(where, say))
-        except UserError as error:
-            if arm in (SOURCE_ONLY, ORACLE):
-                raise
-            result.failures[arm.name] = str(error)
-            result.runs.pop(arm.name, None)  # a mean over other seeds than the others' would mislead
-            say(f"{where}: {error}")
-        else:
-            result.runs.setdefault(arm.name, {})[seed] = run
+    result = Comparison(domains, plan, Path(output), arms, seeds)
+    with side_by_side(result.unfinished, jobs) as train:
+        result.fill(train, say=say)
     return result
 
 
@@ -181,64 +232,6 @@ def _overlays(comparison: Comparison, board: Scoreboard) -> list[Any]:
 
 def _after(where: str, say: Say) -> Say:
     return lambda text: say(f"{where}: {text}")
-
-
-def _run(comparison: Comparison, arm: Arm, seed: int, *, say: Say) -> ScoredRun:
-    """The finished run of this configuration, or a new one."""
-    domains, plan = comparison.domains, replace(comparison.plan, seed=seed)
-    folder = _folder(comparison.output, arm.name, seed)
-    configs = adaptation_configs(plan, domains, arm, title=f"{arm.name} {seed}")
-    configuration = _configuration(configs, plan, comparison.contents)
-    if (found := _finished(folder, configuration)) is not None:
-        say("finished before")
-        comparison.reused += 1
-        return found
-    again = (
-        " (what was here is of another configuration, other files or other versions)"
-        if (folder / "result.json").exists()
-        else ""
-    )
-    bundle = BundleFolder.create("domain_adaptation", folder, configs=configs, overwrite=True)
-    say(f"{plan.steps} steps on {plan.device}{again}")
-    reset_peak_memory()
-    start = perf_counter()
-    bundle.run("train", device=plan.device)
-    seconds, memory = perf_counter() - start, _peak_memory_mb(plan.device)
-    if domains.test is None:
-        raise ValueError("a comparison has test cases")
-    table = score_bundle(bundle, domains.test, device=str(plan.device))
-    run = ScoredRun(table, round(seconds, 3), memory)
-    content = {"configuration": configuration, "arm": arm.name, "seed": seed, "seconds": run.seconds,
-               "peak_memory_mb": memory, "scores": table.as_dict()}  # fmt: skip
-    write_text(folder / "result.json", json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    return run
-
-
-def _finished(folder: Path, configuration: str) -> ScoredRun | None:
-    try:
-        content = json.loads((folder / "result.json").read_text(encoding="utf-8"))
-        if content["configuration"] != configuration or not (folder / "models" / "model.pt").is_file():
-            return None
-        return ScoredRun(ScoreTable.from_dict(content["scores"]), content["seconds"], content["peak_memory_mb"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-def _configuration(configs: Configs, plan: Plan, contents: Sequence[Sequence[str]]) -> str:
-    """A checksum of all that decides a run: configurations, contents of the files, device and versions."""
-    parts: Mapping[str, Any] = {
-        "configs": {name: configs[name] for name in ("train", "inference")},
-        "files": contents,
-        "device": plan.device.type,
-        "versions": {name: versions().get(name) for name in ("monai-transfer", "monai", "torch")},
-    }
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _peak_memory_mb(device: torch.device) -> float:
-    if device.type == "cuda":
-        return round(torch.cuda.max_memory_allocated(device) / 1024**2, 1)
-    return peak_memory_mb()
 
 
 def _folder(output: Path, arm: str, seed: int) -> Path:

@@ -1,0 +1,108 @@
+"""Trainings side by side, each in a process of its own with one thread.
+
+A run is complete when its ``result.json`` is there, and whatever was cut off is simply trained again. So a process has
+nothing to hand back but the sentence for the user where it was refused, and one that dies, for want of memory say,
+takes no other with it.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import active_children, get_context
+from multiprocessing.connection import Connection
+from pathlib import Path
+
+from monai_transfer.errors import Interrupted, UserError
+from monai_transfer.evaluation import ScoredRun
+from monai_transfer.workflows.adaptation import Say
+from monai_transfer.workflows.scored_run import PlannedRun
+
+Train = Callable[[PlannedRun, Say], ScoredRun]
+"""Trains a run, or waits for it; raises ``UserError`` where it cannot be trained."""
+
+# a forked process would share the threads and locks of torch in whatever state they are
+_CONTEXT = get_context("spawn")
+_LOOK_EVERY = 0.2  # seconds
+
+
+@contextmanager
+def side_by_side(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Train]:
+    """Begin to train runs, in this order, and yield what waits for one of them.
+
+    With one job nothing begins: each run is trained in this process when it is asked for. When the block is left, what
+    has not begun is dropped; when it is left by an error or an interruption, trainings are ended too.
+
+    Args:
+        runs: to train; only these may be asked for.
+        jobs: so many at once.
+    """
+    if jobs == 1:
+        yield PlannedRun.train
+        return
+    with ThreadPoolExecutor(jobs) as pool:
+        waiting = {run.folder: pool.submit(_in_own_process, run) for run in runs}
+        try:
+            yield lambda run, say: waiting[run.folder].result()
+        except BaseException:
+            _end(list(waiting.values()))
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _in_own_process(run: PlannedRun) -> ScoredRun:
+    log = run.folder.with_name(f"{run.folder.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    receiving, sending = _CONTEXT.Pipe(duplex=False)
+    process = _CONTEXT.Process(target=_train_alone, args=(run, log, sending))
+    process.start()
+    sending.close()  # of this side; the pipe then ends with the process
+    try:
+        refusal = str(receiving.recv())
+    except EOFError:
+        refusal = ""
+    process.join()
+    if refusal:
+        raise UserError(refusal)
+    finished = run.finished()
+    if finished is None:
+        raise UserError(
+            f"The training of {run.folder} ended with exit status {process.exitcode}: see {log}, and give a lower "
+            "--jobs if memory was short."
+        )
+    log.unlink(missing_ok=True)
+    return finished
+
+
+def _train_alone(run: PlannedRun, log: Path, answer: Connection) -> None:
+    """What the process does."""
+    import torch
+
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C is for the parent, which then ends its processes in order
+    # progress bars of several trainings would tear a terminal apart
+    with log.open("wb") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    torch.set_num_threads(1)
+    try:
+        run.train()
+    except UserError as error:
+        answer.send(str(error))
+    except Interrupted as stop:
+        raise SystemExit(128 + stop.signal) from None
+
+
+def _end(waiting: Sequence[Future[ScoredRun]]) -> None:
+    """End the trainings that have begun; asked once, each saves its checkpoint first."""
+    for future in waiting:
+        future.cancel()
+    asked: set[int | None] = set()
+    while not all(future.done() for future in waiting):
+        for process in active_children():
+            if process.pid not in asked:
+                process.terminate()
+                asked.add(process.pid)
+        time.sleep(_LOOK_EVERY)
