@@ -42,6 +42,7 @@ Channels = Annotated[int, Field(title="--in-channels", ge=1, le=1024)]
 Precision = Literal["float32", "bfloat16", "float16"]
 Backbone = Literal["unet", "resnet18"]
 Blending = Literal["gaussian", "constant"]
+Task = Literal["segmentation", "diagnosis"]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 # kinds of faults of the calling code, which are not the user's to mend

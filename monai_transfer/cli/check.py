@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import AssumeAffineOption, JsonOption
+from monai_transfer.cli.options import AssumeAffineOption, JsonOption, TaskOption
 from monai_transfer.cli.progress import case_progress
 from monai_transfer.text import one_line
 
@@ -17,25 +17,33 @@ if TYPE_CHECKING:
     from monai_transfer.datasets import (
         CaseDataset,
         CheckReport,
+        ExamDataset,
+        ExamReport,
         Fingerprint,
     )
+    from monai_transfer.volumes.volume import Reading
 
 
 def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or datalist to check.")],
+    task: TaskOption = "segmentation",
     assume_affine: AssumeAffineOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that a data set is sound, and print its fingerprint.
 
     Every file is read: it must be a finite 3D volume, labels must lie on their image's grid and hold known whole
-    numbers, and no image may be there twice. Exit status 1 when there are faults.
+    numbers, and no image may be there twice. For diagnosis no patient may stand on both sides of a split. Exit
+    status 1 when there are faults.
 
     Example: monai-transfer check Task09_Spleen
     """
     from monai_transfer.datasets import check_dataset, read_dataset
     from monai_transfer.volumes.volume import Reading
 
+    if task == "diagnosis":
+        _check_exams(dataset, Reading(assume_affine=assume_affine), as_json=as_json)
+        return
     found = read_dataset(dataset, section="all")
     with case_progress("checking") as progress:
         report = check_dataset(found, reading=Reading(assume_affine=assume_affine), progress=progress)
@@ -45,6 +53,51 @@ def check(
         _print_report(found, report)
     if not report.sound:
         raise typer.Exit(1)
+
+
+def _check_exams(path: Path, reading: "Reading", *, as_json: bool) -> None:
+    from monai_transfer.datasets import check_exams, read_exams
+
+    exams = read_exams(path)
+    with case_progress("checking") as progress:
+        report = check_exams(exams, reading=reading, progress=progress)
+    if as_json:
+        console.emit_json(_exams_as_json(exams, report))
+    else:
+        _print_exams(exams, report)
+    if not report.sound:
+        raise typer.Exit(1)
+
+
+def _exams_as_json(exams: "ExamDataset", report: "ExamReport") -> dict[str, Any]:
+    return {
+        "dataset": str(exams.root),
+        "exams": len(exams),
+        "patients": len(exams.patients),
+        "labelled": len(exams.labelled),
+        "classes": exams.counts,
+        "exclusive": exams.exclusive,
+        "spatial_dims": report.spatial_dims,
+        "channels": report.channels,
+        "size": report.size,
+        "sound": report.sound,
+        "faults": [asdict(fault) for fault in report.faults],
+        "warnings": [asdict(warning) for warning in report.warnings],
+        "fingerprint": asdict(report.fingerprint) if report.fingerprint else None,
+    }
+
+
+def _print_exams(exams: "ExamDataset", report: "ExamReport") -> None:
+    _print_findings(report)
+    table = Table(title="Examinations", show_header=False, title_justify="left")
+    for name, count in exams.counts.items():
+        table.add_row(name, str(count))
+    table.add_row("patients", str(len(exams.patients)))
+    table.add_row(
+        "images", f"{report.spatial_dims}D, {' × '.join(map(str, report.size))}, {report.channels} channel(s)"
+    )
+    console.out.print(table)
+    _print_verdict(report, f"{exams.root}: {len(exams)} examination(s), {len(exams.labelled)} labelled")
 
 
 def _as_json(dataset: "CaseDataset", report: "CheckReport") -> dict[str, Any]:
@@ -62,15 +115,22 @@ def _as_json(dataset: "CaseDataset", report: "CheckReport") -> dict[str, Any]:
 
 
 def _print_report(dataset: "CaseDataset", report: "CheckReport") -> None:
+    _print_findings(report)
+    if report.fingerprint is not None:
+        console.out.print(_fingerprint_table(dataset, report.fingerprint))
+    _print_verdict(report, f"{dataset.root}: {len(dataset)} case(s), {len(dataset.labelled)} labelled")
+
+
+def _print_findings(report: "CheckReport | ExamReport") -> None:
     for finding in report.faults:
         console.out.print(console.titled("fault", finding.message, style="bold red"), soft_wrap=True)
     for finding in report.warnings:
         console.out.print(console.titled("note", finding.message, style="bold yellow"), soft_wrap=True)
-    if report.fingerprint is not None:
-        console.out.print(_fingerprint_table(dataset, report.fingerprint))
+
+
+def _print_verdict(report: "CheckReport | ExamReport", subject: str) -> None:
     verdict = ("sound", "bold green") if report.sound else (f"{len(report.faults)} fault(s)", "bold red")
-    cases = f"{len(dataset)} case(s), {len(dataset.labelled)} labelled"
-    console.out.print(Text.assemble(f"{one_line(str(dataset.root))}: {cases}: ", verdict), soft_wrap=True)
+    console.out.print(Text.assemble(f"{one_line(subject)}: ", verdict), soft_wrap=True)
 
 
 def _fingerprint_table(dataset: "CaseDataset", fingerprint: "Fingerprint") -> Table:

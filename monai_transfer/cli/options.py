@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from monai_transfer.errors import UserError
+from monai_transfer.options import Task
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -15,6 +16,7 @@ TrustOption = Annotated[
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds something.")]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
+TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps, or a class per image.")]
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]

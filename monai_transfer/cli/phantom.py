@@ -16,33 +16,44 @@ class PhantomModality(StrEnum):
 
     ct = "ct"
     mr = "mr"
+    xray = "xray"
 
 
 def phantom(
     output: Annotated[Path, typer.Option(help="Folder to write images/, labels/ and dataset.json to.")],
-    modality: Annotated[PhantomModality, typer.Option(help="CT in Hounsfield units, or T1-like MR.")],
+    modality: Annotated[PhantomModality, typer.Option(help="CT in Hounsfield units, T1-like MR, or radiographs.")],
     subjects: Annotated[int, typer.Option(help="How many people.")] = 8,
     seed: SeedOption = 0,
     first: Annotated[int, typer.Option(help="Number of the first person, to extend a set.")] = 1,
     size: Annotated[float, typer.Option(help="Share of the usual voxels per axis (112x96x64 at 1).")] = 1.0,
+    lesions: Annotated[
+        bool, typer.Option("--lesions", help="Give every second person a lesion of the liver, for diagnosis.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Write labelled torso phantoms as NIfTI: liver, spleen, kidneys, aorta.
 
+    With --lesions OUTPUT/diagnosis.csv says who has one. Radiographs are PNG in a folder per finding: healthy, nodule,
+    pneumonia.
+
     Example: monai-transfer phantom --output phantoms/ct --modality ct --subjects 8
     """
-    from monai_transfer.phantoms import write_phantoms
+    from monai_transfer.phantoms import write_phantoms, write_radiographs
 
     with case_progress("phantoms") as progress:
-        names = write_phantoms(
-            output,
-            modality="ct" if modality is PhantomModality.ct else "mr",
-            subjects=subjects,
-            seed=seed,
-            first=first,
-            size=size,
-            progress=progress,
-        )
+        if modality is PhantomModality.xray:
+            names = write_radiographs(output, subjects=subjects, seed=seed, first=first, size=size, progress=progress)
+        else:
+            names = write_phantoms(
+                output,
+                modality="ct" if modality is PhantomModality.ct else "mr",
+                subjects=subjects,
+                seed=seed,
+                first=first,
+                size=size,
+                lesions=lesions,
+                progress=progress,
+            )
     if as_json:
         console.emit_json({"output": str(output), "modality": modality.value, "seed": seed, "cases": names})
     else:

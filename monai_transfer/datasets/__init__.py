@@ -3,6 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.datasets.cases import Case, CaseDataset, Fault
+from monai_transfer.datasets.exam_integrity import ExamReport, check_exams, require_sound_exams
+from monai_transfer.datasets.exam_layouts import read_exams
+from monai_transfer.datasets.exams import Exam, ExamDataset
 from monai_transfer.datasets.fingerprint import Fingerprint
 from monai_transfer.datasets.integrity import CheckReport, check_dataset, require_sound
 from monai_transfer.datasets.layouts import read_dataset
@@ -16,11 +19,17 @@ __all__ = [
     "CheckReport",
     "CyclingSampler",
     "DomainLoader",
+    "Exam",
+    "ExamDataset",
+    "ExamReport",
     "Fault",
     "Fingerprint",
     "check_dataset",
+    "check_exams",
     "read_dataset",
+    "read_exams",
     "require_sound",
+    "require_sound_exams",
 ]
 
 

@@ -67,7 +67,7 @@ def find_description(folder: Path) -> Description:
         description = read_description(folder / "dataset.json")
     labels = folder / "labels.json"
     if os.path.lexists(labels):
-        names = parse_label_names(_load(labels), labels)
+        names = parse_label_names(load_object(labels), labels)
         description = replace(description, path=description.path or labels, label_names=names)
     return description
 
@@ -78,7 +78,7 @@ def read_description(path: Path) -> Description:
     Raises:
         UserError: the file is no JSON, or a field of it is not what it should be.
     """
-    content = _load(path)
+    content = load_object(path)
     lists = {}
     for section in ("training", "validation", "test"):
         entries = content.get(section) or []
@@ -188,7 +188,7 @@ def _parse_ending(ending: Any, path: Path) -> str | None:
     return ending
 
 
-def _load(path: Path) -> dict[str, Any]:
+def load_object(path: Path) -> dict[str, Any]:
     """The JSON object in a file, in any of the encodings of Unicode, with or without a byte-order mark."""
     try:
         facts = path.stat()

@@ -1,5 +1,7 @@
-"""The ``dataset.json`` that says what the volumes of a data set are."""
+"""The ``dataset.json`` that says what the volumes of a data set are, and the list of what examinations show."""
 
+import csv
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,3 +32,23 @@ def write_description(root: Path, *, name: str, text: str, modality: str, label_
         "test": [],
     }
     write_text(root / "dataset.json", json.dumps(description, indent=2) + "\n")
+
+
+def write_exam_list(path: Path, labels: Mapping[str, str]) -> None:
+    """Write a CSV table of ``image`` and ``label`` that :func:`~monai_transfer.datasets.read_exams` reads.
+
+    An image that is on an earlier table of that name already, but not among these, stays on it.
+
+    Args:
+        path: the table.
+        labels: image, relative to the table -> the name of its class.
+    """
+    kept: dict[str, str] = {}
+    if path.is_file():
+        with path.open(encoding="utf-8", newline="") as file:
+            kept = {row["image"]: row["label"] for row in csv.DictReader(file)}
+    buffer = io.StringIO()
+    table = csv.writer(buffer, lineterminator="\n")
+    table.writerow(("image", "label"))
+    table.writerows(sorted({**kept, **labels}.items()))
+    write_text(path, buffer.getvalue())

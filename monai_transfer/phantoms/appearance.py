@@ -24,6 +24,9 @@ CT_HU: dict[Tissue, tuple[float, float, float]] = {
 }
 """Tissue -> mean, standard deviation between people, standard deviation of the texture; HU."""
 
+FINDINGS_HU: dict[Tissue, tuple[float, float, float]] = {Tissue.LESION: (24, 8, 8), Tissue.OPACITY: (-220, 80, 60)}
+"""The same for what is not there in everybody: darker than the liver in every phase, and a lung half filled."""
+
 CT_PHASES: dict[str, dict[Tissue, float]] = {
     "unenhanced": {
         Tissue.LIVER: 60, Tissue.SPLEEN: 48, Tissue.KIDNEY_CORTEX: 35, Tissue.KIDNEY_MEDULLA: 31,
@@ -70,6 +73,9 @@ MR_SIGNAL: dict[Tissue, tuple[float, float]] = {
 }
 """Tissue -> T1-weighted signal relative to fat, and the standard deviation of its texture."""
 
+FINDINGS_SIGNAL: dict[Tissue, tuple[float, float]] = {Tissue.LESION: (0.36, 0.04), Tissue.OPACITY: (0.25, 0.06)}
+"""The same for what is not there in everybody."""
+
 
 def ct_image(
     tissue: NDArray[np.uint8],
@@ -90,12 +96,16 @@ def ct_image(
     phase = phases[int(rng.choice(len(phases), p=list(CT_PHASE_SHARES.values())))]
     means, textures = np.zeros(len(Tissue)), np.zeros(len(Tissue))
     for kind in Tissue:
+        if kind in FINDINGS_HU:
+            continue
         if kind in CT_HU:
             mean, spread, texture = CT_HU[kind]
         else:
             mean, spread, texture = CT_PHASES[phase][kind], 0.07 * CT_PHASES[phase][kind] + 2, 7.0
         means[kind] = mean + spread * np.clip(rng.normal(), -2, 2)
         textures[kind] = texture
+    for kind, (mean, spread, texture) in FINDINGS_HU.items() if _shows_finding(tissue) else ():
+        means[kind], textures[kind] = mean + spread * np.clip(rng.normal(), -2, 2), texture
     if rng.random() < 0.5:
         tissue = _with_table(tissue, affine, distance=float(rng.uniform(2, 10)))
     image = _textured(tissue, means, textures, spacing=spacing, rng=rng)
@@ -127,6 +137,8 @@ def mr_image(
     for kind, (mean, texture) in MR_SIGNAL.items():
         means[kind] = mean * np.exp(0.09 * np.clip(rng.normal(), -2, 2))
         textures[kind] = texture
+    for kind, (mean, texture) in FINDINGS_SIGNAL.items() if _shows_finding(tissue) else ():
+        means[kind], textures[kind] = mean * np.exp(0.09 * np.clip(rng.normal(), -2, 2)), texture
     signal = _textured(tissue, means, textures, spacing=spacing, rng=rng)
     signal = _point_spread(np.maximum(signal, 0), spacing, width=1.3)
     bias = Waves.random(rng, shortest=350, longest=900, amplitude=float(rng.uniform(0.1, 0.22)), waves=5)
@@ -136,6 +148,11 @@ def mr_image(
     magnitude = np.sqrt((signal + real) ** 2 + imaginary**2)
     scale = float(np.exp(rng.uniform(np.log(250), np.log(3000))))
     return np.asarray(np.clip(np.rint(scale * magnitude), 0, 32767), np.int16)
+
+
+def _shows_finding(tissue: NDArray[np.uint8]) -> bool:
+    """Whether anything is to be drawn for findings: people without any look as they did before there were findings."""
+    return bool((tissue >= Tissue.LESION).any())
 
 
 def _textured(

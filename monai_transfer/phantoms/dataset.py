@@ -7,14 +7,15 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.datasets.writing import write_description
+from monai_transfer.datasets.writing import write_description, write_exam_list
 from monai_transfer.errors import UserError
 from monai_transfer.options import FirstSubject, PhantomSize, Seed, Subjects, checked
 from monai_transfer.phantoms.acquisition import Acquisition, Modality
 from monai_transfer.phantoms.anatomy import Anatomy
 from monai_transfer.phantoms.appearance import ct_image, mr_image
+from monai_transfer.phantoms.findings import Finding, paint_finding
 from monai_transfer.phantoms.painting import paint
-from monai_transfer.phantoms.tissue import LABEL_NAMES
+from monai_transfer.phantoms.tissue import LABEL_NAMES, LESION_LABEL
 from monai_transfer.volumes.writing import write_volume
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
@@ -41,7 +42,13 @@ class Phantom:
 
 
 def make_phantom(
-    *, modality: Modality, subject: int, seed: int = 0, size: float = 1.0, paired: bool = False
+    *,
+    modality: Modality,
+    subject: int,
+    seed: int = 0,
+    size: float = 1.0,
+    paired: bool = False,
+    finding: Finding = "healthy",
 ) -> Phantom:
     """The phantom of one subject; equal arguments give equal voxels.
 
@@ -51,6 +58,7 @@ def make_phantom(
         seed: number of the population.
         size: share of the usual number of voxels per axis (about 112×96×64 at 1).
         paired: whether the CT and the MR with the same number show the same person.
+        finding: what the person has.
 
     Raises:
         UserError: an argument is out of range.
@@ -68,11 +76,19 @@ def make_phantom(
     anatomy = Anatomy.sample(person)
     scan = Acquisition.sample(scanner, modality=modality, size=size)
     tissue, label = paint(anatomy, scan.body_affine, scan.shape)
+    disease = np.random.default_rng((seed, population, subject, 2))
+    tissue, label = paint_finding(tissue, label, finding=finding, anatomy=anatomy, affine=scan.body_affine, rng=disease)
     if modality == "ct":
         image = ct_image(tissue, affine=scan.body_affine, spacing=scan.spacing, rng=scanner)
     else:
         image = mr_image(tissue, affine=scan.body_affine, spacing=scan.spacing, rng=scanner)
     return Phantom(image, label, scan.affine)
+
+
+def has_lesion(subject: int, *, seed: int = 0) -> bool:
+    """Whether a subject is the one of two neighbours, 0 and 1, 2 and 3, …, who has a lesion."""
+    chosen = int(np.random.default_rng((seed, subject // 2, 3)).integers(2))
+    return subject % 2 == chosen
 
 
 def write_phantoms(
@@ -84,6 +100,7 @@ def write_phantoms(
     first: int = 1,
     size: float = 1.0,
     paired: bool = False,
+    lesions: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> list[str]:
     """Write a labelled data set: ``images/``, ``labels/`` and ``dataset.json``; returns the subjects' names.
@@ -96,6 +113,8 @@ def write_phantoms(
         first: number of the first person, so that sets can be extended or kept apart.
         size: share of the usual number of voxels per axis.
         paired: whether CT and MR with the same number show the same person.
+        lesions: whether one of every two people has a lesion of the liver, which is then label 6; ``diagnosis.csv``
+            says who.
         progress: called with (done, all, name) after each subject.
 
     Raises:
@@ -106,8 +125,14 @@ def write_phantoms(
     root = Path(output)
     try:
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]
+        findings: dict[str, Finding] = {}
         for done, name in enumerate(names):
-            phantom = make_phantom(modality=modality, subject=first - 1 + done, seed=seed, size=size, paired=paired)
+            subject = first - 1 + done
+            finding: Finding = "lesion" if lesions and has_lesion(subject, seed=seed) else "healthy"
+            findings[name] = finding
+            phantom = make_phantom(
+                modality=modality, subject=subject, seed=seed, size=size, paired=paired, finding=finding
+            )
             write_volume(phantom.image, root / "images" / f"{name}.nii.gz", affine=phantom.affine)
             write_volume(phantom.label, root / "labels" / f"{name}.nii.gz", affine=phantom.affine)
             if progress is not None:
@@ -117,8 +142,10 @@ def write_phantoms(
             name=f"Torso phantoms, {modality.upper()}",
             text="Generated torsos with labels; no patient was scanned.",
             modality=modality.upper(),
-            label_names=LABEL_NAMES,
+            label_names={**LABEL_NAMES, LESION_LABEL: "lesion"} if lesions else LABEL_NAMES,
         )
+        if lesions:
+            write_exam_list(root / "diagnosis.csv", {f"images/{name}.nii.gz": what for name, what in findings.items()})
     except OSError as error:
         raise UserError(f"The folder {root} cannot be written ({error}): choose another --output.") from error
     return names

@@ -5,6 +5,9 @@ from enum import IntEnum
 LABEL_NAMES = {0: "background", 1: "liver", 2: "spleen", 3: "right_kidney", 4: "left_kidney", 5: "aorta"}
 """Label value -> name in every phantom data set."""
 
+LESION_LABEL = 6
+"""Value of a lesion in the label maps of phantoms that may have one."""
+
 
 class Tissue(IntEnum):
     """Materials that look different in CT or in MR.
@@ -34,3 +37,5 @@ class Tissue(IntEnum):
     BOWEL_CONTENT = 17
     GALLBLADDER = 18
     TABLE = 19
+    LESION = 20
+    OPACITY = 21

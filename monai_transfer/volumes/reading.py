@@ -20,12 +20,14 @@ from monai_transfer.volumes.nifti import (
     read_nifti,
     require_voxels,
 )
+from monai_transfer.volumes.pictures import PICTURE_SUFFIXES, read_picture
 from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged
 
 _FORMATS: tuple[tuple[tuple[str, ...], Callable[[Path, Reading], Volume]], ...] = (
     (NIFTI_SUFFIXES, read_nifti),
     (MGH_SUFFIXES, read_mgh),
     ((*NRRD_SUFFIXES, *META_SUFFIXES), read_with_itk),
+    (PICTURE_SUFFIXES, read_picture),
 )
 
 

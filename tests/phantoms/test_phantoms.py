@@ -6,10 +6,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from monai_transfer.datasets import check_dataset, read_dataset
+from monai_transfer.datasets import check_dataset, read_dataset, read_exams
 from monai_transfer.errors import UserError
-from monai_transfer.phantoms import LABEL_NAMES, Phantom, make_phantom, write_phantoms
+from monai_transfer.phantoms import (
+    LABEL_NAMES,
+    Phantom,
+    make_phantom,
+    make_radiograph,
+    write_phantoms,
+    write_radiographs,
+)
 from monai_transfer.phantoms.acquisition import Modality
+from monai_transfer.phantoms.findings import Finding
 from monai_transfer.phantoms.geometry import (
     Ellipsoid,
     Tube,
@@ -217,3 +225,39 @@ def test_waves_equal_the_sum_of_cosines() -> None:
 def test_waves_have_the_wanted_size() -> None:
     waves = Waves.random(np.random.default_rng(0), shortest=5, longest=9, amplitude=2)
     assert waves.on_grid(np.eye(4), (40, 40, 40)).std() == pytest.approx(2, rel=0.05)
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_one_of_two_people_has_a_lesion(tmp_path: Path, modality: Modality) -> None:
+    write_phantoms(tmp_path, modality=modality, subjects=4, size=0.3, lesions=True)
+    exams = read_exams(tmp_path)
+    assert exams.counts == {"healthy": 2, "lesion": 2}
+    for exam in exams.exams:
+        label = np.asarray(nib.load(tmp_path / "labels" / exam.images[0].name).dataobj)
+        assert (label == 6).any() == (exam.target == (0.0, 1.0))
+
+
+def test_people_without_a_finding_look_as_ever() -> None:
+    healthy = make_phantom(modality="ct", subject=3, size=0.25)
+    ill = make_phantom(modality="ct", subject=3, size=0.25, finding="lesion")
+    changed = healthy.label != ill.label
+    assert changed.any()
+    assert set(np.unique(healthy.label[changed])) == {1}  # it lies in the liver
+    inside = healthy.image[changed].astype(float) - ill.image[changed]
+    assert inside.mean() > 15  # and is darker
+
+
+@pytest.mark.parametrize("finding", ["nodule", "pneumonia"])
+def test_a_finding_casts_a_shadow(finding: Finding) -> None:
+    differences = []
+    for subject in range(3):
+        clear = make_radiograph(subject=subject, finding="healthy", size=0.4).astype(float)
+        ill = make_radiograph(subject=subject, finding=finding, size=0.4).astype(float)
+        assert clear.shape == ill.shape
+        differences.append((ill - clear).max())
+    assert min(differences) > 15  # of 255 grey values
+
+
+def test_radiographs_lie_in_a_folder_per_finding(tmp_path: Path) -> None:
+    write_radiographs(tmp_path, subjects=4, size=0.2)
+    assert read_exams(tmp_path).counts == {"healthy": 2, "nodule": 1, "pneumonia": 1}
