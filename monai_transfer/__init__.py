@@ -4,9 +4,10 @@ The jobs of the command line as functions, each fetched when it is first asked f
 nothing: ``from monai_transfer import adapt, evaluate, finetune, load_pretrained, read_dataset, segment, train``.
 """
 
-import importlib
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from monai_transfer.imports import imported_late
 
 if TYPE_CHECKING:
     from monai_transfer.datasets import read_dataset
@@ -21,21 +22,15 @@ __all__ = ["adapt", "evaluate", "finetune", "load_pretrained", "read_dataset", "
 
 __version__ = version("monai-transfer")
 
-_HOMES = {
-    "adapt": "workflows.adaptation",
-    "evaluate": "workflows.evaluation",
-    "finetune": "workflows.finetuning",
-    "load_pretrained": "weights",
-    "read_dataset": "datasets",
-    "segment": "workflows.segmenting",
-    "train": "workflows.training",
-}
-
-
-# There is no __dir__ that lists them: MONAI's configuration parser looks at every member of every module whose name
-# holds "monai", and would import all jobs whenever a bundle is read.
-def __getattr__(name: str) -> Any:
-    """Fetch one of ``__all__`` from its home (PEP 562)."""
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = imported_late(
+    __name__,
+    {
+        "adapt": "workflows.adaptation",
+        "evaluate": "workflows.evaluation",
+        "finetune": "workflows.finetuning",
+        "load_pretrained": "weights.loading",
+        "read_dataset": "datasets.layouts",
+        "segment": "workflows.segmenting",
+        "train": "workflows.training",
+    },
+)

@@ -29,6 +29,25 @@ PACKAGES = (
 )
 
 
+def require_device(name: str) -> None:
+    """See that a device is there; torch is asked for CUDA devices alone.
+
+    Raises:
+        UserError: when the name is none of ``auto``, ``cpu``, ``cuda`` and ``cuda:N``, or there is no such device.
+    """
+    if re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", name) is None:
+        raise UserError(f"--device {name} is not known: give auto, cpu, cuda or cuda:N.")
+    if not name.startswith("cuda"):
+        return
+    import torch  # here, for options are checked before anything that takes seconds
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if count == 0:
+        raise UserError(f"--device {name} is not possible: there is no CUDA device; use --device cpu.")
+    if int(name.partition(":")[2] or 0) >= count:
+        raise UserError(f"--device {name} is not possible: there are {count} CUDA device(s), counted from cuda:0.")
+
+
 def choose_device(name: str) -> "torch.device":
     """The device of a name; ``auto`` is CUDA where there is one.
 
@@ -37,18 +56,10 @@ def choose_device(name: str) -> "torch.device":
     """
     import torch  # here, for reading volumes asks for the free memory and should not wait for torch
 
+    require_device(name)
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if re.fullmatch(r"cpu|cuda(:\d{1,3})?", name) is None:
-        raise UserError(f"--device {name} is not known: give auto, cpu, cuda or cuda:N.")
-    device = torch.device(name)
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if count == 0:
-            raise UserError(f"--device {name} is not possible: there is no CUDA device; use --device cpu.")
-        if (device.index or 0) >= count:
-            raise UserError(f"--device {name} is not possible: there are {count} CUDA device(s), counted from cuda:0.")
-    return device
+    return torch.device(name)
 
 
 def hardware() -> dict[str, Any]:

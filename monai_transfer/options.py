@@ -43,6 +43,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Backbone = Literal["unet", "resnet18"]
 Blending = Literal["gaussian", "constant"]
 Task = Literal["segmentation", "diagnosis"]
+Policy = Literal["train", "follow_freezing", "frozen_statistics", "frozen_affine"]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)
 # kinds of faults of the calling code, which are not the user's to mend

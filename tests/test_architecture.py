@@ -13,6 +13,7 @@ import monai_transfer
 
 PACKAGE = Path(monai_transfer.__file__).parent
 ROOMS = (
+    "imports",
     "errors",
     "options",
     "text",

@@ -9,10 +9,9 @@ from typing import Any
 from monai_transfer import options
 from monai_transfer.benchmarks.comparison import BenchmarkSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
-from monai_transfer.bundle.plan import PlanOptions
+from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.inference.segmentation import Cleaning
-from monai_transfer.inference.segmenter import SegmentOptions
+from monai_transfer.inference.options import Cleaning, SegmentOptions
 from monai_transfer.workflows.source_free import TestTimeSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"

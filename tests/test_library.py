@@ -39,4 +39,4 @@ def test_reading_a_bundle_imports_no_job() -> None:
         "print([name for name in sys.modules if name.startswith('monai_transfer.')])"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.strip().splitlines()[-1] == "[]"
+    assert done.stdout.strip().splitlines()[-1] == "['monai_transfer.imports']"

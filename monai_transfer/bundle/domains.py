@@ -3,22 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai_transfer.bundle.plan import (
-    Plan,
-    PlanOptions,
-    make_plan,
-    require_one_meaning,
-)
+from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.datasets import (
     CaseDataset,
-    Fingerprint,
     read_dataset,
-    require_sound,
 )
 from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.plan import Plan
+    from monai_transfer.datasets import Fingerprint
 
 LABELLED_TARGET = "target_labelled"
 """The domain of the target cases whose labels are learnt too."""
@@ -117,12 +114,15 @@ def choose_domains(
     return Domains(first, target_training, held, tuple(notes), tuple(others), shown if shown.cases else None)
 
 
-def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -> Plan:
+def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -> "Plan":
     """Check every case of the domains and plan their training.
 
     Raises:
         UserError: for the first fault in any data set, or an option out of range.
     """
+    from monai_transfer.bundle.plan import make_plan  # here: a folder that is missing is told before MONAI is there
+    from monai_transfer.datasets import require_sound
+
     PlanOptions(device=device, **options)
     source = require_sound(domains.source, labelled=True)
     target = require_sound(domains.target, labelled=False)
@@ -146,12 +146,14 @@ def _labelled(path: str | Path, patterns: Sequence[str]) -> CaseDataset:
     return found
 
 
-def _require_alike(first: CaseDataset, known: Fingerprint, other: CaseDataset, found: Fingerprint) -> None:
+def _require_alike(first: CaseDataset, known: "Fingerprint", other: CaseDataset, found: "Fingerprint") -> None:
     """See that two labelled sets can be learnt together.
 
     Raises:
         UserError: the other has other channels, further labels, or a label value means two things.
     """
+    from monai_transfer.bundle.plan import require_one_meaning
+
     if len(other.channel_names) != len(first.channel_names):
         raise UserError(
             f"{other.root} has {len(other.channel_names)} channel(s), {first.root} has {len(first.channel_names)}: "
@@ -165,7 +167,7 @@ def _require_alike(first: CaseDataset, known: Fingerprint, other: CaseDataset, f
     require_one_meaning(first.label_names, foreground, known_in=first.root, data_in=other.root)
 
 
-def _require_complete(first: CaseDataset, known: Fingerprint, other: CaseDataset, found: Fingerprint) -> None:
+def _require_complete(first: CaseDataset, known: "Fingerprint", other: CaseDataset, found: "Fingerprint") -> None:
     """See that no label of the first set is missing from the other, which would teach it as background.
 
     Raises:

@@ -5,17 +5,17 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Self
-
-import torch
-from monai.bundle import ConfigWorkflow
+from typing import TYPE_CHECKING, Any, Self
 
 from monai_transfer.bundle.templates import template
 from monai_transfer.bundle.trust import is_foreign, remember
-from monai_transfer.engines import GracefulInterrupt
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
 from monai_transfer.literals import literal
+
+if TYPE_CHECKING:
+    import torch
+    from monai.bundle import ConfigWorkflow
 
 _PARTS = ("docs", "LICENSE", "configs")
 """What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
@@ -164,7 +164,7 @@ class BundleFolder:
         if not foreign:
             remember(self.root)
 
-    def run(self, *configs: str, device: torch.device | None = None, **overrides: Any) -> ConfigWorkflow:
+    def run(self, *configs: str, device: "torch.device | None" = None, **overrides: Any) -> "ConfigWorkflow":
         """Do what ``python -m monai.bundle run --config_file …`` does with these configs, merged in order.
 
         A bundle that was just made and refuses to begin is removed again.
@@ -173,6 +173,8 @@ class BundleFolder:
             UserError: when a Python expression or an object of the configuration raised one.
             Interrupted: when training was interrupted; the checkpoint was saved.
         """
+        from monai.bundle import ConfigWorkflow  # here: to list or copy bundles nobody should wait for MONAI
+
         if device is not None:
             overrides["device"] = device
         files = [str(self.root / "configs" / f"{config}.json") for config in configs]
@@ -201,8 +203,10 @@ class BundleFolder:
             (self.root / _UNFINISHED).unlink(missing_ok=True)
         return workflow
 
-    def _require_whole(self, workflow: ConfigWorkflow) -> None:
+    def _require_whole(self, workflow: "ConfigWorkflow") -> None:
         """Say what a training that was interrupted left."""
+        from monai_transfer.engines import GracefulInterrupt
+
         for handler in workflow.parser.get_parsed_content("train#handlers", default=()):
             if isinstance(handler, GracefulInterrupt) and handler.signal is not None:
                 raise Interrupted(

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
-from monai_transfer.bundle.plan import Plan, PlanOptions
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.errors import UserError
 from monai_transfer.options import validated
 

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -10,9 +10,10 @@ import torch
 from pydantic import WithJsonSchema
 
 from monai_transfer.bundle.networks import LIGHT, require_network
+from monai_transfer.bundle.plan_options import require_order
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
-from monai_transfer.machine import choose_device, require_memory
+from monai_transfer.machine import require_memory
 from monai_transfer.options import (
     BatchSize,
     Hounsfield,
@@ -37,48 +38,6 @@ _FLOAT = 4
 _COPIES_OF_LOGITS = 4
 # a case on the working grid: the image and its label, and each once more while it is resampled
 _COPIES_OF_CASE = 4
-
-
-@validated
-class PlanOptions:
-    """The options of a training that can be checked before its data are read; ``None`` leaves the planned value.
-
-    Attributes:
-        spacing: working grid in mm, one number per axis.
-        window: HU that become -1 and 1, the lower first; CT only.
-        network: a name of :data:`monai_transfer.bundle.networks.NETWORKS`.
-        steps: optimizer steps.
-        learning_rate: peak learning rate.
-        batch_size: cases per domain and step.
-        seed: seed of every random generator.
-        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-
-    Example:
-        >>> PlanOptions(steps=40, device="cpu").given
-        {'steps': 40, 'device': 'cpu'}
-    """
-
-    spacing: tuple[Spacing, Spacing, Spacing] | None = None
-    window: tuple[Hounsfield, Hounsfield] | None = None
-    network: str | None = None
-    steps: Steps | None = None
-    learning_rate: LearningRate | None = None
-    batch_size: BatchSize | None = None
-    seed: Seed | None = None
-    device: str = "auto"
-
-    def __post_init__(self) -> None:
-        """Refuse an unknown network or device, and a window upside down."""
-        if self.network is not None:
-            require_network(self.network)
-        if self.window is not None:
-            _require_order(self.window)
-        choose_device(self.device)
-
-    @property
-    def given(self) -> dict[str, Any]:
-        """The options that are set, as the planning functions take them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @validated
@@ -118,7 +77,7 @@ class Plan:
     def __post_init__(self) -> None:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
         require_network(self.network)
-        _require_order(self.window)
+        require_order(self.window)
         if self.classes > _MOST_CLASSES:
             raise UserError(
                 f"The data have {self.classes} label values: a training takes at most {_MOST_CLASSES}, so merge labels."
@@ -230,11 +189,6 @@ def require_one_meaning(
                 f"Label {value} is {name!r} in {data_in} and {known[value]!r} in {known_in}: renumber the data's "
                 "labels so that one value means one thing."
             )
-
-
-def _require_order(window: Sequence[float]) -> None:
-    if window[0] >= window[1]:
-        raise UserError(f"--window {window} is not possible: the first HU value has to be the lower one.")
 
 
 def _require_room(extent: Sequence[float], spacing: Sequence[float]) -> None:

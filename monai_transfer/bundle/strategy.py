@@ -6,8 +6,7 @@ from typing import Annotated, Any, Self
 from pydantic import Field
 
 from monai_transfer.errors import UserError
-from monai_transfer.finetuning.batch_norm import Policy
-from monai_transfer.options import Share, validated
+from monai_transfer.options import Policy, Share, validated
 
 PLATEAU = "plateau"
 

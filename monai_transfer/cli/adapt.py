@@ -77,12 +77,9 @@ def adapt_command(
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
 
-    from monai_transfer.bundle.methods import method_definitions
-    from monai_transfer.bundle.plan import PlanOptions
+    from monai_transfer.bundle.domains import choose_domains, plan_adaptation
+    from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.datasets import read_dataset
-    from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
-    from monai_transfer.workflows.reporting import report_adaptation
-    from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 
     options = PlanOptions(
         device=device,
@@ -93,8 +90,9 @@ def adapt_command(
         batch_size=batch_size,
         seed=seed,
     )
-    definitions = method_definitions(method)
     if bundle is not None:
+        from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
+
         given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
         settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
         images = read_dataset(target).select(split_list(target_cases) or ["*"])
@@ -115,6 +113,11 @@ def adapt_command(
         )
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
     elif source:
+        definitions = None
+        if method:  # the methods are modules of torch, which takes seconds
+            from monai_transfer.bundle.methods import method_definitions
+
+            definitions = method_definitions(method)
         domains = choose_domains(
             source[0],
             target,
@@ -125,6 +128,10 @@ def adapt_command(
             further_sources=source[1:],
             labelled_target_cases=split_list(labelled_target_cases),
         )
+
+        from monai_transfer.workflows.adaptation import adapt
+        from monai_transfer.workflows.reporting import report_adaptation
+
         plan = plan_adaptation(domains, **options.given)
         for note in domains.notes:
             console.say(note)

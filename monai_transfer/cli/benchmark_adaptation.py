@@ -57,7 +57,7 @@ def adaptation(
 
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
-    from monai_transfer.bundle.plan import PlanOptions
+    from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
 
     arms, numbers, at_once = choose_arms(split_list(methods)), _seeds(seeds), checked(Jobs, jobs)

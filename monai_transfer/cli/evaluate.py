@@ -48,14 +48,13 @@ def evaluate_command(
     Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
     """
     from monai_transfer.datasets import read_dataset
-    from monai_transfer.machine import choose_device
+    from monai_transfer.machine import require_device
     from monai_transfer.options import Tolerance, checked
-    from monai_transfer.workflows.evaluation import evaluate
 
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
     checked(Tolerance, tolerance)
-    choose_device(device)
+    require_device(device)
     dataset = read_dataset(data)
     if cases is not None:
         dataset = dataset.select(split_list(cases))
@@ -63,6 +62,9 @@ def evaluate_command(
     if dry_run:
         _say_plan(dataset, bundle or predictions, output)
         return
+
+    from monai_transfer.workflows.evaluation import evaluate
+
     made = _predict(bundle, predictions, dataset, output, device, trust=trusted)
     for reason in made.failures.values():
         console.error(reason)

@@ -84,16 +84,12 @@ def finetune_command(
     Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
     --unfreeze 2 --compare scratch
     """
-    from monai_transfer.bundle.plan import PlanOptions
+    from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.bundle.strategy import Strategy
     from monai_transfer.datasets import read_dataset
-    from monai_transfer.workflows import finetuning as work
-    from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
-    from monai_transfer.workflows.starting_point import read_starting_point
 
     if compare not in (None, "scratch"):
         raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
-    baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
     checked(JointWeight, joint_weight)
     options = PlanOptions(
         device=device,
@@ -115,6 +111,12 @@ def finetune_command(
         early_stop_patience=early_stop,
         minimum_share=minimum,
     ).unfreezing(unfreeze)
+
+    from monai_transfer.workflows import finetuning as work
+    from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
+    from monai_transfer.workflows.starting_point import read_starting_point
+
+    baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
     start = read_starting_point(weights)
     chosen = choose_finetuning_cases(
         data, test=test, cases=split_list(cases), test_cases=split_list(test_cases), strategy=strategy

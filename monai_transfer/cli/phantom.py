@@ -38,13 +38,15 @@ def phantom(
 
     Example: monai-transfer phantom --output phantoms/ct --modality ct --subjects 8
     """
-    from monai_transfer.phantoms import write_phantoms, write_radiographs
+    from monai_transfer import phantoms
 
     with case_progress("phantoms") as progress:
         if modality is PhantomModality.xray:
-            names = write_radiographs(output, subjects=subjects, seed=seed, first=first, size=size, progress=progress)
+            names = phantoms.write_radiographs(
+                output, subjects=subjects, seed=seed, first=first, size=size, progress=progress
+            )
         else:
-            names = write_phantoms(
+            names = phantoms.write_phantoms(
                 output,
                 modality="ct" if modality is PhantomModality.ct else "mr",
                 subjects=subjects,

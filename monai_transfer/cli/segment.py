@@ -63,10 +63,9 @@ def segment_command(
 
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
-    from monai_transfer.inference import Cleaning, SegmentOptions, find_cases
-    from monai_transfer.machine import choose_device
+    from monai_transfer.inference import Cleaning, SegmentOptions
+    from monai_transfer.machine import require_device
     from monai_transfer.volumes.volume import Reading
-    from monai_transfer.workflows.segmenting import segment
 
     options = SegmentOptions(
         precision=precision,
@@ -79,15 +78,20 @@ def segment_command(
         cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
         reading=Reading(assume_affine, allow_irregular, keep_header_text),
     )
-    choose_device(device)
+    require_device(device)
     trusted = settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
+        from monai_transfer.inference import find_cases
+
         found = find_cases(inputs, output=output)
         for case in found.cases:
             console.tell(f"{case.path} -> {output / case.name}.nii.gz")
         for skipped in found.skipped:
             console.note(f"{skipped.path} is left out: {skipped.reason}.")
         return
+
+    from monai_transfer.workflows.segmenting import segment
+
     with SegmentBar() as bar:
         try:
             manifest = segment(

@@ -40,8 +40,7 @@ def train_command(
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
-    from monai_transfer.bundle.plan import PlanOptions
-    from monai_transfer.workflows.training import choose_cases, plan_training, train
+    from monai_transfer.bundle.plan_options import PlanOptions
 
     options = PlanOptions(
         device=device,
@@ -52,6 +51,9 @@ def train_command(
         batch_size=batch_size,
         seed=seed,
     )
+
+    from monai_transfer.workflows.training import choose_cases, plan_training, train
+
     split = choose_cases(data, split_list(cases))
     plan = plan_training(split, **options.given)
     console.say_plan(plan)

@@ -43,9 +43,8 @@ def translate(
     Example: monai-transfer translate --source CT --target MR --output ct_as_mr --steps 20000 --device cuda
     """
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
-    from monai_transfer.bundle.plan import PlanOptions
+    from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.options import GeneratorWidth, checked
-    from monai_transfer.workflows.translating import translate_source
 
     options = PlanOptions(
         device=device, spacing=split_numbers(spacing, "--spacing"), steps=steps, batch_size=1, seed=seed
@@ -54,6 +53,9 @@ def translate(
     domains = choose_domains(
         source, target, source_cases=split_list(source_cases), target_cases=split_list(target_cases)
     )
+
+    from monai_transfer.workflows.translating import translate_source
+
     plan = plan_adaptation(domains, **options.given)
     for note in domains.notes:
         console.say(note)

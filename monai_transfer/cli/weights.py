@@ -63,10 +63,14 @@ def inspect(spec: SpecArgument, cache: CacheOption = None, as_json: JsonOption =
 
     Example: monai-transfer weights inspect medicalnet:resnet18
     """
-    from monai_transfer.weights import locate, read_checkpoint, recognise
+    from monai_transfer.weights import locate
 
     with _fetch_progress(spec) as progress:
-        checkpoint = read_checkpoint(locate(spec, cache=cache, progress=progress))
+        path = locate(spec, cache=cache, progress=progress)
+
+    from monai_transfer.weights import read_checkpoint, recognise
+
+    checkpoint = read_checkpoint(path)
     layout = recognise(checkpoint.tensors)
     if as_json:
         console.emit_json(_contents(checkpoint, layout.description))
@@ -100,12 +104,7 @@ def verify(
 
     Example: monai-transfer weights verify medicalnet:resnet18 --network resnet18
     """
-    from monai_transfer.weights import (
-        bundle_label_names,
-        load_pretrained,
-        locate,
-        network_named,
-    )
+    from monai_transfer.weights import locate
 
     if (network is None) == (bundle is None):
         raise UserError("Name what the weights are for: either --network (such as resnet18) or --bundle.")
@@ -113,6 +112,9 @@ def verify(
         checked(kind, value)
     with _fetch_progress(spec) as progress:
         locate(spec, cache=cache, progress=progress)
+
+    from monai_transfer.weights import bundle_label_names, load_pretrained, network_named
+
     if bundle is not None:
         built, names = _network_of(bundle, trust=trust), bundle_label_names(bundle)
     else:

@@ -1,16 +1,17 @@
 """From folders of volumes to MONAI datalists: layouts, integrity check, fingerprint, the domain loader."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from monai_transfer.datasets.cases import Case, CaseDataset, Fault
-from monai_transfer.datasets.exam_integrity import ExamReport, check_exams, require_sound_exams
-from monai_transfer.datasets.exam_layouts import read_exams
-from monai_transfer.datasets.exams import Exam, ExamDataset
-from monai_transfer.datasets.fingerprint import Fingerprint
-from monai_transfer.datasets.integrity import CheckReport, check_dataset, require_sound
-from monai_transfer.datasets.layouts import read_dataset
+from monai_transfer.imports import imported_late
 
 if TYPE_CHECKING:
+    from monai_transfer.datasets.cases import Case, CaseDataset, Fault
+    from monai_transfer.datasets.exam_integrity import ExamReport, check_exams, require_sound_exams
+    from monai_transfer.datasets.exam_layouts import read_exams
+    from monai_transfer.datasets.exams import Exam, ExamDataset
+    from monai_transfer.datasets.fingerprint import Fingerprint
+    from monai_transfer.datasets.integrity import CheckReport, check_dataset, require_sound
+    from monai_transfer.datasets.layouts import read_dataset
     from monai_transfer.datasets.loader import CyclingSampler, DomainLoader
 
 __all__ = [
@@ -32,11 +33,24 @@ __all__ = [
     "require_sound_exams",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    """Import the loader, and torch and MONAI with it, when it is first asked for: checking files needs neither."""
-    if name in ("CyclingSampler", "DomainLoader"):
-        from monai_transfer.datasets import loader
-
-        return getattr(loader, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = imported_late(
+    __name__,
+    {
+        "Case": "cases",
+        "CaseDataset": "cases",
+        "CheckReport": "integrity",
+        "CyclingSampler": "loader",
+        "DomainLoader": "loader",
+        "Exam": "exams",
+        "ExamDataset": "exams",
+        "ExamReport": "exam_integrity",
+        "Fault": "cases",
+        "Fingerprint": "fingerprint",
+        "check_dataset": "integrity",
+        "check_exams": "exam_integrity",
+        "read_dataset": "layouts",
+        "read_exams": "exam_layouts",
+        "require_sound": "integrity",
+        "require_sound_exams": "exam_integrity",
+    },
+)

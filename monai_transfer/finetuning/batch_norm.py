@@ -1,7 +1,7 @@
 """What batch normalisation does while a pretrained network is trained on."""
 
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import Any
 
 from ignite.engine import Engine, Events
 from torch import nn
@@ -10,8 +10,8 @@ from torch.utils.hooks import RemovableHandle
 
 from monai_transfer.errors import UserError
 from monai_transfer.networks.levels import bare, names_of, network_levels
+from monai_transfer.options import Policy
 
-Policy = Literal["train", "follow_freezing", "frozen_statistics", "frozen_affine"]
 POLICIES: tuple[Policy, ...] = ("train", "follow_freezing", "frozen_statistics", "frozen_affine")
 
 

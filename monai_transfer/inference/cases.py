@@ -12,7 +12,6 @@ from monai_transfer.inference.output_folder import is_result_folder, require_apa
 from monai_transfer.inference.results import names_apart
 from monai_transfer.volumes.guards import is_dicom
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
-from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading, Volume
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
@@ -71,6 +70,8 @@ class InputCase:
         for path in self.paths:
             if path.exists() and not path.is_file() and not path.is_dir():
                 raise UserError(f"{path} is a pipe or device and no file: name a volume.")
+        from monai_transfer.volumes.reading import read_volume  # here: SimpleITK is not needed to list cases
+
         source = self.source if isinstance(self.source, Path) else list(self.source)
         return read_volume(source, series=self.series, reading=reading)
 
@@ -128,9 +129,8 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
     if output is not None:
         require_apart(inputs, output)
     walk = _Walk(output.resolve() if output is not None else None)
+    require_there(inputs)
     for given in inputs:
-        if not given.exists() and not given.is_symlink():
-            raise UserError(f"{given} does not exist; name files or folders of volumes.")
         walk.found.cases += walk.folder(given) if given.is_dir() else [InputCase(_stem(given), given)]
     found = walk.found
     if channels is not None and channels > 1:
@@ -150,6 +150,17 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
         require_apart([path for case in cases for path in case.paths], output)  # links may lead there
     names = names_apart([[case.name, f"{case.path.absolute().parent.name}_{case.name}"] for case in cases])
     return Inputs([replace(case, name=name) for case, name in zip(cases, names, strict=True)], found.skipped)
+
+
+def require_there(inputs: Sequence[Path]) -> None:
+    """See that all inputs exist; a link that leads nowhere passes here and fails as a case.
+
+    Raises:
+        UserError: one does not.
+    """
+    for given in inputs:
+        if not given.exists() and not given.is_symlink():
+            raise UserError(f"{given} does not exist; name files or folders of volumes.")
 
 
 class _Walk:

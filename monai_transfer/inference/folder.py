@@ -14,10 +14,11 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sha256, sweep
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases
 from monai_transfer.inference.chatter import Chatter
+from monai_transfer.inference.options import SegmentOptions
 from monai_transfer.inference.output_folder import Manifest, require_apart, require_unclaimed
 from monai_transfer.inference.results import PRODUCTS, require_disk, write_results, write_sidecars
 from monai_transfer.inference.segmentation import Segmentation
-from monai_transfer.inference.segmenter import Segmenter, SegmentOptions
+from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.volumes.volume import Volume
 

@@ -15,16 +15,17 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
-from monai_transfer.inference.segmentation import Segmentation
-from monai_transfer.inference.sinks import PROBABILITY_SCALE
 from monai_transfer.text import one_line
 from monai_transfer.volumes.volume import Volume
-from monai_transfer.volumes.writing import write_volume
+
+if TYPE_CHECKING:
+    from monai_transfer.inference.segmentation import Segmentation
 
 LABELS = ".nii.gz"
 PROBABILITIES = "_probabilities.nii.gz"
@@ -32,6 +33,9 @@ UNCERTAINTY = "_uncertainty.nii.gz"
 PREVIEW = "_preview.png"
 PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW)
 """What may follow the name of a case."""
+
+PROBABILITY_SCALE = 65535
+"""Stored probabilities are integers from 0 to this."""
 
 MANIFEST = "manifest.json"
 SIDECARS = ("labels.json", "labels.itksnap.txt", "labels.ctbl")
@@ -130,7 +134,7 @@ def require_disk(folder: Path, volume: Volume, *, classes: int, probabilities: b
         )
 
 
-def write_results(result: Segmentation, folder: Path, name: str, *, preview: bool = False) -> list[Path]:
+def write_results(result: "Segmentation", folder: Path, name: str, *, preview: bool = False) -> list[Path]:
     """Write all that a segmentation holds as ``folder/name…``: all of it or, where that fails, nothing.
 
     Returns:
@@ -139,6 +143,8 @@ def write_results(result: Segmentation, folder: Path, name: str, *, preview: boo
     Raises:
         OSError: when a file cannot be written.
     """
+    from monai_transfer.volumes.writing import write_volume  # nibabel is not needed to name the results
+
     written: list[Path] = []
 
     def write(array: np.ndarray, product: str, *, slope: float = 1.0) -> None:

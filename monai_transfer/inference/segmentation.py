@@ -2,18 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
-from pydantic import Field
 from scipy import ndimage
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.sinks import PROBABILITY_SCALE
-from monai_transfer.options import validated
+from monai_transfer.inference.options import Cleaning
+from monai_transfer.inference.results import PROBABILITY_SCALE
 from monai_transfer.volumes.volume import Volume
 
 
@@ -78,24 +76,6 @@ def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.
     )
     result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
     return result if labels.ndim > len(volume.shape) else result[0]
-
-
-@validated
-class Cleaning:
-    """What is mended.
-
-    Attributes:
-        largest_component: names of labels of which only the largest connected piece is kept; ``("all",)`` for all.
-        fill_holes: give background that one label encloses to that label.
-        smallest_ml: pieces smaller than this many millilitres become background.
-    """
-
-    largest_component: tuple[str, ...] = ()
-    fill_holes: bool = False
-    smallest_ml: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-
-    def __bool__(self) -> bool:
-        return bool(self.largest_component) or self.fill_holes or self.smallest_ml > 0
 
 
 def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, str], voxel_ml: float) -> None:

@@ -3,16 +3,15 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
 
 import numpy as np
 import torch
-from pydantic import Field
 
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
+from monai_transfer.inference.options import SegmentOptions
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
@@ -23,43 +22,13 @@ from monai_transfer.inference.predictor import (
     one_core,
 )
 from monai_transfer.inference.preprocessing import preprocess, working_shape
-from monai_transfer.inference.segmentation import Cleaning, Segmentation, apply_after, clean, volumes_ml, with_values_of
+from monai_transfer.inference.segmentation import Segmentation, apply_after, clean, volumes_ml, with_values_of
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
-from monai_transfer.options import Precision, validated
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Reading, Volume
+from monai_transfer.volumes.volume import Volume
 
 logger = logging.getLogger(__name__)
-
-WindowBatch = Annotated[int, Field(title="--batch", ge=1, le=4096)]
-
-
-@validated
-class SegmentOptions:
-    """What may be asked of a segmentation beyond the label map.
-
-    Attributes:
-        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
-        skip_empty: do not compute windows that hold only air.
-        probabilities: keep the class probabilities on the native grid.
-        uncertainty: keep the entropy of the class probabilities on the native grid.
-        mirror_axes: axes of test-time mirroring, () for none.
-        batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
-        compile: run the network through ``torch.compile``.
-        cleaning: what is mended in the finished label map.
-        reading: how strictly the volumes are read.
-    """
-
-    precision: Precision = "float32"
-    skip_empty: bool = True
-    probabilities: bool = False
-    uncertainty: bool = False
-    mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
-    batch: WindowBatch | None = None
-    compile: bool = False
-    cleaning: Cleaning = field(default_factory=Cleaning)
-    reading: Reading = field(default_factory=Reading)
 
 
 class Segmenter:

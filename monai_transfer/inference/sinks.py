@@ -8,9 +8,7 @@ import numpy as np
 import torch
 
 from monai_transfer.bundle.reading import Decision
-
-PROBABILITY_SCALE = 65535
-"""Stored probabilities are integers from 0 to this."""
+from monai_transfer.inference.results import PROBABILITY_SCALE
 
 MOST_IN_MEMORY = 2 << 30
 """Bytes of probabilities that are kept in memory; more lie in a temporary file."""

@@ -12,11 +12,9 @@ from monai_transfer.errors import UserError
 from monai_transfer.options import FirstSubject, PhantomSize, Seed, Subjects, checked
 from monai_transfer.phantoms.acquisition import Acquisition, Modality
 from monai_transfer.phantoms.anatomy import Anatomy
-from monai_transfer.phantoms.appearance import ct_image, mr_image
 from monai_transfer.phantoms.findings import Finding, paint_finding
 from monai_transfer.phantoms.painting import paint
 from monai_transfer.phantoms.tissue import LABEL_NAMES, LESION_LABEL
-from monai_transfer.volumes.writing import write_volume
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
 
@@ -78,6 +76,9 @@ def make_phantom(
     tissue, label = paint(anatomy, scan.body_affine, scan.shape)
     disease = np.random.default_rng((seed, population, subject, 2))
     tissue, label = paint_finding(tissue, label, finding=finding, anatomy=anatomy, affine=scan.body_affine, rng=disease)
+
+    from monai_transfer.phantoms.appearance import ct_image, mr_image  # here: SciPy is not needed to check options
+
     if modality == "ct":
         image = ct_image(tissue, affine=scan.body_affine, spacing=scan.spacing, rng=scanner)
     else:
@@ -122,6 +123,9 @@ def write_phantoms(
     """
     for kind, value in ((Subjects, subjects), (FirstSubject, first), (Seed, seed), (PhantomSize, size)):
         checked(kind, value)
+
+    from monai_transfer.volumes.writing import write_volume
+
     root = Path(output)
     try:
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]

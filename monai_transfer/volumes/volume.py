@@ -5,13 +5,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
+    import nibabel as nib
     import torch
     from monai.data.meta_tensor import MetaTensor
 
@@ -92,7 +92,7 @@ class Volume:
     path: Path
     array: NDArray[Any]
     affine: NDArray[np.float64]
-    header: nib.Nifti1Header | None = field(default=None, repr=False)
+    header: "nib.Nifti1Header | None" = field(default=None, repr=False)
     notes: tuple[Note, ...] = ()
 
     @property
@@ -139,6 +139,8 @@ class Volume:
 
     def turned_like(self, affine: NDArray[np.float64]) -> "Volume":
         """The volume with its axes swapped and flipped into the orientation of ``affine``; nothing is resampled."""
+        import nibabel as nib  # here: options name this module, and are checked before anything else is imported
+
         turn = nib.orientations.ornt_transform(nib.io_orientation(self.affine), nib.io_orientation(affine))
         if len(self.shape) != 3 or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
             return self

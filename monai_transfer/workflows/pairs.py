@@ -8,7 +8,8 @@ from pathlib import Path
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.pairs import Pair
-from monai_transfer.bundle.plan import Plan, PlanOptions
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.evaluation.scoreboard import Scoreboard

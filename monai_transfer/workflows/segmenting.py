@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai_transfer.inference import Segmenter, SegmentOptions, segment_folder
-from monai_transfer.inference.folder import FolderProgress
-from monai_transfer.workflows.source_free import adapt_to_inputs, adaptation_sentence
+from monai_transfer.inference.cases import require_there
+
+if TYPE_CHECKING:
+    from monai_transfer.inference import SegmentOptions
+    from monai_transfer.inference.folder import FolderProgress
 
 
 def segment(
@@ -15,14 +17,14 @@ def segment(
     output: str | Path,
     *,
     device: str = "auto",
-    options: SegmentOptions | None = None,
+    options: "SegmentOptions | None" = None,
     adapt: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda message: None,
     preview: bool = False,
     resume: bool = False,
     overwrite: bool = False,
-    progress: FolderProgress | None = None,
+    progress: "FolderProgress | None" = None,
 ) -> dict[str, Any]:
     """Segment files, folders and DICOM series with a bundle, or with several as an ensemble.
 
@@ -46,16 +48,21 @@ def segment(
     Raises:
         UserError: when there is no input, or the bundle cannot be used.
     """
+    given = [Path(path).expanduser() for path in inputs]
+    require_there(given)
+
+    from monai_transfer.inference import Segmenter, segment_folder  # here: MONAI takes seconds, a wrong path does not
+
     segmenter = Segmenter.from_bundle(bundle, device=device, options=options, trust=trust)
     if adapt:
+        from monai_transfer.workflows.source_free import adapt_to_inputs, adaptation_sentence
+
         members = []
         for member in segmenter.bundles:
-            changed, adapted = adapt_to_inputs(
-                member, [Path(path) for path in inputs], reading=segmenter.options.reading
-            )
+            changed, adapted = adapt_to_inputs(member, given, reading=segmenter.options.reading)
             say(adaptation_sentence(adapted))
             members.append(changed)
         segmenter = Segmenter(members, device=device, options=options)
     return segment_folder(
-        inputs, segmenter, output, preview=preview, resume=resume, overwrite=overwrite, progress=progress
+        given, segmenter, output, preview=preview, resume=resume, overwrite=overwrite, progress=progress
     )

@@ -7,7 +7,8 @@ from typing import Any
 
 from monai_transfer.bundle.configs import supervised_configs
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.plan import Plan, PlanOptions, make_plan
+from monai_transfer.bundle.plan import Plan, make_plan
+from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
