@@ -123,7 +123,6 @@ def write_phantoms(
     """
     for kind, value in ((Subjects, subjects), (FirstSubject, first), (Seed, seed), (PhantomSize, size)):
         checked(kind, value)
-
     from monai_transfer.volumes.writing import write_volume
 
     root = Path(output)
