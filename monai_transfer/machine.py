@@ -4,6 +4,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -131,6 +132,26 @@ def require_memory(needed: float, what: str, remedy: str, *, device: "torch.devi
     free = free_memory(device)
     if needed > free:
         raise UserError(f"{what} needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}.")
+
+
+def require_disk(folder: Path, needed: float, what: str) -> None:
+    """See that so many bytes are free on the disk of a folder, which need not exist yet, before they are written.
+
+    Args:
+        folder: where they will lie.
+        needed: bytes.
+        what: begins the sentence: what needs them.
+
+    Raises:
+        UserError: when less is free.
+    """
+    there = next((parent for parent in (folder, *folder.parents) if parent.exists()), Path())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"{what} take at least {needed / 1e6:.1f} MB while {free / 1e6:.1f} MB are free in {there}; free some "
+            "space or choose another --output."
+        )
 
 
 def reset_peak_memory() -> None:

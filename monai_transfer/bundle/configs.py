@@ -157,6 +157,7 @@ def make_arm(
     arm: Arm,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     title: str = "",
     keep_checkpoints: bool = False,
 ) -> BundleFolder:
@@ -166,7 +167,7 @@ def make_arm(
         UserError: when the folder is taken, or the oracle has no target labels.
     """
     configs = adaptation_configs(plan, domains, arm, title=title, keep_checkpoints=keep_checkpoints)
-    return BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite)
+    return BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite, resume=resume)
 
 
 def with_values(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from monai_transfer.bundle import unfinished
 from monai_transfer.bundle.templates import template
 from monai_transfer.bundle.trust import is_foreign, remember
 from monai_transfer.errors import Interrupted, UserError
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
 _PARTS = ("docs", "LICENSE", "configs")
 """What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
 
-_UNFINISHED = ".training"
-"""A file that lies in a bundle while it is trained; where it is still there later, the training was cut off."""
-
 
 def require_free(root: str | Path, *, overwrite: bool = False) -> None:
     """See that something can be made at ``root``.
@@ -34,12 +32,10 @@ def require_free(root: str | Path, *, overwrite: bool = False) -> None:
     folder = Path(root)
     if overwrite or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if (folder / _UNFINISHED).exists():
-        weights = sorted(folder.glob("models/*.pt"), key=lambda path: path.stat().st_mtime)
-        left = f"left its weights in {weights[-1]}" if weights else "left no weights"
+    if unfinished.is_unfinished(folder):
         raise UserError(
-            f"{root} holds a training that was cut off, or still runs, and {left}: add --overwrite to train again from "
-            "the beginning, or choose another --output."
+            f"{root} holds a training that was cut off, or still runs, and {unfinished.left_behind(folder)}: add "
+            "--resume to go on, --overwrite to train again from the beginning, or choose another --output."
         )
     raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
 
@@ -56,7 +52,7 @@ class BundleFolder:
 
     def __init__(self, root: str | Path) -> None:
         self.root = Path(root).resolve()
-        self._untried = False
+        self._untried = self._resuming = False
         if not (self.root / "configs" / "metadata.json").is_file():
             raise UserError(f"{root} is not a bundle: configs/metadata.json is missing; give the bundle's folder.")
 
@@ -68,17 +64,21 @@ class BundleFolder:
         *,
         configs: Mapping[str, Mapping[str, Any]] | None = None,
         overwrite: bool = False,
+        resume: bool = False,
     ) -> Self:
-        """Make a bundle at ``root`` in one go.
+        """Make a bundle at ``root`` in one go, or take the one that is there to go on with its training.
 
         Args:
             source: the name of a template, or the folder of a bundle, which is copied without what its training left.
             root: the bundle folder to make.
             configs: name -> content of the configurations to write.
             overwrite: whether a bundle that is there may be replaced.
+            resume: whether a bundle that is there is taken, where it is trained by the same configurations; its
+                :meth:`run` goes on where the training was cut off, and does nothing where it is finished.
 
         Raises:
-            UserError: see :meth:`making`.
+            UserError: see :meth:`making`; or, with ``resume`` and without ``overwrite``, the bundle that is there is
+                trained in another way.
 
         Example:
             >>> import tempfile
@@ -87,6 +87,18 @@ class BundleFolder:
             ...     print(bundle.root.name, bundle.weights.is_file())
             spleen False
         """
+        place = Path(root).expanduser().resolve()
+        if resume and (place / "configs" / "metadata.json").is_file():
+            other = unfinished.differing_value(place, configs or {})
+            if other is None:
+                there = cls(place)
+                there._resuming = True
+                return there
+            if not overwrite:
+                raise UserError(
+                    f"{root} cannot be gone on with: {other} is not what this command trains by; give the command that "
+                    "began it, choose another --output, or add --overwrite to train from the beginning."
+                )
         with cls.making(source, root, configs=configs, overwrite=overwrite) as bundle:
             return bundle
 
@@ -145,6 +157,21 @@ class BundleFolder:
         """Where the bundle's network weights lie."""
         return self.root / "models" / "model.pt"
 
+    @property
+    def finished(self) -> bool:
+        """Whether the bundle was trained to the end."""
+        return self.weights.is_file() and not unfinished.is_unfinished(self.root)
+
+    @property
+    def standing(self) -> str:
+        """How far the training is that :meth:`run` would go on with, for a line that announces it; else empty."""
+        if not self._resuming:
+            return ""
+        if self.finished:
+            return ", finished before"
+        step = unfinished.kept_step(self.root)
+        return "" if step is None else f", goes on after step {step}"
+
     def read(self, config: str) -> dict[str, Any]:
         """The content of ``configs/<config>.json``."""
         content: dict[str, Any] = json.loads((self.root / "configs" / f"{config}.json").read_text())
@@ -164,10 +191,11 @@ class BundleFolder:
         if not foreign:
             remember(self.root)
 
-    def run(self, *configs: str, device: "torch.device | None" = None, **overrides: Any) -> "ConfigWorkflow":
+    def run(self, *configs: str, device: "torch.device | None" = None, **overrides: Any) -> "ConfigWorkflow | None":
         """Do what ``python -m monai.bundle run --config_file …`` does with these configs, merged in order.
 
-        A bundle that was just made and refuses to begin is removed again.
+        A bundle that was just made and refuses to begin is removed again. A training that was to be gone on with and
+        is finished is left as it is, and gives ``None``.
 
         Raises:
             UserError: when a Python expression or an object of the configuration raised one.
@@ -179,6 +207,11 @@ class BundleFolder:
             overrides["device"] = device
         files = [str(self.root / "configs" / f"{config}.json") for config in configs]
         workflow_type = "inference" if configs[-1] == "inference" else "train"
+        if self._resuming and workflow_type == "train":
+            if self.finished:
+                unfinished.mark_finished(self.root)
+                return None
+            overrides["resume"] = True
         try:
             workflow = ConfigWorkflow(
                 config_file=files,
@@ -191,7 +224,7 @@ class BundleFolder:
             workflow.initialize()
             self._untried = False
             if workflow_type == "train":
-                (self.root / _UNFINISHED).touch()
+                unfinished.mark_unfinished(self.root)
             workflow.run()
             workflow.finalize()
         except BaseException as error:
@@ -200,7 +233,7 @@ class BundleFolder:
             raise (_user_error(error) if isinstance(error, Exception) else None) or error from None
         if workflow_type == "train":
             self._require_whole(workflow)
-            (self.root / _UNFINISHED).unlink(missing_ok=True)
+            unfinished.mark_finished(self.root)
         return workflow
 
     def _require_whole(self, workflow: "ConfigWorkflow") -> None:
@@ -209,12 +242,8 @@ class BundleFolder:
 
         for handler in workflow.parser.get_parsed_content("train#handlers", default=()):
             if isinstance(handler, GracefulInterrupt) and handler.signal is not None:
-                raise Interrupted(
-                    f"Training was interrupted after {handler.steps} steps; its weights lie in {self.weights}: segment "
-                    f"with them (monai-transfer segment INPUT --bundle {self.root} --output DIR), or give the same "
-                    "command with --overwrite to train again from the beginning.",
-                    handler.signal,
-                )
+                words = unfinished.next_words(self.root, self.weights)
+                raise Interrupted(f"Training was interrupted after {handler.steps} steps; {words}.", handler.signal)
 
 
 def _require_replaceable(place: Path) -> None:

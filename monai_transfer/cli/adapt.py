@@ -13,6 +13,7 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     OverwriteOption,
+    ResumeOption,
     SeedOption,
     SpacingOption,
     StepsOption,
@@ -62,6 +63,7 @@ def adapt_command(
     seed: SeedOption = 0,
     trust: TrustOption = False,
     overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -146,6 +148,7 @@ def adapt_command(
             oracle=oracle,
             choose=not keep_adapted,
             overwrite=overwrite,
+            resume=resume,
             say=console.say_section,
         )
         page = report_adaptation(result, output)

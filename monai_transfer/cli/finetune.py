@@ -13,6 +13,7 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     OverwriteOption,
+    ResumeOption,
     SeedOption,
     SpacingOption,
     StepsOption,
@@ -76,6 +77,7 @@ def finetune_command(
     seed: SeedOption = 0,
     trust: TrustOption = False,
     overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -148,6 +150,7 @@ def finetune_command(
         old=old,
         trust=trusted,
         overwrite=overwrite,
+        resume=resume,
         say=console.say_section,
     )
     report = {"bundle": str(result.bundle.root), **result.report}

@@ -15,6 +15,9 @@ TrustOption = Annotated[
     bool, typer.Option("--trust", help="Run the code that a bundle names which was not made by this installation.")
 ]
 OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a folder that holds something.")]
+ResumeOption = Annotated[
+    bool, typer.Option("--resume", help="Go on with the same command's training that was cut off in --output.")
+]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
 TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps, or a class per image.")]
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]

@@ -13,6 +13,7 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     OverwriteOption,
+    ResumeOption,
     SeedOption,
     SpacingOption,
     StepsOption,
@@ -33,6 +34,7 @@ def train_command(
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
+    resume: ResumeOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -59,5 +61,5 @@ def train_command(
     console.say_plan(plan)
     if dry_run:
         return
-    result = train(split, plan, output, overwrite=overwrite, say=console.say_section)
+    result = train(split, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)

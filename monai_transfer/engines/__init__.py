@@ -1,9 +1,11 @@
 """The trainer that steps, and its handlers."""
 
+from monai_transfer.engines.checkpoints import Checkpoints
 from monai_transfer.engines.history import History, read_history
 from monai_transfer.engines.interrupt import GracefulInterrupt
 from monai_transfer.engines.panels import ContourPanels
 from monai_transfer.engines.progress import TrainingProgress
+from monai_transfer.engines.resume import ExactResume
 from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule
 from monai_transfer.engines.target_view import TargetView
 from monai_transfer.engines.trainer import AdaptationTrainer
@@ -11,7 +13,9 @@ from monai_transfer.engines.trainer import AdaptationTrainer
 __all__ = [
     "AdaptationTrainer",
     "BalanceSchedule",
+    "Checkpoints",
     "ContourPanels",
+    "ExactResume",
     "GracefulInterrupt",
     "History",
     "StrengthSchedule",

@@ -2,6 +2,7 @@
 
 import json
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor
 
 from monai_transfer.engines.trainer import LOSSES
+from monai_transfer.files import write_text
 
 
 class History:
@@ -47,8 +49,18 @@ class History:
 
     def _start(self, engine: Engine) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if engine.state.iteration == 0:
-            self.path.write_text("")
+        # a training that goes on may have come further before it was cut off: those steps are done again
+        lines = [line for line in read_history(self.path) if line["step"] <= engine.state.iteration]
+        write_text(self.path, "".join(json.dumps(line) + "\n" for line in lines))
+
+    def state_dict(self) -> dict[str, dict[str, float]]:
+        """The newest validation metrics, which stand in every line up to the next validation."""
+        return {"metrics": {} if self.evaluator is None else _scalars(self.evaluator.state.metrics)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, float]]) -> None:
+        """Give the evaluator the metrics of :meth:`state_dict`."""
+        if self.evaluator is not None:
+            self.evaluator.state.metrics.update(state["metrics"])
 
     def _add(self, engine: Engine) -> None:
         for name, value in engine.state.output[LOSSES].items():
@@ -73,7 +85,8 @@ class History:
 def read_history(path: str | Path) -> list[dict[str, Any]]:
     """The lines that :class:`History` wrote; empty where there is no such file."""
     file = Path(path)
-    return [json.loads(line) for line in file.read_text().splitlines() if line] if file.is_file() else []
+    # what stands behind the last line break is a line that a killed process did not finish
+    return [json.loads(line) for line in file.read_text().split("\n")[:-1] if line] if file.is_file() else []
 
 
 def _scalars(metrics: dict[str, Any]) -> dict[str, float]:

@@ -116,6 +116,14 @@ class TargetView:
             self.intensities.renew(profiles)
         self._unlabelled = self._unlabelled[len(tried) :] + unsound
 
+    def state_dict(self) -> dict[str, list[int]]:
+        """The numbers of the volumes that have no label yet, in the order in which they are looked at."""
+        return {"unlabelled": list(self._unlabelled)}
+
+    def load_state_dict(self, state: Mapping[str, list[int]]) -> None:
+        """Go on from :meth:`state_dict`."""
+        self._unlabelled = [int(number) for number in state["unlabelled"]]
+
     def _label(self, image: MetaTensor, probabilities: Tensor, sizes: Tensor | None) -> bool:
         """Label a volume, if all its classes are plausible."""
         confidence, label = probabilities.max(0, keepdim=True)

@@ -106,6 +106,7 @@ class AdaptationTrainer(SupervisedTrainer):
             decollate=False,
             optim_set_to_none=True,
         )
+        self.handlers = list(train_handlers or ())
         self.methods = [method.to(self.state.device) for method in methods]
         self.regularizers = [regularizer.to(self.state.device) for regularizer in regularizers]
         self.domain_weights = dict(domain_weights or {"source": 1.0})

@@ -3,6 +3,7 @@
 from monai_transfer.finetuning.average import ExactFrozenAverage
 from monai_transfer.finetuning.batch_norm import BatchNormPolicy
 from monai_transfer.finetuning.dropout import set_decoder_dropout
+from monai_transfer.finetuning.early_stop import EarlyStop
 from monai_transfer.finetuning.freezing import freeze, trainable_levels, unfreeze
 from monai_transfer.finetuning.l2sp import L2SP
 from monai_transfer.finetuning.parameter_groups import parameter_groups
@@ -12,6 +13,7 @@ from monai_transfer.finetuning.unfreezing import GradualUnfreezing
 __all__ = [
     "L2SP",
     "BatchNormPolicy",
+    "EarlyStop",
     "ExactFrozenAverage",
     "GradualUnfreezing",
     "LearningRateLog",

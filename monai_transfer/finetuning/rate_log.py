@@ -10,6 +10,7 @@ import ignite.distributed as idist
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
+from monai_transfer.files import write_text
 from monai_transfer.networks.levels import bare, network_levels
 
 logger = logging.getLogger(__name__)
@@ -76,8 +77,16 @@ class LearningRateLog:
 
     def attach(self, engine: Engine) -> None:
         """Register with a trainer that has a ``network`` and an ``optimizer``."""
+        engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_STARTED, self._on_iteration)
         engine.add_event_handler(Events.COMPLETED, self._close)
+
+    def _start(self, engine: Engine) -> None:
+        if self.path is not None and idist.get_rank() == 0:
+            # a training that goes on may have come further before it was cut off: those epochs are done again
+            text = self.path.read_text(encoding="utf-8") if self.path.is_file() else ""
+            whole = [line + "\n" for line in text.split("\n")[:-1]]
+            write_text(self.path, "".join(whole[: engine.state.epoch]))
 
     def _on_iteration(self, engine: Engine) -> None:
         epoch = engine.state.epoch
@@ -101,8 +110,7 @@ class LearningRateLog:
     def _append(self, epoch: int, rates: tuple[LevelRate, ...]) -> None:
         line = {"epoch": epoch, "levels": {rate.level: rate.learning_rate for rate in rates}}
         if self.path is not None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("w" if epoch == 1 else "a") as file:
+            with self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
     def _writer(self) -> SummaryWriter | None:

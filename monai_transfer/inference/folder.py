@@ -16,7 +16,7 @@ from monai_transfer.inference.cases import InputCase, Inputs, find_cases
 from monai_transfer.inference.chatter import Chatter
 from monai_transfer.inference.options import SegmentOptions
 from monai_transfer.inference.output_folder import Manifest, require_apart, require_unclaimed
-from monai_transfer.inference.results import PRODUCTS, require_disk, write_results, write_sidecars
+from monai_transfer.inference.results import PRODUCTS, require_room_for_results, write_results, write_sidecars
 from monai_transfer.inference.segmentation import Segmentation
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
@@ -211,7 +211,7 @@ class _Job:
             volume, seconds = reading.result()
             entry["warnings"] += [note.message for note in getattr(volume, "notes", ())]
             options, classes = self.segmenter.options, len(self.segmenter.label_names)
-            require_disk(
+            require_room_for_results(
                 self.output,
                 volume,
                 classes=classes,

@@ -10,7 +10,6 @@ import colorsys
 import hashlib
 import json
 import re
-import shutil
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,8 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
+from monai_transfer.machine import require_disk
 from monai_transfer.text import one_line
 from monai_transfer.volumes.volume import Volume
 
@@ -116,7 +115,9 @@ def _key(name: str) -> str:
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
 
 
-def require_disk(folder: Path, volume: Volume, *, classes: int, probabilities: bool, uncertainty: bool) -> None:
+def require_room_for_results(
+    folder: Path, volume: Volume, *, classes: int, probabilities: bool, uncertainty: bool
+) -> None:
     """Compare the least that the results of a volume take with the room on the disk.
 
     Raises:
@@ -126,12 +127,7 @@ def require_disk(folder: Path, volume: Volume, *, classes: int, probabilities: b
     needed = native * _PACKED["labels"]
     needed += 2 * classes * native * _PACKED["probabilities"] if probabilities else 0
     needed += 4 * native * _PACKED["uncertainty"] if uncertainty else 0
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise UserError(
-            f"The results of {volume.path} take at least {needed / 1e6:.1f} MB while {free / 1e6:.1f} MB are free in "
-            f"{folder}; free some space or choose another --output."
-        )
+    require_disk(folder, needed, f"The results of {volume.path}")
 
 
 def write_results(result: "Segmentation", folder: Path, name: str, *, preview: bool = False) -> list[Path]:

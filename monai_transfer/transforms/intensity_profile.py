@@ -1,6 +1,8 @@
 """How a volume of the target looks: the intensities of its classes and of what lies around them."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -106,6 +108,14 @@ class ClassIntensities:
     def renew(self, profiles: list[IntensityProfile]) -> None:
         """Take these profiles from now on; those without any class are left out."""
         self.profiles = [profile for profile in profiles if bool(torch.isfinite(profile.mean).any())]
+
+    def state_dict(self) -> dict[str, list[dict[str, Tensor | None]]]:
+        """The profiles, as tensors by name."""
+        return {"profiles": [dict(vars(profile)) for profile in self.profiles]}
+
+    def load_state_dict(self, state: Mapping[str, list[dict[str, Any]]]) -> None:
+        """Take the profiles of :meth:`state_dict`."""
+        self.profiles = [IntensityProfile(**profile) for profile in state["profiles"]]
 
 
 def intensity_range(values: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import MapTransform
 from monai.transforms.traits import RandomizableTrait
+from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
@@ -49,6 +50,14 @@ class PseudoLabels:
         """The label ``(1, *spatial)`` of an image, ``UNLABELLED`` everywhere when it has none."""
         found = self._maps.get(_file(image))
         return torch.full((1, *image.shape[1:]), UNLABELLED, dtype=torch.uint8) if found is None else found.clone()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The label maps by file."""
+        return {name: convert_to_tensor(label, track_meta=False) for name, label in self._maps.items()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Take the label maps of :meth:`state_dict`."""
+        self._maps = dict(state)
 
 
 class PseudoLabeld(MapTransform, RandomizableTrait):

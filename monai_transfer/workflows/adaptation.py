@@ -24,6 +24,8 @@ from monai_transfer.evaluation import (
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.checkpoints import (
     choose_trained,
+    record_choice,
+    recorded_choice,
     remove_checkpoints,
     score_checkpoints,
 )
@@ -88,6 +90,7 @@ def adapt(
     oracle: bool = True,
     choose: bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     say: Say = lambda message: None,
 ) -> Adaptation:
     """Train the adapted network and what it is compared with, and score them on the test cases.
@@ -102,6 +105,7 @@ def adapt(
             source-only's weights where the adapted network looks worse; the scores of the arm ``adapted`` are those of
             the adapted network all the same.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with trainings of the same command that were cut off there.
         say: called with a sentence when a part begins.
 
     Raises:
@@ -109,21 +113,21 @@ def adapt(
         Interrupted: when a training was interrupted; its checkpoint is in place.
     """
     recipe = Arm("adapted", None if methods is None else tuple(methods))
-    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite, keep_checkpoints=choose)
+    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite, resume=resume, keep_checkpoints=choose)
     arms = {"adapted": bundle}
     result = Adaptation(bundle, arms, domains, plan, method_names(bundle.read("train")))
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
     judge: Judge | None = None
     for number, arm in enumerate(wanted, start=1):
-        say(f"{number}/{len(wanted)} {arm.replace('_', '-')}: {plan.steps} steps on {plan.device}")
+        title = arm.replace("_", "-")
         if arm != "adapted":
-            compared, title = (ORACLE if arm == "oracle" else SOURCE_ONLY), arm.replace("_", "-")
-            root = bundle.root / "comparison" / arm
-            arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, title=title)
+            compared, root = (ORACLE if arm == "oracle" else SOURCE_ONLY), bundle.root / "comparison" / arm
+            arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, resume=resume, title=title)
+        say(f"{number}/{len(wanted)} {title}: {plan.steps} steps on {plan.device}{arms[arm].standing}")
         arms[arm].run("train", device=plan.device)
         if arm == "adapted" and choose:
             judge = Judge(bundle, plan, domains.source, domains.target)
-            _choose_checkpoint(result, judge)
+            _choose_checkpoint(result, judge, resume=resume)
         elif domains.test is not None:
             result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
     if judge is not None:
@@ -133,12 +137,17 @@ def adapt(
     return result
 
 
-def _choose_checkpoint(result: Adaptation, judge: Judge) -> None:
+def _choose_checkpoint(result: Adaptation, judge: Judge, *, resume: bool = False) -> None:
     """Give the bundle the checkpoint that looks best without labels, and score all of them where there are some."""
     bundle, domains = result.bundle, result.domains
-    result.checkpoint = choose_trained(bundle, judge, result.plan)
-    if domains.test is not None:
-        result.checkpoint, result.scores["adapted"] = score_checkpoints(
-            bundle, result.checkpoint, domains.test, result.plan
-        )
+    done = recorded_choice(bundle) if resume else None
+    if done is None:
+        choice, table = choose_trained(bundle, judge, result.plan), None
+        if domains.test is not None:
+            choice, table = score_checkpoints(bundle, choice, domains.test, result.plan)
+        record_choice(bundle, choice, table)
+        done = choice, table
+    result.checkpoint, scores = done
+    if scores is not None:
+        result.scores["adapted"] = scores
     remove_checkpoints(bundle, result.plan)

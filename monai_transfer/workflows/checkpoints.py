@@ -1,17 +1,22 @@
 """Which checkpoint of an adaptation is used, judged without target labels."""
 
+import json
+import math
 import re
-import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import CaseDataset
-from monai_transfer.evaluation import CheckpointChoice, ScoreTable, choose_checkpoint
-from monai_transfer.files import replacing
+from monai_transfer.evaluation import CheckpointChoice, LabelFreeScores, ScoreTable, choose_checkpoint
+from monai_transfer.files import replacing, write_text
 from monai_transfer.workflows.choice import Judge
 from monai_transfer.workflows.scoring import score_bundle
+
+_RECORD = Path("eval", "choice.json")
 
 
 def checkpoints(bundle: BundleFolder, plan: Plan) -> dict[int, Path]:
@@ -28,11 +33,11 @@ def choose_trained(bundle: BundleFolder, judge: Judge, plan: Plan) -> Checkpoint
     """Judge the checkpoints and the last weights, and give the bundle the chosen one's."""
     last, per_epoch = plan.epochs
     if last * per_epoch not in checkpoints(bundle, plan):
-        shutil.copy2(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
+        _copy(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
     files = checkpoints(bundle, plan)
     scores = {step: judge.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
     step = choose_checkpoint(scores, judge.sizes)
-    _install(bundle, files[step])
+    _copy(files[step], bundle.weights)
     return CheckpointChoice(step, scores)
 
 
@@ -46,7 +51,7 @@ def score_checkpoints(
     files = checkpoints(bundle, plan)
     tables = {}
     for step in [*(step for step in files if step != choice.step), choice.step]:
-        _install(bundle, files[step])
+        _copy(files[step], bundle.weights)
         tables[step] = score_bundle(bundle, test, device=str(plan.device))
     dice = {step: tables[step].mean("dice") for step in sorted(tables)}
     return replace(choice, dice=dice), tables[choice.step]
@@ -58,6 +63,33 @@ def remove_checkpoints(bundle: BundleFolder, plan: Plan) -> None:
         path.unlink()
 
 
-def _install(bundle: BundleFolder, weights: Path) -> None:
-    with replacing(bundle.weights) as file:
+def record_choice(bundle: BundleFolder, choice: CheckpointChoice, table: ScoreTable | None) -> None:
+    """Write down what was chosen and scored, before the checkpoints that it was chosen from are removed."""
+    content = {"choice": choice.as_dict(), "scores": None if table is None else table.as_dict()}
+    write_text(bundle.root / _RECORD, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def recorded_choice(bundle: BundleFolder) -> tuple[CheckpointChoice, ScoreTable | None] | None:
+    """What :func:`record_choice` wrote, and the chosen weights in place; ``None`` where nothing was chosen yet."""
+    if not (bundle.root / _RECORD).is_file():
+        return None
+    content = json.loads((bundle.root / _RECORD).read_text(encoding="utf-8"))
+    adapted = bundle.weights.with_name("adapted.pt")
+    if adapted.is_file():  # source-only's weights had taken their place
+        _copy(adapted, bundle.weights)
+    scores = content["scores"]
+    return _choice(content["choice"]), None if scores is None else ScoreTable.from_dict(scores)
+
+
+def _choice(content: Mapping[str, Any]) -> CheckpointChoice:
+    """What ``CheckpointChoice.as_dict`` gave; only source validation may be missing, any other null was no number."""
+    scores = {}
+    for step, values in content["scores"].items():
+        lost = {name for name, value in values.items() if value is None} - {"source_validation"}
+        scores[int(step)] = LabelFreeScores(**{**values, **dict.fromkeys(lost, math.nan)})
+    return CheckpointChoice(content["step"], scores, {int(step): dice for step, dice in content["dice"].items()})
+
+
+def _copy(weights: Path, place: Path) -> None:
+    with replacing(place) as file:
         file.write(weights.read_bytes())

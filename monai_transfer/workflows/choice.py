@@ -1,7 +1,6 @@
 """Keeps source-only's weights in the bundle where the adapted network looks worse, without target labels."""
 
 import math
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -83,7 +82,8 @@ def choose_weights(adapted: BundleFolder, source_only: BundleFolder, judge: Judg
 
 def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:
     """Give the adapted bundle source-only's weights; its own stay beside them as ``models/adapted.pt``."""
-    shutil.copy2(adapted.weights, adapted.weights.with_name("adapted.pt"))
+    with replacing(adapted.weights.with_name("adapted.pt")) as file:
+        file.write(adapted.weights.read_bytes())
     with replacing(adapted.weights) as file:
         file.write(source_only.weights.read_bytes())
 

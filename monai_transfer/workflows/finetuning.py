@@ -19,7 +19,15 @@ from monai_transfer.options import Percentage, Repeats, validated
 from monai_transfer.weights import LoadReport, load_pretrained
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.finetuning_report import report_finetuning
-from monai_transfer.workflows.finetuning_runs import Run, Say, forgetting, label_efficiency, network_of, train_arm
+from monai_transfer.workflows.finetuning_runs import (
+    Existing,
+    Run,
+    Say,
+    forgetting,
+    label_efficiency,
+    network_of,
+    train_arm,
+)
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels
 
 TRANSFER_RATE = 1e-3
@@ -115,6 +123,7 @@ def finetune(
     old: CaseDataset | None = None,
     trust: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     say: Say = lambda message: None,
 ) -> FineTuning:
     """Fine-tune the weights, train what they are compared with, score everything and report it.
@@ -129,6 +138,7 @@ def finetune(
         old: labelled cases of the bundle that is fine-tuned, to report what is forgotten.
         trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with trainings of the same command that were cut off there.
         say: called with a sentence when a part begins.
 
     Raises:
@@ -139,12 +149,13 @@ def finetune(
     compared = baselines or Baselines()
     if old is not None:
         start.require_bundle("--old-data")
-    require_free(output, overwrite=overwrite)
+    require_free(output, overwrite=overwrite or resume)
     # seeds that follow the first may leave the range; that is found out here, before the first training
     seeded = [replace(plan, seed=plan.seed + number) for number in range(compared.seeds)]
     every_epoch = compared.scratch or bool(compared.fractions)
     say(f"fine-tuning: {plan.steps} steps on {plan.device}")
-    tuned = train_arm("transfer", cases, plan, start, strategy, output, overwrite=overwrite, every_epoch=every_epoch)
+    existing = Existing(overwrite=overwrite, resume=resume)
+    tuned = train_arm("transfer", cases, plan, start, strategy, output, existing=existing, every_epoch=every_epoch)
     folder = tuned.bundle.root / "comparison"
     runs = [tuned]
     if compared.fractions:
@@ -156,14 +167,14 @@ def finetune(
             folder,
             fractions=compared.fractions,
             seeds=[one.seed for one in seeded],
-            overwrite=overwrite,
+            existing=existing,
             say=say,
         )
     elif compared.scratch:
         say(f"from scratch: {plan.steps} steps on {plan.device}")
         for one in seeded:
             place = folder / f"seed_{one.seed}"
-            runs.append(train_arm("scratch", cases, one, start, strategy, place, overwrite=overwrite, every_epoch=True))
+            runs.append(train_arm("scratch", cases, one, start, strategy, place, existing=existing, every_epoch=True))
     forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device), trust=trust)
     report = report_finetuning(tuned, runs, cases, plan, start, strategy, forgotten=forgotten)
     return FineTuning(tuned.bundle, tuple(runs), report)

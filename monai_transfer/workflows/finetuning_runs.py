@@ -52,6 +52,19 @@ class Run:
         return None if self.table is None else self.table.mean("dice")
 
 
+@dataclass(frozen=True)
+class Existing:
+    """What becomes of what is in the folders of the trainings already.
+
+    Attributes:
+        overwrite: it may be replaced.
+        resume: trainings of the same command that were cut off are gone on with.
+    """
+
+    overwrite: bool = False
+    resume: bool = False
+
+
 def network_of(start: StartingPoint, plan: Plan, *, channels: int) -> dict[str, Any]:
     """The network's definition: that of the starting bundle with the new classes, or the plan's."""
     definition = dict(start.definition or network_definition(plan.network, classes=plan.classes))
@@ -66,7 +79,7 @@ def train_arm(
     strategy: Strategy,
     output: str | Path,
     *,
-    overwrite: bool = False,
+    existing: Existing = Existing(),
     every_epoch: bool = False,
 ) -> Run:
     """Train one arm and score it on the held cases.
@@ -79,7 +92,7 @@ def train_arm(
         start: the weights.
         strategy: of the transfer arm.
         output: bundle folder to make.
-        overwrite: whether to write into a folder that holds something.
+        existing: what becomes of what is in the folder already.
         every_epoch: validate after each epoch, for a finer curve.
 
     Raises:
@@ -101,7 +114,9 @@ def train_arm(
         joint_weight=cases.joint_weight,
         every_epoch=every_epoch or strategy.watches_validation,
     )
-    bundle = BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite)
+    bundle = BundleFolder.create(
+        "segmentation_transfer", output, configs=configs, overwrite=existing.overwrite, resume=existing.resume
+    )
     bundle.run("train", "finetune", device=plan.device)
     run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
     if cases.held is not None:
@@ -119,7 +134,7 @@ def label_efficiency(
     fractions: Sequence[float],
     seeds: Sequence[int],
     arms: Sequence[Arm] = ("transfer", "scratch"),
-    overwrite: bool = False,
+    existing: Existing = Existing(),
     say: Say = lambda message: None,
 ) -> list[Run]:
     """Train on growing shares of the subjects, with and without the weights, for the same number of steps.
@@ -135,7 +150,7 @@ def label_efficiency(
         fractions: shares in percent; each takes at least one subject.
         seeds: seeds of the order of subjects and of the training.
         arms: what to train.
-        overwrite: whether to write into folders that hold something.
+        existing: what becomes of what is in the folders already.
         say: called with a sentence before each training.
     """
     counts = share_counts(fractions, len(cases.training))
@@ -149,7 +164,7 @@ def label_efficiency(
                 say(f"{arm}, {count} case(s), seed {seed}: {plan.steps} steps")
                 folder = Path(output) / f"{count}_cases" / f"seed_{seed}" / arm
                 run = train_arm(
-                    arm, part, replace(plan, seed=seed), start, strategy, folder, overwrite=overwrite, every_epoch=True
+                    arm, part, replace(plan, seed=seed), start, strategy, folder, existing=existing, every_epoch=True
                 )
                 runs.append(run)
     return runs

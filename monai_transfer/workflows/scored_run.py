@@ -70,7 +70,9 @@ class PlannedRun:
             return None
 
     def train(self, say: Say = lambda message: None) -> ScoredRun:
-        """Train the bundle in this process, in place of what is there, score it, and write ``result.json`` last.
+        """Train the bundle in this process, score it, and write ``result.json`` last.
+
+        A training of the same configurations that was cut off is gone on with; anything else that is there is replaced.
 
         Raises:
             UserError: when training or scoring fails for a reason that the user can mend.
@@ -79,8 +81,10 @@ class PlannedRun:
             raise ValueError("a scored run has test cases")
         another = (self.folder / _RESULT).exists()
         again = " (what was here is of another configuration, other files or other versions)" if another else ""
-        bundle = BundleFolder.create("domain_adaptation", self.folder, configs=self.configs, overwrite=True)
-        say(f"{self.plan.steps} steps on {self.plan.device}{again}")
+        bundle = BundleFolder.create(
+            "domain_adaptation", self.folder, configs=self.configs, overwrite=True, resume=not another
+        )
+        say(f"{self.plan.steps} steps on {self.plan.device}{again}{bundle.standing}")
         reset_peak_memory()
         start = perf_counter()
         bundle.run("train", device=self.plan.device)

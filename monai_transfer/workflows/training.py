@@ -90,10 +90,12 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any)
     return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **options)
 
 
-def prepare_bundle(split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False) -> BundleFolder:
-    """A copy of ``segmentation_transfer`` that is ready to train on these cases."""
+def prepare_bundle(
+    split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False, resume: bool = False
+) -> BundleFolder:
+    """A copy of ``segmentation_transfer`` that is ready to train on these cases, or to go on with that."""
     configs = supervised_configs(plan, split.training, split.held)
-    return BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite)
+    return BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite, resume=resume)
 
 
 def train(
@@ -102,6 +104,7 @@ def train(
     output: str | Path,
     *,
     overwrite: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Training:
     """Train a bundle on labelled cases, score it on the held ones, and write its report and model card.
@@ -111,13 +114,14 @@ def train(
         plan: the choices.
         output: the bundle folder to make.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with a training of the same command that was cut off there.
         say: called with a sentence when the training begins.
 
     Raises:
         UserError: when the output folder is taken or training fails for a reason that the user can mend.
     """
-    bundle = prepare_bundle(split, plan, output, overwrite=overwrite)
-    say(f"training: {plan.steps} steps on {plan.device}")
+    bundle = prepare_bundle(split, plan, output, overwrite=overwrite, resume=resume)
+    say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", device=plan.device)
     return Training(bundle, split, plan, report_training(bundle, split, plan))
 

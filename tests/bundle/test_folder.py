@@ -94,13 +94,13 @@ def test_a_bundle_of_the_user_that_refuses_to_begin_stays(tmp_path: Path) -> Non
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_training_says_what_to_type_next(tmp_path: Path, name: str) -> None:
     bundle = BundleFolder.create(NAME, tmp_path / "bundle", configs={"train": _training(name)})
-    with pytest.raises(Interrupted, match=r"after 2 steps; its weights lie in .*model\.pt") as raised:
+    with pytest.raises(Interrupted, match=r"after 2 steps; give the same command with --resume to begin") as raised:
         bundle.run("train")
     assert raised.value.signal == getattr(signal, name)
     assert f"--bundle {bundle.root}" in str(raised.value)
     bundle.weights.parent.mkdir(exist_ok=True)
     bundle.weights.touch()
-    with pytest.raises(UserError, match=r"cut off.* left its weights in .*model\.pt: add --overwrite"):
+    with pytest.raises(UserError, match=r"cut off.* no state that could be kept: add --resume"):
         require_free(bundle.root)
 
 
@@ -118,7 +118,7 @@ def test_a_killed_training_is_named_the_next_time(tmp_path: Path) -> None:
         bundle.run("train")
         os._exit(0)
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
-    with pytest.raises(UserError, match="cut off, or still runs, and left no weights"):
+    with pytest.raises(UserError, match="cut off, or still runs, and it came to no state"):
         require_free(bundle.root)
 
 

@@ -1,0 +1,70 @@
+"""A training that was cut off: what it left in its bundle, and whether it can be gone on with."""
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+CHECKPOINTS = "checkpoints"
+"""The folder of the training's states, as the configurations name it."""
+
+_MARK = ".training"
+"""A file that lies in a bundle while it is trained; where it is still there later, the training was cut off."""
+
+_TRAINED_BY = ("train", "finetune")
+"""The configurations that decide over the weights; those for inference and the card are also written later."""
+
+
+def mark_unfinished(root: Path) -> None:
+    """Say that the bundle at ``root`` is being trained."""
+    (root / _MARK).touch()
+
+
+def mark_finished(root: Path) -> None:
+    """Say that it is trained to the end, and remove the states that it could have gone on from."""
+    # in this order: without its states a training that still counts as unfinished would begin anew
+    (root / _MARK).unlink(missing_ok=True)
+    shutil.rmtree(root / CHECKPOINTS, ignore_errors=True)
+
+
+def is_unfinished(root: Path) -> bool:
+    """Whether a training at ``root`` was cut off, or still runs."""
+    return (root / _MARK).exists()
+
+
+def kept_step(root: Path) -> int | None:
+    """The finished steps of the newest state; ``None`` where the training came to none."""
+    from monai_transfer.engines import Checkpoints
+
+    steps = Checkpoints(root / CHECKPOINTS).steps
+    return steps[-1] if steps else None
+
+
+def differing_value(root: Path, configs: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """The first value that decides over the weights and is another at ``root`` than in ``configs``, in words."""
+    for name in _TRAINED_BY:
+        if name in configs:
+            path = root / "configs" / f"{name}.json"
+            here = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+            wanted = json.loads(json.dumps(configs[name]))
+            for key in (*wanted, *here):
+                if key not in here or key not in wanted or here[key] != wanted[key]:
+                    return f"{key} in configs/{name}.json"
+    return None
+
+
+def left_behind(root: Path) -> str:
+    """What a training that was cut off left, in words."""
+    step = kept_step(root)
+    return "it came to no state that could be kept" if step is None else f"its state after {step} steps is kept"
+
+
+def next_words(root: Path, weights: Path) -> str:
+    """What to type after an interruption."""
+    step = kept_step(root)
+    again = "to begin again" if step is None else f"to go on after step {step}"
+    return (
+        f"give the same command with --resume {again}, or segment with the weights so far, which lie in {weights} "
+        f"(monai-transfer segment INPUT --bundle {root} --output DIR)"
+    )
