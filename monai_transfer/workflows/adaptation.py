@@ -29,7 +29,7 @@ from monai_transfer.workflows.checkpoints import (
     remove_checkpoints,
     score_checkpoints,
 )
-from monai_transfer.workflows.choice import Judge, choose_weights, keep_source_only
+from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only
 from monai_transfer.workflows.scoring import score_bundle
 
 __all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation"]
@@ -117,7 +117,7 @@ def adapt(
     arms = {"adapted": bundle}
     result = Adaptation(bundle, arms, domains, plan, method_names(bundle.read("train")))
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
-    judge: Judge | None = None
+    scorer: LabelFreeScorer | None = None
     for number, arm in enumerate(wanted, start=1):
         title = arm.replace("_", "-")
         if arm != "adapted":
@@ -126,23 +126,23 @@ def adapt(
         say(f"{number}/{len(wanted)} {title}: {plan.steps} steps on {plan.device}{arms[arm].standing}")
         arms[arm].run("train", device=plan.device)
         if arm == "adapted" and choose:
-            judge = Judge(bundle, plan, domains.source, domains.target)
-            _choose_checkpoint(result, judge, resume=resume)
+            scorer = LabelFreeScorer(bundle, plan, domains.source, domains.target)
+            _choose_checkpoint(result, scorer, resume=resume)
         elif domains.test is not None:
             result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
-    if judge is not None:
-        result.choice = choose_weights(bundle, arms["source_only"], judge)
+    if scorer is not None:
+        result.choice = choose_weights(bundle, arms["source_only"], scorer)
         if result.choice.kept == "source_only":
             keep_source_only(bundle, arms["source_only"])
     return result
 
 
-def _choose_checkpoint(result: Adaptation, judge: Judge, *, resume: bool = False) -> None:
+def _choose_checkpoint(result: Adaptation, scorer: LabelFreeScorer, *, resume: bool = False) -> None:
     """Give the bundle the checkpoint that looks best without labels, and score all of them where there are some."""
     bundle, domains = result.bundle, result.domains
     done = recorded_choice(bundle) if resume else None
     if done is None:
-        choice, table = choose_trained(bundle, judge, result.plan), None
+        choice, table = choose_trained(bundle, scorer, result.plan), None
         if domains.test is not None:
             choice, table = score_checkpoints(bundle, choice, domains.test, result.plan)
         record_choice(bundle, choice, table)

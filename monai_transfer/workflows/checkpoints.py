@@ -13,7 +13,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.evaluation import CheckpointChoice, LabelFreeScores, ScoreTable, choose_checkpoint
 from monai_transfer.files import replacing, write_text
-from monai_transfer.workflows.choice import Judge
+from monai_transfer.workflows.choice import LabelFreeScorer
 from monai_transfer.workflows.scoring import score_bundle
 
 _RECORD = Path("eval", "choice.json")
@@ -29,14 +29,14 @@ def checkpoints(bundle: BundleFolder, plan: Plan) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def choose_trained(bundle: BundleFolder, judge: Judge, plan: Plan) -> CheckpointChoice:
-    """Judge the checkpoints and the last weights, and give the bundle the chosen one's."""
+def choose_trained(bundle: BundleFolder, scorer: LabelFreeScorer, plan: Plan) -> CheckpointChoice:
+    """Compare the checkpoints and the last weights, and give the bundle the chosen one's."""
     last, per_epoch = plan.epochs
     if last * per_epoch not in checkpoints(bundle, plan):
         _copy(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
     files = checkpoints(bundle, plan)
-    scores = {step: judge.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
-    step = choose_checkpoint(scores, judge.sizes)
+    scores = {step: scorer.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
+    step = choose_checkpoint(scores, scorer.sizes)
     _copy(files[step], bundle.weights)
     return CheckpointChoice(step, scores)
 

@@ -34,7 +34,7 @@ SOURCE_LABELS = 12
 _OVERLAP = 0.25
 
 
-class Judge:
+class LabelFreeScorer:
     """Scores networks of one pair of domains on a few target training images; their labels, if any, are not read.
 
     Args:
@@ -75,9 +75,9 @@ class Judge:
         )
 
 
-def choose_weights(adapted: BundleFolder, source_only: BundleFolder, judge: Judge) -> Choice:
+def choose_weights(adapted: BundleFolder, source_only: BundleFolder, scorer: LabelFreeScorer) -> Choice:
     """Compare two trained bundles of the same preprocessing; labels of the target, if there are any, are not read."""
-    return choose_network(judge.scores(adapted), judge.scores(source_only), judge.sizes)
+    return choose_network(scorer.scores(adapted), scorer.scores(source_only), scorer.sizes)
 
 
 def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:

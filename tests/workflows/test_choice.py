@@ -19,7 +19,7 @@ from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
 from monai_transfer.workflows.choice import (
-    Judge,
+    LabelFreeScorer,
     choose_weights,
     keep_source_only,
     source_sizes,
@@ -68,9 +68,9 @@ def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
 ) -> None:
     broken = _like(trained, chosen, tmp_path / "broken", weights)
     plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3)
-    judge = Judge(trained, plan, chosen.source, chosen.target)
-    harmed = choose_weights(broken, trained, judge)
-    helped = choose_weights(trained, broken, judge)
+    scorer = LabelFreeScorer(trained, plan, chosen.source, chosen.target)
+    harmed = choose_weights(broken, trained, scorer)
+    helped = choose_weights(trained, broken, scorer)
     assert (harmed.kept, helped.kept) == ("source_only", "adapted"), (harmed, helped)
     assert harmed.adapted.foreground_ml == pytest.approx(helped.source_only.foreground_ml)
     keep_source_only(broken, trained)
@@ -123,8 +123,8 @@ def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told
     epochs = {1: broken["random"], 2: good}
     for epoch, state in epochs.items():
         torch.save(state, bundle.weights.with_name(f"network_epoch={epoch}.pt"))
-    judge = Judge(bundle, plan, chosen.source, chosen.target)
-    choice = choose_trained(bundle, judge, plan)
+    scorer = LabelFreeScorer(bundle, plan, chosen.source, chosen.target)
+    choice = choose_trained(bundle, scorer, plan)
     assert choice.step == 2 * per_epoch
     assert choice.shortfall is None
     assert chosen.test is not None
