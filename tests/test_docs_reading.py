@@ -17,8 +17,9 @@ sentence that names the file and the remedy; what is odd but sure is read with a
 `manifest.json` keeps. In a folder the rest goes on.
 
 - **Where a volume lies.** A coded sform counts, else a coded qform. A coded one that is broken is never replaced by
-  another: a guess would swap left and right in silence. A file without either is refused; `check` and `segment`
-  take its own guess with `--assume-affine`. The label map of `segment` carries the affine of its input to the last bit.
+  another: a guess would swap left and right in silence. A file without either is refused; every
+  command that reads volumes takes its own guess with `--assume-affine`. The label map of `segment` carries the affine
+  of its input to the last bit.
 - **Claims before memory.** What a header claims is compared with the size of the file (a gzip holds at most 1032
   times its bytes) and with the free memory before anything is allocated; checksums are verified to the end.
 - **DICOM.** The position and orientation of every frame are compared with the grid. A tilted gantry gives a sheared

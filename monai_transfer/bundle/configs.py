@@ -7,6 +7,7 @@ from it. Whatever comes from data (names of labels and cases, folders) passes :f
 import copy
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,9 @@ from monai_transfer.transforms.presets import Modality
 
 Configs = dict[str, dict[str, Any]]
 """Name of a file in ``configs`` without its suffix -> its content."""
+
+PRESET = "monai_transfer.transforms.preset"
+"""What reads a training's files."""
 
 _VALIDATIONS = 6
 """So often a training is validated: enough for a curve, and a small share of the run."""
@@ -54,6 +58,7 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
             "validation_cases": case_names(validation or training),
         },
     )
+    train = _read_by(train, training)
     return {"train": train, **_inference("segmentation_transfer", plan, plan.source_modality, channels)}
 
 
@@ -105,7 +110,7 @@ def finetuning_configs(
             "joint_modality": joint_modality,
             "joint_weight": joint_weight,
         }
-    configs["finetune"] = with_values(_template("segmentation_transfer", "finetune"), changes)
+    configs["finetune"] = _read_by(with_values(_template("segmentation_transfer", "finetune"), changes), training)
     return configs
 
 
@@ -147,6 +152,7 @@ def adaptation_configs(
     if arm.labels_of != "target":
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
     _leave_out_unused(train)
+    train = _read_by(train, domains.source)
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, channels)}
 
 
@@ -205,6 +211,19 @@ def _read(path: Path) -> str:
 def _template(bundle: str, config: str) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(_read(template(bundle) / "configs" / f"{config}.json"))
     return content
+
+
+def _read_by(content: Any, cases: CaseDataset) -> Any:
+    """The same, its presets reading files as the cases ask for; only what differs from the default is written."""
+    given = {name: value for name, value in asdict(cases.reading).items() if value}
+    if not given:
+        return content
+    if isinstance(content, list):
+        return [_read_by(each, cases) for each in content]
+    if not isinstance(content, dict):
+        return content
+    changed = {name: _read_by(each, cases) for name, each in content.items()}
+    return {**changed, "reading": given} if content.get("_target_") == PRESET else changed
 
 
 def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:

@@ -12,6 +12,7 @@ from monai_transfer.datasets import (
 )
 from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device
+from monai_transfer.volumes.volume import Reading
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.plan import Plan
@@ -66,6 +67,7 @@ def choose_domains(
     test_cases: Sequence[str] = (),
     further_sources: Sequence[str | Path] = (),
     labelled_target_cases: Sequence[str] = (),
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Domains:
     """Read the domains and keep test subjects out of training.
 
@@ -81,18 +83,23 @@ def choose_domains(
         test_cases: name patterns of the test cases.
         further_sources: more data sets with the same labels.
         labelled_target_cases: name patterns of the target cases whose labels are learnt too; none by default.
+        reading: how strictly the files of every domain are read.
 
     Raises:
         UserError: when a domain has no case left or a source has no labels.
     """
-    everything = read_dataset(target)
-    sources = [_labelled(path, source_cases) for path in (source, *further_sources)]
+    everything = read_dataset(target, reading=reading)
+    sources = [_labelled(path, source_cases, reading) for path in (source, *further_sources)]
     chosen = everything.select(target_cases or ["*"])
     shown = everything.select(labelled_target_cases).labelled
     notes: list[str] = []
     held: CaseDataset | None = None
     if test is not None or test_cases:
-        held = (read_dataset(test) if test is not None else everything).select(test_cases or ["*"]).labelled
+        held = (
+            (read_dataset(test, reading=reading) if test is not None else everything)
+            .select(test_cases or ["*"])
+            .labelled
+        )
         if not held.cases:
             raise UserError(f"{test or target} has no labelled test cases: omit --test to adapt without scores.")
     elif len(unseen := chosen.labelled.without(shown.names)) >= 2:
@@ -139,8 +146,8 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -
     return make_plan(source, target, further=others, label_names=names, device=choose_device(device), **options)
 
 
-def _labelled(path: str | Path, patterns: Sequence[str]) -> CaseDataset:
-    found = read_dataset(path).select(patterns or ["*"]).labelled
+def _labelled(path: str | Path, patterns: Sequence[str], reading: Reading) -> CaseDataset:
+    found = read_dataset(path, reading=reading).select(patterns or ["*"]).labelled
     if not found.cases:
         raise UserError(f"{path} has no labels: adaptation learns from a labelled source; add a labels folder.")
     return found

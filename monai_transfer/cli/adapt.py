@@ -7,6 +7,8 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -59,6 +61,8 @@ def adapt_command(
     keep_adapted: Annotated[
         bool, typer.Option("--keep-adapted", help="Keep the adapted weights even where source-only looks better.")
     ] = False,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     trust: TrustOption = False,
@@ -82,6 +86,7 @@ def adapt_command(
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.datasets import read_dataset
+    from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(
         device=device,
@@ -92,13 +97,18 @@ def adapt_command(
         batch_size=batch_size,
         seed=seed,
     )
+    reading = Reading(assume_affine, allow_irregular)
     if bundle is not None:
         from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 
         given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
         settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        images = read_dataset(target).select(split_list(target_cases) or ["*"])
-        held = (read_dataset(test) if test is not None else images).select(split_list(test_cases) or ["*"]).labelled
+        images = read_dataset(target, reading=reading).select(split_list(target_cases) or ["*"])
+        held = (
+            (read_dataset(test, reading=reading) if test is not None else images)
+            .select(split_list(test_cases) or ["*"])
+            .labelled
+        )
         console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled to score.")
         trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
         if dry_run:
@@ -129,6 +139,7 @@ def adapt_command(
             test_cases=split_list(test_cases),
             further_sources=source[1:],
             labelled_target_cases=split_list(labelled_target_cases),
+            reading=reading,
         )
 
         from monai_transfer.workflows.adaptation import adapt

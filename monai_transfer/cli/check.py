@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import AssumeAffineOption, JsonOption, TaskOption
+from monai_transfer.cli.options import AllowIrregularOption, AssumeAffineOption, JsonOption, TaskOption
 from monai_transfer.cli.progress import case_progress
 from monai_transfer.text import one_line
 
@@ -28,6 +28,7 @@ def check(
     dataset: Annotated[Path, typer.Argument(metavar="DATASET", help="Folder or datalist to check.")],
     task: TaskOption = "segmentation",
     assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Check that a data set is sound, and print its fingerprint.
@@ -41,12 +42,13 @@ def check(
     from monai_transfer.datasets import check_dataset, read_dataset
     from monai_transfer.volumes.volume import Reading
 
+    reading = Reading(assume_affine, allow_irregular)
     if task == "diagnosis":
-        _check_exams(dataset, Reading(assume_affine=assume_affine), as_json=as_json)
+        _check_exams(dataset, reading, as_json=as_json)
         return
-    found = read_dataset(dataset, section="all")
+    found = read_dataset(dataset, section="all", reading=reading)
     with case_progress("checking") as progress:
-        report = check_dataset(found, reading=Reading(assume_affine=assume_affine), progress=progress)
+        report = check_dataset(found, progress=progress)
     if as_json:
         console.emit_json(_as_json(found, report))
     else:

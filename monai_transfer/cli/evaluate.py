@@ -8,6 +8,8 @@ from rich.table import Table
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -34,6 +36,8 @@ def evaluate_command(
     ] = None,
     cases: CasesOption = None,
     tolerance: Annotated[float, typer.Option(help="Tolerance of NSD in mm.")] = 2.0,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
@@ -50,12 +54,13 @@ def evaluate_command(
     from monai_transfer.datasets import read_dataset
     from monai_transfer.machine import require_device
     from monai_transfer.options import Tolerance, checked
+    from monai_transfer.volumes.volume import Reading
 
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
     checked(Tolerance, tolerance)
     require_device(device)
-    dataset = read_dataset(data)
+    dataset = read_dataset(data, reading=Reading(assume_affine, allow_irregular))
     if cases is not None:
         dataset = dataset.select(split_list(cases))
     trusted = bundle is not None and settle_trust([bundle], trust=trust, dry_run=dry_run)

@@ -7,6 +7,8 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -73,6 +75,8 @@ def finetune_command(
     steps: StepsOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; 0.001 by default.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     trust: TrustOption = False,
@@ -89,6 +93,7 @@ def finetune_command(
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.bundle.strategy import Strategy
     from monai_transfer.datasets import read_dataset
+    from monai_transfer.volumes.volume import Reading
 
     if compare not in (None, "scratch"):
         raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
@@ -120,13 +125,23 @@ def finetune_command(
 
     baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
     start = read_starting_point(weights)
+    reading = Reading(assume_affine, allow_irregular)
     chosen = choose_finetuning_cases(
-        data, test=test, cases=split_list(cases), test_cases=split_list(test_cases), strategy=strategy
+        data,
+        test=test,
+        cases=split_list(cases),
+        test_cases=split_list(test_cases),
+        strategy=strategy,
+        reading=reading,
     )
     if joint is not None:
         chosen = with_joint(chosen, joint, names=split_list(joint_cases), weight=joint_weight)
     plan = work.plan_finetuning(chosen, start, **options.given)
-    old = read_dataset(old_data).select(split_list(old_cases) or ["*"]).labelled if old_data is not None else None
+    old = (
+        read_dataset(old_data, reading=reading).select(split_list(old_cases) or ["*"]).labelled
+        if old_data is not None
+        else None
+    )
     console.say_plan(plan)
     console.say(strategy.describe())
     trusted = start.bundle is not None and ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)

@@ -23,6 +23,13 @@ TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps,
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+AssumeAffineOption = Annotated[
+    bool,
+    typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space."),
+]
+AllowIrregularOption = Annotated[
+    bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
+]
 
 
 def split_list(text: str | None) -> list[str]:
@@ -46,9 +53,3 @@ def split_numbers(text: str | None, option: str) -> tuple[float, float, float] |
         raise UserError(f"{option} {text} is not possible: give one number of mm or three, such as 1.5 or 1,1,2.")
     first, second, third = numbers * 3 if len(numbers) == 1 else numbers
     return first, second, third
-
-
-AssumeAffineOption = Annotated[
-    bool,
-    typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space."),
-]

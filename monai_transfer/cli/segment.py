@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated, Self
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import AssumeAffineOption, DeviceOption, DryRunOption, JsonOption, TrustOption
+from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    TrustOption,
+)
 from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted
 from monai_transfer.options import Precision
@@ -43,9 +50,7 @@ def segment_command(
         ),
     ] = False,
     assume_affine: AssumeAffineOption = False,
-    allow_irregular: Annotated[
-        bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
-    ] = False,
+    allow_irregular: AllowIrregularOption = False,
     keep_header_text: Annotated[
         bool,
         typer.Option("--keep-header-text", help="Keep a NIfTI header's free text, which may name the patient."),

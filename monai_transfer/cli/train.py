@@ -7,6 +7,8 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -31,6 +33,8 @@ def train_command(
     steps: StepsOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -43,6 +47,7 @@ def train_command(
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
     from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(
         device=device,
@@ -56,7 +61,7 @@ def train_command(
 
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 
-    split = choose_cases(data, split_list(cases))
+    split = choose_cases(data, split_list(cases), reading=Reading(assume_affine, allow_irregular))
     plan = plan_training(split, **options.given)
     console.say_plan(plan)
     if dry_run:

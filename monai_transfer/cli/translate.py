@@ -7,6 +7,8 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -30,6 +32,8 @@ def translate(
     spacing: SpacingOption = None,
     steps: StepsOption = None,
     width: Annotated[int, typer.Option(help="Width of the generator's first layer.")] = 16,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -45,13 +49,18 @@ def translate(
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.options import GeneratorWidth, checked
+    from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(
         device=device, spacing=split_numbers(spacing, "--spacing"), steps=steps, batch_size=1, seed=seed
     )
     checked(GeneratorWidth, width)
     domains = choose_domains(
-        source, target, source_cases=split_list(source_cases), target_cases=split_list(target_cases)
+        source,
+        target,
+        source_cases=split_list(source_cases),
+        target_cases=split_list(target_cases),
+        reading=Reading(assume_affine, allow_irregular),
     )
 
     from monai_transfer.workflows.translating import translate_source

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.names import natural_key
+from monai_transfer.volumes.volume import Reading
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class CaseDataset:
         channel_names: one name per channel of the images.
         faults: what the names of the files tell already, such as a label without an image.
         warnings: what is odd about them but can be used, such as images that ``dataset.json`` does not list.
+        reading: how strictly the files are read, by whatever uses the cases.
     """
 
     root: Path
@@ -69,6 +71,8 @@ class CaseDataset:
     channel_names: tuple[str, ...] = ("image",)
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
+    # it travels with the cases, so that no step reads them by other rules than the check did
+    reading: Reading = field(default_factory=Reading)
 
     def __len__(self) -> int:
         """Number of cases."""

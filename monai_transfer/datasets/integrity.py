@@ -69,20 +69,14 @@ class _Findings:
         self.warnings.append(Fault(path, case.name, kind, message))
 
 
-def check_dataset(
-    dataset: CaseDataset,
-    *,
-    reading: Reading = Reading(),  # noqa: B008 (frozen)
-    progress: Progress | None = None,
-) -> CheckReport:
+def check_dataset(dataset: CaseDataset, *, progress: Progress | None = None) -> CheckReport:
     """Read every file once and report what is wrong, and the fingerprint of what is not.
 
     Args:
         dataset: what to check.
-        reading: how strictly the files are read.
         progress: called after each case.
     """
-    findings = _Findings(list(dataset.faults), list(dataset.warnings), reading=reading)
+    findings = _Findings(list(dataset.faults), list(dataset.warnings), reading=dataset.reading)
     for done, case in enumerate(dataset.cases, start=1):
         _check_case(case, dataset.channel_names, findings)
         if progress is not None:

@@ -13,6 +13,7 @@ from monai_transfer.datasets.folders import Found, read_folders, stray_label, wi
 from monai_transfer.datasets.lists import listed_cases
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.names import is_volume, list_volumes, natural_key, stem
+from monai_transfer.volumes.volume import Reading
 
 Section = Literal["training", "test", "all"]
 
@@ -27,7 +28,12 @@ _KNOWN = (
 )
 
 
-def read_dataset(path: str | Path, *, section: Section = "training") -> CaseDataset:
+def read_dataset(
+    path: str | Path,
+    *,
+    section: Section = "training",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> CaseDataset:
     """Read any of the layouts: Decathlon, nnU-Net raw, ``images``/``labels``, MONAI datalist, or bare volumes.
 
     Where a ``dataset.json`` lists its cases, these are the cases, and files that it does not list are left out with a
@@ -37,12 +43,13 @@ def read_dataset(path: str | Path, *, section: Section = "training") -> CaseData
         path: a folder, a datalist, or a single volume.
         section: ``training`` (with ``validation`` of a datalist), ``test``, or ``all`` of it. A data set that has
             only a test section gives that.
+        reading: how strictly the volumes will be read; nothing of them is read yet.
 
     Raises:
         UserError: nothing is there, the layout is none of these, or two cases cannot be told apart.
     """
     try:
-        return _read(Path(path).expanduser(), section)
+        return replace(_read(Path(path).expanduser(), section), reading=reading)
     except (OSError, RuntimeError) as error:  # a folder without the right to list it, or ~nobody
         where = error.filename if isinstance(error, OSError) and error.filename else path
         reason = error.strerror if isinstance(error, OSError) else str(error)

@@ -45,9 +45,9 @@ def score_folder(
         if path is None or case.label is None:
             without.append(case.name)
             continue
-        truth = read_single(case.label)
+        truth = read_single(case.label, reading=dataset.reading)
         rows += score_case(
-            read_like(path, truth),
+            read_like(path, truth, reading=dataset.reading),
             truth.array[0],
             spacing=truth.affine,
             label_names=names,

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from monai_transfer.evaluation.matching import read_like, read_single
 from monai_transfer.evaluation.scores import generic_names
+from monai_transfer.volumes.volume import Reading
 
 CT_WINDOW_HU = (-160.0, 240.0)
 LONGEST_STRIP = 1.6
@@ -56,15 +57,16 @@ class OverlayCase:
         truth: Path | None = None,
         predictions: Mapping[str, Path] | None = None,
         dice: Mapping[str, float] | None = None,
+        reading: Reading = Reading(),  # noqa: B008 (frozen)
     ) -> "OverlayCase":
         """Read a case from files; without label names, every value in the maps is drawn.
 
         Raises:
             UserError: when a file cannot be read or lies on another grid than the image.
         """
-        volume = read_single(image, first_channel=True)
-        true = None if truth is None else read_like(truth, volume)
-        maps = {arm: read_like(path, volume) for arm, path in (predictions or {}).items()}
+        volume = read_single(image, first_channel=True, reading=reading)
+        true = None if truth is None else read_like(truth, volume, reading=reading)
+        maps = {arm: read_like(path, volume, reading=reading) for arm, path in (predictions or {}).items()}
         return cls(
             name=name,
             image=volume.array[0],

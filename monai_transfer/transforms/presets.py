@@ -1,6 +1,6 @@
 """Transform pipelines for CT and MR: what a bundle's configuration calls by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
 from monai.transforms import (
@@ -48,6 +48,7 @@ from monai_transfer.transforms.pseudo_label import (
 from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 from monai_transfer.volumes.monai_reader import load_volumes
+from monai_transfer.volumes.volume import Reading
 
 Modality = Literal["ct", "mr"]
 Stage = Literal["train", "validate", "infer"]
@@ -77,6 +78,7 @@ def preset(
     pseudo_labels: PseudoLabels | None = None,
     references: Sequence[Reference] | None = None,
     label_values: Sequence[int] | None = None,
+    reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -99,6 +101,7 @@ def preset(
         pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
         references: images of the target that lend their appearance (see :class:`ReferencePool`).
         label_values: the value of each class in label maps, where it is not the class's number.
+        reading: how strictly the files are read; a configuration gives it by its fields.
 
     Raises:
         UserError: for a modality, stage or augmentation that does not exist, training without ``roi_size``, or an
@@ -107,7 +110,7 @@ def preset(
     _check(modality, stage, augmentation, roi_size)
     labelled = labelled and stage != "infer"
     keys = [Keys.IMAGE, Keys.LABEL] if labelled else [Keys.IMAGE]
-    steps = geometry(keys, spacing=spacing)
+    steps = geometry(keys, spacing=spacing, reading=Reading(**reading) if isinstance(reading, Mapping) else reading)
     if labelled:
         steps.insert(1, LabelClassesd(Keys.LABEL, label_values))
     if modality == "mr" and bias_correction:
@@ -128,11 +131,16 @@ def preset(
     return Compose(steps)
 
 
-def geometry(keys: Sequence[str], *, spacing: Sequence[float]) -> list[Transform]:
+def geometry(
+    keys: Sequence[str],
+    *,
+    spacing: Sequence[float],
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> list[Transform]:
     """Load, orient to RAS and resample to ``spacing`` in mm."""
     modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
     return [
-        load_volumes(keys),
+        load_volumes(keys, reading=reading),
         EnsureTyped(keys=keys),
         Orientationd(keys=keys, axcodes="RAS", labels=None),
         Spacingd(keys=keys, pixdim=list(spacing), mode=modes),

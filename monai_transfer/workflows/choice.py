@@ -103,7 +103,7 @@ def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None)
     for case in _spread(source.labelled.cases, SOURCE_LABELS):
         if case.label is None:
             continue
-        volume = read_volume(case.label)
+        volume = read_volume(case.label, reading=source.reading)
         values, counts = np.unique(volume.array.astype(np.int64), return_counts=True)
         found = {int(v): float(n) * volume.voxel_ml for v, n in zip(values, counts, strict=True) if v > 0}
         foregrounds.append(sum(found.values()))

@@ -15,7 +15,7 @@ from monai_transfer.figures.overlays import best_median_worst
 from monai_transfer.figures.report import evaluation_headline, evaluation_warnings, write_evaluation_report
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.files import write_text
-from monai_transfer.inference import CaseProgress, Segmenter, segment_folder
+from monai_transfer.inference import CaseProgress, Segmenter, SegmentOptions, segment_folder
 from monai_transfer.machine import hardware, versions
 
 Progress = Callable[[int, int, str], None]
@@ -81,7 +81,9 @@ class Predictions:
 
         images = {str(case.images[0]): case.name for case in dataset.labelled.cases}
         inputs = [path for case in dataset.labelled.cases for path in case.images]
-        segmenter = Segmenter.from_bundle(bundle, device=device, trust=trust)
+        segmenter = Segmenter.from_bundle(
+            bundle, device=device, options=SegmentOptions(reading=dataset.reading), trust=trust
+        )
         # A folder of this package's own, which every evaluation, of every checkpoint, fills anew.
         manifest = segment_folder(inputs, segmenter, output, overwrite=True, progress=show)
         entries = {images[entry["input"]]: entry for entry in manifest["cases"] if entry["input"] in images}
@@ -170,6 +172,7 @@ def _overlays(predictions: Predictions, dataset: CaseDataset, table: ScoreTable)
                     truth=cases[name].label,
                     predictions={"prediction": path},
                     dice={"prediction": table.case_mean(name)},
+                    reading=dataset.reading,
                 )
             )
     return shown

@@ -8,6 +8,7 @@ from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.options import JointWeight, checked
+from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.training import VALIDATION_SHARE, LabelledSplit, choose_cases
 
 
@@ -41,6 +42,7 @@ def choose_finetuning_cases(
     cases: Sequence[str] = (),
     test_cases: Sequence[str] = (),
     strategy: Strategy,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> FineTuningCases:
     """Choose what to learn from, what to watch and what to score.
 
@@ -51,10 +53,10 @@ def choose_finetuning_cases(
         UserError: there are too few labelled cases.
     """
     if test is None and not test_cases:
-        split = choose_cases(data, cases)
+        split = choose_cases(data, cases, reading=reading)
     else:
-        training = read_dataset(data).select(cases or ["*"]).labelled
-        held = read_dataset(test if test is not None else data).select(test_cases or ["*"]).labelled
+        training = read_dataset(data, reading=reading).select(cases or ["*"]).labelled
+        held = read_dataset(test if test is not None else data, reading=reading).select(test_cases or ["*"]).labelled
         if not held.cases:
             raise UserError(f"{test or data} has no labelled test cases: add labels, or omit --test.")
         split = LabelledSplit(training.without(held.names), held)
@@ -75,14 +77,14 @@ def with_joint(
 ) -> FineTuningCases:
     r"""Learn from a second labelled set too: :math:`L = L_\text{training} + \lambda L_\text{joint} + \Omega`.
 
-    Cases that bear the name of a held one are left out.
+    Cases that bear the name of a held one are left out. Its files are read as strictly as those of the first.
 
     Raises:
         UserError: it has no labelled case, or the weight is not positive.
     """
     checked(JointWeight, weight)
     held = {name for part in (cases.validation, cases.held) if part is not None for name in part.names}
-    found = read_dataset(joint).select(names or ["*"]).labelled.without(held)
+    found = read_dataset(joint, reading=cases.training.reading).select(names or ["*"]).labelled.without(held)
     if not found.cases:
         raise UserError(f"{joint} has no labelled case to learn from: add labels, or omit --joint.")
     return replace(cases, joint=found, joint_weight=weight)

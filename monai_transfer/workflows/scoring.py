@@ -54,6 +54,7 @@ def overlay_cases(
             truth=cases[name].label,
             predictions={arm: path for arm, folder in maps.items() if (path := label_map_of(name, folder))},
             dice={arm: scores[arm].case_mean(name) for arm in bundles},
+            reading=dataset.reading,
         )
         for name in chosen
     ]

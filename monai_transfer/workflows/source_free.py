@@ -118,7 +118,10 @@ def adapt_source_free(
     require_free(output, overwrite=overwrite)
     read = read_bundle(old.root, device=choose_device(device), trust=trust)
     adapted = adapt_network(
-        read, [InputCase(case.name, tuple(case.images)) for case in target.cases], settings=settings
+        read,
+        [InputCase(case.name, tuple(case.images)) for case in target.cases],
+        settings=settings,
+        reading=target.reading,
     )
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)

@@ -14,6 +14,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.figures.report import write_evaluation_report
 from monai_transfer.machine import choose_device
+from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
@@ -62,13 +63,18 @@ class Training:
         return {"bundle": str(self.bundle.root), "scores": self.table.figures() if self.table is not None else None}
 
 
-def choose_cases(data: str | Path, cases: Sequence[str] = ()) -> LabelledSplit:
+def choose_cases(
+    data: str | Path,
+    cases: Sequence[str] = (),
+    *,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> LabelledSplit:
     """The labelled cases, the last fifth of their names held out.
 
     Raises:
         UserError: when there is no labelled case.
     """
-    labelled = read_dataset(data).select(cases or ["*"]).labelled
+    labelled = read_dataset(data, reading=reading).select(cases or ["*"]).labelled
     if not labelled.cases:
         raise UserError(f"{data} has no labelled cases: put label maps into labels/ under the images' names.")
     if len(labelled) < 3:

@@ -58,9 +58,16 @@ def translate_source(
     if len(domains.source.channel_names) > 1 or len(domains.target.channel_names) > 1:
         raise UserError(f"{domains.source.root} or {domains.target.root} has several channels; translate takes one.")
     labelled = preset(
-        plan.source_modality, "validate", spacing=plan.spacing, window=plan.window, label_values=plan.label_values
+        plan.source_modality,
+        "validate",
+        spacing=plan.spacing,
+        window=plan.window,
+        label_values=plan.label_values,
+        reading=domains.source.reading,
     )
-    unlabelled = preset(plan.target_modality, "infer", spacing=plan.spacing, window=plan.window)
+    unlabelled = preset(
+        plan.target_modality, "infer", spacing=plan.spacing, window=plan.window, reading=domains.target.reading
+    )
     source: list[dict[str, MetaTensor]] = [labelled(item) for item in domains.source.items()]
     target: list[dict[str, MetaTensor]] = [unlabelled({Keys.IMAGE: i[Keys.IMAGE]}) for i in domains.target.items()]
     patch = _patch_size([case[Keys.IMAGE] for case in (*source, *target)], plan)

@@ -10,6 +10,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
@@ -187,3 +188,28 @@ def test_info_names_versions_devices_and_folders() -> None:
     facts = json.loads(RUNNER.invoke(app, ["info", "--json"]).stdout)
     assert {"versions", "hardware", "folders"} == set(facts)
     assert "monai" in facts["versions"]
+
+
+def test_a_guess_that_was_asked_for_holds_from_the_check_to_the_scores(broken: Path, tmp_path: Path) -> None:
+    for path in sorted(broken.rglob("*.nii.gz")):
+        image = nib.load(path)
+        image.set_sform(image.affine, 0)
+        image.set_qform(image.affine, 0)
+        nib.save(image, path)
+    arguments = ["train", "--data", str(broken), "--output", str(tmp_path / "bundle"), *QUICK]
+    with pytest.raises(UserError, match="--assume-affine"):
+        app(arguments, standalone_mode=False)
+    assert not (tmp_path / "bundle").exists()
+    result = RUNNER.invoke(app, [*arguments, "--assume-affine"])
+    assert result.exit_code == 0, result.output
+    train = json.loads((tmp_path / "bundle" / "configs" / "train.json").read_text())
+    assert train["train"]["preprocessing"]["reading"] == {"assume_affine": True}
+    assert train["validate"]["preprocessing"]["reading"] == {"assume_affine": True}
+    inference = (tmp_path / "bundle" / "configs" / "inference.json").read_text()
+    assert "reading" not in json.loads(inference)["preprocessing"], "inference stays plain MONAI"
+
+
+@pytest.mark.parametrize("command", ["check", "train", "adapt", "finetune", "evaluate", "translate", "segment"])
+def test_how_files_are_read_is_an_option_of_every_command_that_reads_volumes(command: str) -> None:
+    options = {name for parameter in get_command(app).commands[command].params for name in parameter.opts}
+    assert {"--assume-affine", "--allow-irregular"} <= options
