@@ -29,7 +29,7 @@ from monai_transfer.transforms.presets import Modality
 Configs = dict[str, dict[str, Any]]
 """Name of a file in ``configs`` without its suffix -> its content."""
 
-PRESET = "monai_transfer.transforms.preset"
+_PRESET = "monai_transfer.transforms.preset"
 """What reads a training's files."""
 
 _VALIDATIONS = 6
@@ -223,7 +223,7 @@ def _read_by(content: Any, cases: CaseDataset) -> Any:
     if not isinstance(content, dict):
         return content
     changed = {name: _read_by(each, cases) for name, each in content.items()}
-    return {**changed, "reading": given} if content.get("_target_") == PRESET else changed
+    return {**changed, "reading": given} if content.get("_target_") == _PRESET else changed
 
 
 def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:
