@@ -108,8 +108,8 @@ def unplaced(path: Path, reading: Reading) -> Note:
         return Note("no_orientation", message)
     raise VolumeError(
         "no_orientation",
-        f"{path} does not say how it lies in space (no valid affine code): export it again, or let check and "
-        "segment take its guess with --assume-affine.",
+        f"{path} does not say how it lies in space (no valid affine code): export it again, or take its "
+        "guess with --assume-affine.",
     )
 
 
