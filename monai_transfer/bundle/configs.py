@@ -156,6 +156,11 @@ def adaptation_configs(
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, channels)}
 
 
+def split_source(source: CaseDataset) -> tuple[CaseDataset, CaseDataset]:
+    """The source's cases that an adaptation learns from, and those that it watches; all of them where there are few."""
+    return source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
+
+
 def make_arm(
     domains: Domains,
     plan: Plan,
@@ -256,7 +261,7 @@ def _first_source(plan: Plan, domains: Domains, arm: Arm) -> dict[str, Any]:
     """Which labelled cases the arm learns from and watches; the oracle learns from the target's."""
     if arm.labels_of != "target":
         source = domains.source
-        parts = source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
+        parts = split_source(source)
         return {
             "source_dir": folder_of(source),
             "source_cases": case_names(parts[0]),

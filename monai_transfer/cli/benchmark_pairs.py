@@ -41,7 +41,7 @@ def compare_listed(
         table = compare_pairs(bench, output, arms=arms, seeds=seeds, jobs=jobs, say=console.say_section)
         if not as_json:
             console.out.print(_drawn(table))
-        sentences = (table.headline, *table.warnings, f"Table: {output / 'pairs.html'}")
+        sentences = (table.headline, *table.sentences, *table.warnings, f"Table: {output / 'pairs.html'}")
         console.emit_result(table.as_report(), sentences, as_json=as_json)
     if not bench.is_whole:
         raise typer.Exit(1)

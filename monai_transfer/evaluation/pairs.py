@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from monai_transfer.evaluation.pair_score import PairScore, Summary
+from monai_transfer.evaluation.predicted_dice import KnownLabel, known_labels, learn_dice, prediction_errors
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.evaluation.table import readable
 from monai_transfer.files import write_text
@@ -152,6 +154,28 @@ class PairTable:
             words += f"; the method that is best on the other pairs recovers {_percent(expected)}"
         return f"{words}."
 
+    @cached_property
+    def known_labels(self) -> list[KnownLabel]:
+        """Every label of every run with its Dice and what was seen of it without labels."""
+        return [one for pair, board in self.boards.items() for one in known_labels(pair, board)]
+
+    @cached_property
+    def prediction_errors(self) -> dict[str, float]:
+        """Pair -> mean absolute error of a Dice predicted without its labels, as the other pairs teach it."""
+        return prediction_errors(self.known_labels, self.kept_back)
+
+    @property
+    def sentences(self) -> list[str]:
+        """What there is to say beside the headline."""
+        if not self.prediction_errors:
+            return []
+        mean = fmean(self.prediction_errors.values())
+        worst, error = max(self.prediction_errors.items(), key=lambda item: item[1])
+        return [
+            "Predicted without labels, by a rule that the other pairs teach, the Dice of a label is "
+            f"{mean:.2f} off on average, and {error:.2f} on the worst pair, {worst}."
+        ]
+
     @property
     def warnings(self) -> list[str]:
         """What a reader must know: what failed, and which labels fell below source-only."""
@@ -185,6 +209,12 @@ class PairTable:
                 "gap_recovered": self.left_out_mean(self.development),
                 "kept_back": self.left_out_mean(self.held) if self.held else None,
                 "pairs": {pair: asdict(left) for pair, left in self.left_out.items()},
+            },
+            "predicted_dice": {
+                "mean_absolute_error": fmean(self.prediction_errors.values()) if self.prediction_errors else None,
+                "pairs": self.prediction_errors,
+                "labels": len(self.known_labels),
+                "rule": rule.as_dict() if (rule := learn_dice(self.known_labels, self.kept_back)) else None,
             },
             "warnings": self.warnings,
             "hardware": first["hardware"],

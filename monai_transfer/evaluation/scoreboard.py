@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from monai_transfer.evaluation.gap import CHANCE, gap_recovered
+from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.evaluation.scores import METRICS
 from monai_transfer.evaluation.table import ScoreTable, readable
 from monai_transfer.files import write_text
@@ -29,6 +30,8 @@ class ScoredRun:
         table: its scores on the test cases.
         seconds: wall time of the training.
         peak_memory_mb: greatest memory of the process (or, on a GPU, of its tensors there) during the training.
+        evidence: name of a label -> what was seen of it in target training images, no label of theirs being read;
+            empty where nobody looked.
 
     Example:
         >>> run = ScoredRun(ScoreTable(rows=()), seconds=12.5, peak_memory_mb=900.0)
@@ -39,6 +42,7 @@ class ScoredRun:
     table: ScoreTable
     seconds: float
     peak_memory_mb: float
+    evidence: Mapping[str, LabelEvidence] = field(default_factory=dict)
 
 
 Runs = Mapping[int, ScoredRun]

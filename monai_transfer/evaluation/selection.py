@@ -32,8 +32,8 @@ VOTES = 3
 """So many scores must be clearly worse before source-only is kept: in doubt, the adapted network is."""
 
 _SAMPLED_VOXELS = 2000
-_NOISE = 0.1
-_GAIN = 1.1
+NOISE, GAIN = 0.1, 1.1
+"""The slight perturbation: noise in standard deviations of the image, and a factor of its intensities."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def label_free_scores(
         classes = logits.shape[1]
         labels = logits.argmax(1)
         noise = torch.randn(image.shape, generator=generator).to(image)
-        again = predict(_GAIN * image + _NOISE * image.std() * noise).float().argmax(1)
+        again = predict(GAIN * image + NOISE * image.std() * noise).float().argmax(1)
         agreements.append(float(label_agreement(labels, again, classes)))
         nothing = predict(_phase_scrambled(image, noise)).float().argmax(1)
         scrambled.append(float(label_agreement(labels, nothing, classes)) if bool(labels.any()) else 0.0)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from monai_transfer.evaluation.pair_score import Summary
+from monai_transfer.evaluation.pair_score import Summary, WorstLabel
 from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.evaluation.table import readable
 from monai_transfer.figures.report import page_environment
@@ -67,7 +67,7 @@ def write_pairs_report(path: Path, table: PairTable, *, run: Mapping[str, Any] |
     page = {
         "title": "Adaptation methods over pairs of domains",
         "headline": table.headline,
-        "sentences": [],
+        "sentences": table.sentences,
         "warnings": table.warnings,
         "columns": bench_columns(table),
         "rows": bench_rows(table),
@@ -116,10 +116,14 @@ def _worst_label(summary: Summary) -> BenchCell:
     if summary.worst_label is None:
         return _NONE
     pair, worst = summary.worst_label
-    where = f"{readable(worst.label)}, {pair}"
+    return _label_cell(worst, f"{readable(worst.label)}, {pair}")
+
+
+def _label_cell(worst: WorstLabel, note: str) -> BenchCell:
+    """The share of a label's gap, or the change of its Dice where there is no gap."""
     if worst.gap_recovered is not None:
-        return _share(worst.gap_recovered, where)
-    return BenchCell(f"Dice {worst.difference:+.2f}".replace("-", "−"), where, worst.difference < 0)
+        return _share(worst.gap_recovered, note)
+    return BenchCell(f"Dice {worst.difference:+.2f}".replace("-", "−"), note, worst.difference < 0)
 
 
 def _label_cells(table: PairTable, pair: str) -> Iterator[BenchCell]:
@@ -130,9 +134,8 @@ def _label_cells(table: PairTable, pair: str) -> Iterator[BenchCell]:
             yield _NONE
             continue
         fallen = ", ".join(map(readable, score.negative_labels))
-        yield _worst_label(Summary(None, None, None, (pair, score.worst), {}))._replace(
-            note=f"below source-only: {fallen}" if fallen else readable(score.worst.label), worse=bool(fallen)
-        )
+        note = f"below source-only: {fallen}" if fallen else readable(score.worst.label)
+        yield _label_cell(score.worst, note)._replace(worse=bool(fallen))
 
 
 def _cost_cells(table: PairTable, pair: str) -> Iterator[BenchCell]:

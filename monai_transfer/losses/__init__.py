@@ -4,7 +4,7 @@ from monai_transfer.losses.consistency import probability_mse, pseudo_label_loss
 from monai_transfer.losses.coral import coral_loss
 from monai_transfer.losses.domain import DomainLossKind, domain_loss
 from monai_transfer.losses.entropy import entropy_loss, self_information
-from monai_transfer.losses.label_free import information_score, label_agreement, soft_neighbourhood_density
+from monai_transfer.losses.label_free import class_dice, information_score, label_agreement, soft_neighbourhood_density
 from monai_transfer.losses.mmd import mmd_loss
 from monai_transfer.losses.patch_nce import patch_nce_loss
 from monai_transfer.losses.proportions import size_divergence
@@ -14,6 +14,7 @@ from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
 __all__ = [
     "ClassBalancedDiceCELoss",
     "DomainLossKind",
+    "class_dice",
     "coral_loss",
     "domain_loss",
     "entropy_loss",

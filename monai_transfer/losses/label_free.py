@@ -85,9 +85,27 @@ def label_agreement(first: Tensor, second: Tensor, classes: int) -> Tensor:
         >>> float(label_agreement(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 0, 2]), classes=3))
         0.8333333333333333
     """
+    dice = class_dice(first, second, classes)[1:]
+    known = dice[dice.isfinite()]
+    return known.mean() if len(known) else known.new_ones(())
+
+
+def class_dice(first: Tensor, second: Tensor, classes: int) -> Tensor:
+    """Dice of two label maps for every class, the background (0) included; NaN where neither map has the class.
+
+    Args:
+        first: class numbers, any shape.
+        second: class numbers, same shape.
+        classes: number of classes.
+
+    Returns:
+        ``(classes,)`` in float64.
+
+    Example:
+        >>> class_dice(torch.tensor([0, 1, 1, 2]), torch.tensor([0, 1, 2, 2]), classes=4).tolist()[:3]
+        [1.0, 0.6666666666666666, 0.6666666666666666]
+    """
     # one count of pairs gives every class's overlap and sizes, without one-hot copies
     pairs = torch.bincount((first.long() * classes + second.long()).flatten(), minlength=classes**2)
     table = pairs.reshape(classes, classes).double()
-    sizes = (table.sum(0) + table.sum(1))[1:]
-    dice = 2 * table.diagonal()[1:][sizes > 0] / sizes[sizes > 0]
-    return dice.mean() if len(dice) else table.new_ones(())
+    return 2 * table.diagonal() / (table.sum(0) + table.sum(1))

@@ -22,6 +22,7 @@ from monai_transfer.evaluation import (
     choose_network,
     label_free_scores,
 )
+from monai_transfer.evaluation.selection import Predictor
 from monai_transfer.files import replacing
 from monai_transfer.volumes.reading import read_volume
 
@@ -53,6 +54,19 @@ class LabelFreeScorer:
         self.images = [torch.as_tensor(image)[None].to(device) for image in prepared]
         self.voxel_ml = math.prod(plan.spacing) / 1000
 
+    def predictor(self, bundle: BundleFolder, weights: Path | None = None) -> Predictor:
+        """A bundle's network over whole images; ``weights`` is a checkpoint in place of the bundle's own."""
+        read = read_bundle(bundle.root, device=self.device, weights=weights)
+        roi = [size if size > 0 else None for size in read.window.roi_size]
+        inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
+
+        def predict(image: Tensor) -> Tensor:
+            with torch.no_grad():
+                logits: Tensor = inferer(image, read.network)
+            return logits
+
+        return predict
+
     def scores(self, bundle: BundleFolder, weights: Path | None = None, *, epoch: int | None = None) -> LabelFreeScores:
         """Label-free scores of a bundle's network.
 
@@ -61,17 +75,13 @@ class LabelFreeScorer:
             weights: a checkpoint in place of the bundle's own weights.
             epoch: the epoch of that checkpoint; the last by default.
         """
-        read = read_bundle(bundle.root, device=self.device, weights=weights)
-        roi = [size if size > 0 else None for size in read.window.roi_size]
-        inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
-
-        def predict(image: Tensor) -> Tensor:
-            logits: Tensor = inferer(image, read.network)
-            return logits
-
         validation = _source_validation(bundle, epoch)
         return label_free_scores(
-            predict, self.images, voxel_ml=self.voxel_ml, sizes=self.sizes, source_validation=validation
+            self.predictor(bundle, weights),
+            self.images,
+            voxel_ml=self.voxel_ml,
+            sizes=self.sizes,
+            source_validation=validation,
         )
 
 

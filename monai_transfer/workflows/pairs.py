@@ -12,10 +12,12 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.pairs import PairTable
+from monai_transfer.evaluation.predicted_dice import write_known_labels
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.figures.pairs_report import write_pairs_report
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.scoreboard import Comparison, report_comparison
+from monai_transfer.workflows.scored_run import PlannedRun
 from monai_transfer.workflows.side_by_side import Train, side_by_side
 
 logger = logging.getLogger(__name__)
@@ -91,18 +93,21 @@ def compare_pairs(
         say: called with a sentence when a run begins.
     """
     folder = Path(output)
-    comparisons = {}
+    comparisons: dict[str, Comparison] = {}
+    unfinished: list[PlannedRun] = []
     for name, (domains, plan) in bench.planned.items():
         try:
-            comparisons[name] = Comparison(domains, plan, folder / name, arms, seeds)
+            comparison = Comparison(domains, plan, folder / name, arms, seeds)
+            unfinished += comparison.unfinished
+            comparisons[name] = comparison
         except UserError as error:
             bench.failures[name] = str(error)
-    unfinished = [run for comparison in comparisons.values() for run in comparison.unfinished]
     with side_by_side(unfinished, jobs) as train:
         for name, comparison in comparisons.items():
             _score_pair(bench, name, comparison, train, say)
             _report(bench, folder, arms=arms, seeds=seeds)
-    _report(bench, folder, arms=arms, seeds=seeds)
+    if not comparisons:
+        _report(bench, folder, arms=arms, seeds=seeds)
     return bench.table
 
 
@@ -132,3 +137,4 @@ def _report(bench: Bench, folder: Path, *, arms: Sequence[Arm], seeds: Sequence[
     write_pairs_report(page, table, run={**run, "pairs": trainings})
     table.write_json(page.with_suffix(".json"))
     table.write_csv(page.with_suffix(".csv"))
+    write_known_labels(folder / "labels.csv", table.known_labels)

@@ -149,7 +149,7 @@ class Comparison:
             return train(planned, say)
         say("finished before")
         self.reused += 1
-        return found
+        return planned.observed(found)
 
 
 def choose_arms(names: Sequence[str] | None = None) -> list[Arm]:

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from time import perf_counter
@@ -17,10 +18,14 @@ from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.evaluation import ScoredRun, ScoreTable
+from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.files import write_text
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.workflows.adaptation import Say
+from monai_transfer.workflows.label_measures import measure_labels
 from monai_transfer.workflows.scoring import score_bundle
+
+logger = logging.getLogger(__name__)
 
 _RESULT = "result.json"
 
@@ -65,12 +70,14 @@ class PlannedRun:
             content = json.loads((self.folder / _RESULT).read_text(encoding="utf-8"))
             if content["configuration"] != self.checksum or not (self.folder / "models" / "model.pt").is_file():
                 return None
-            return ScoredRun(ScoreTable.from_dict(content["scores"]), content["seconds"], content["peak_memory_mb"])
-        except (OSError, ValueError, KeyError, TypeError):
+            evidence = {label: LabelEvidence.from_dict(one) for label, one in content.get("label_free", {}).items()}
+            table = ScoreTable.from_dict(content["scores"])
+            return ScoredRun(table, content["seconds"], content["peak_memory_mb"], evidence)
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
     def train(self, say: Say = lambda message: None) -> ScoredRun:
-        """Train the bundle in this process, score it, and write ``result.json`` last.
+        """Train the bundle in this process, score it, and write ``result.json``.
 
         A training of the same configurations that was cut off is gone on with; anything else that is there is replaced.
 
@@ -91,10 +98,33 @@ class PlannedRun:
         seconds, memory = perf_counter() - start, _peak_memory_mb(self.plan.device)
         table = score_bundle(bundle, self.domains.test, device=str(self.plan.device))
         run = ScoredRun(table, round(seconds, 3), memory)
-        content = {"configuration": self.checksum, "arm": self.arm.name, "seed": self.plan.seed,
-                   "seconds": run.seconds, "peak_memory_mb": memory, "scores": table.as_dict()}  # fmt: skip
+        self._write(run)
+        return self.observed(run)
+
+    def observed(self, run: ScoredRun) -> ScoredRun:
+        """The finished run with what can be seen of its labels in the target without labels, measured if need be."""
+        if run.evidence:
+            return run
+        try:
+            evidence = measure_labels(BundleFolder(self.folder), self.plan, self.domains)
+        except Exception:  # the run has its scores: no fault of what is measured beside them may cost it
+            logger.warning("%s: its labels could not be looked at in the target", self.folder, exc_info=True)
+            return run
+        seen = replace(run, evidence=evidence)
+        self._write(seen)
+        return seen
+
+    def _write(self, run: ScoredRun) -> None:
+        content = {
+            "configuration": self.checksum,
+            "arm": self.arm.name,
+            "seed": self.plan.seed,
+            "seconds": run.seconds,
+            "peak_memory_mb": run.peak_memory_mb,
+            "scores": run.table.as_dict(),
+            "label_free": {label: evidence.as_dict() for label, evidence in run.evidence.items()},
+        }
         write_text(self.folder / _RESULT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        return run
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -1,8 +1,8 @@
 """Trainings side by side, each in a process of its own with one thread.
 
-A run is complete when its ``result.json`` is there, and whatever was cut off is simply trained again. So a process has
-nothing to hand back but the sentence for the user where it was refused, and one that dies, for want of memory say,
-takes no other with it.
+A run is complete when its ``result.json`` is there, and one that was cut off is gone on with by the next call. So a
+process has nothing to hand back but the sentence for the user where it was refused, and one that dies, for want of
+memory say, takes no other with it.
 """
 
 import os

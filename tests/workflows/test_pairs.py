@@ -57,7 +57,7 @@ def _command(pairs: Path, *more: str) -> list[str]:
 def test_one_table_of_all_pairs_and_a_second_call_trains_nothing(pairs: Path, tmp_path: Path) -> None:
     output = tmp_path / "bench"
     options = ["--output", str(output), "--methods", "Augmentation,AdaBN", "--seeds", "0", "--steps", "2"]
-    result = RUNNER.invoke(app, _command(pairs, *options, "--spacing", "16", "--jobs", "2", "--json"))
+    result = RUNNER.invoke(app, _command(pairs, *options, "--spacing", "16", "--json"))
     assert result.exit_code == 1, result.output  # AdaBN needs batch normalisation, and one source is absent
     report = json.loads((output / "pairs.json").read_text())
     assert set(report["pairs"]) == {"ct-mr", "mr-ct", "broken"}
@@ -66,14 +66,20 @@ def test_one_table_of_all_pairs_and_a_second_call_trains_nothing(pairs: Path, tm
     assert "batch normalisation" in report["pairs"]["ct-mr"]["failures"]["AdaBN"]
     assert report["pairs"]["ct-mr"]["peak_memory_mb"] > 0
     assert report["methods"]["Augmentation"]["dice"] == report["pairs"]["ct-mr"]["methods"]["Augmentation"]["dice"]
-    assert {path.name for path in output.iterdir()} == {"ct-mr", "mr-ct", "pairs.html", "pairs.json", "pairs.csv"}
+    assert {path.name for path in output.iterdir()} == {
+        "ct-mr",
+        "mr-ct",
+        "pairs.html",
+        "pairs.json",
+        "pairs.csv",
+        "labels.csv",
+    }
     assert (output / "ct-mr" / "scoreboard.html").is_file()
     assert result.stdout.rstrip().endswith("}")
-    assert not list(output.rglob("seed_0.log"))
 
     bench = plan_pairs(read_pairs(pairs), OPTIONS)
     table = compare_pairs(bench, output, arms=choose_arms(["Augmentation"]), seeds=[0])
-    assert bench.reused == 6  # one by one gives what side by side gave
+    assert bench.reused == 6
     assert table.summary("Augmentation", ["mr-ct"]).dice == report["methods"]["Augmentation"]["kept_back"]["dice"]
 
 
@@ -91,6 +97,19 @@ def test_an_unexpected_fault_of_one_pair_costs_the_others_nothing(
     assert "could not be scored" in (tmp_path / "pairs.html").read_text()
 
 
+@pytest.mark.slow
+def test_runs_side_by_side_hand_back_scores_or_a_sentence(pairs: Path, tmp_path: Path) -> None:
+    runs = [_first_run(pairs, tmp_path / name, method=name) for name in ("Augmentation", "AdaBN")]
+    with module.side_by_side(runs, 2) as train:
+        scored = train(runs[0], print)
+        with pytest.raises(UserError, match="batch normalisation"):
+            train(runs[1], print)
+    assert scored == runs[0].finished()
+    assert set(scored.evidence) == set(scored.table.labels)
+    assert not list(tmp_path.rglob("*.log")) or [path.parent.name for path in tmp_path.rglob("*.log")] == ["AdaBN"]
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_is_one_sentence(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_train_alone", _die)
     run = _first_run(pairs, tmp_path)
@@ -112,11 +131,11 @@ def test_an_interruption_ends_the_processes(pairs: Path, tmp_path: Path) -> None
     assert run.finished() is None
 
 
-def _first_run(pairs: Path, folder: Path, steps: int = 2) -> PlannedRun:
+def _first_run(pairs: Path, folder: Path, steps: int = 2, method: str = "Augmentation") -> PlannedRun:
     chosen = read_pairs(pairs)[0]
     domains = chosen.domains()
     plan = chosen.plan(domains, PlanOptions(device="cpu", steps=steps, spacing=(16.0, 16.0, 16.0)))
-    return PlannedRun(domains, plan, choose_arms(["Augmentation"])[0], folder / "run", [])
+    return PlannedRun(domains, plan, choose_arms([method])[0], folder / "run", [])
 
 
 def test_the_command_says_what_it_would_do(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
