@@ -86,6 +86,22 @@ def _is_left_over(machine: str, process: int, modified: float) -> bool:
         return False
 
 
+def owner() -> str:
+    """This machine and process, for a file that says who works beside it."""
+    return f"{_MACHINE}-{os.getpid()}"
+
+
+def another_works(mark: Path) -> bool:
+    """Whether a file that holds an :func:`owner` was written by another process of this machine that still runs."""
+    try:
+        match = re.match(r"^([0-9a-f]{8})-(\d+)$", mark.read_text(encoding="utf-8"))
+        if match is None or match[1] != _MACHINE or int(match[2]) == os.getpid():
+            return False
+        return not _is_left_over(match[1], int(match[2]), mark.stat().st_mtime)
+    except (OSError, ValueError):
+        return False
+
+
 def require_folder(folder: Path, option: str = "--output") -> None:
     """Make a folder and see that files can be written into it.
 

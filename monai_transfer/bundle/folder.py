@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 from monai_transfer.bundle import unfinished
@@ -91,6 +92,7 @@ class BundleFolder:
         if resume and (place / "configs" / "metadata.json").is_file():
             other = unfinished.differing_value(place, configs or {})
             if other is None:
+                unfinished.require_idle(place)
                 there = cls(place)
                 there._resuming = True
                 return there
@@ -129,6 +131,7 @@ class BundleFolder:
         """
         place = Path(root).expanduser().resolve()
         require_free(place, overwrite=overwrite)
+        unfinished.require_idle(place)
         _require_replaceable(place)
         require_folder(place.parent)
         sweep(place.parent)
@@ -205,6 +208,7 @@ class BundleFolder:
 
         if device is not None:
             overrides["device"] = device
+        start = perf_counter()
         files = [str(self.root / "configs" / f"{config}.json") for config in configs]
         workflow_type = "inference" if configs[-1] == "inference" else "train"
         if self._resuming and workflow_type == "train":
@@ -230,20 +234,22 @@ class BundleFolder:
         except BaseException as error:
             if self._untried:
                 shutil.rmtree(self.root, ignore_errors=True)
-            raise (_user_error(error) if isinstance(error, Exception) else None) or error from None
+            raise (_user_error(error, self.root) if isinstance(error, Exception) else None) or error from None
         if workflow_type == "train":
-            self._require_whole(workflow)
-            unfinished.mark_finished(self.root)
+            unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow
 
-    def _require_whole(self, workflow: "ConfigWorkflow") -> None:
-        """Say what a training that was interrupted left."""
-        from monai_transfer.engines import GracefulInterrupt
+    def _require_whole(self, workflow: "ConfigWorkflow") -> float:
+        """Say what a training that was interrupted left; the seconds that a whole one took in earlier processes."""
+        from monai_transfer.engines import ExactResume, GracefulInterrupt
 
+        earlier = 0.0
         for handler in workflow.parser.get_parsed_content("train#handlers", default=()):
+            earlier += handler.seconds if isinstance(handler, ExactResume) else 0.0
             if isinstance(handler, GracefulInterrupt) and handler.signal is not None:
                 words = unfinished.next_words(self.root, self.weights)
                 raise Interrupted(f"Training was interrupted after {handler.steps} steps; {words}.", handler.signal)
+        return earlier
 
 
 def _require_replaceable(place: Path) -> None:
@@ -284,10 +290,11 @@ def _assign(content: Any, keys: list[str], value: Any) -> None:
     content[int(keys[-1]) if isinstance(content, list) else keys[-1]] = value
 
 
-def _user_error(error: BaseException | None) -> UserError | None:
-    """The sentence for the user that MONAI's configuration parser wrapped, if there is one."""
+def _user_error(error: BaseException | None, root: Path) -> UserError | None:
+    """The sentence for the user that MONAI's configuration parser wrapped, or that a fault of the disk deserves."""
     while error is not None:
-        if isinstance(error, UserError):
-            return error
+        sentence = error if isinstance(error, UserError) else unfinished.write_fault(root, error)
+        if sentence is not None:
+            return sentence
         error = error.__cause__ or error.__context__
     return None

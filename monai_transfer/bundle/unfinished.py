@@ -1,10 +1,14 @@
 """A training that was cut off: what it left in its bundle, and whether it can be gone on with."""
 
+import errno
 import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+
+from monai_transfer.errors import UserError
+from monai_transfer.files import another_works, cannot_write, owner, write_text
 
 CHECKPOINTS = "checkpoints"
 """The folder of the training's states, as the configurations name it."""
@@ -12,25 +16,57 @@ CHECKPOINTS = "checkpoints"
 _MARK = ".training"
 """A file that lies in a bundle while it is trained; where it is still there later, the training was cut off."""
 
+_RECORD = Path("eval", "training.json")
+
 _TRAINED_BY = ("train", "finetune")
 """The configurations that decide over the weights; those for inference and the card are also written later."""
 
 
 def mark_unfinished(root: Path) -> None:
     """Say that the bundle at ``root`` is being trained."""
-    (root / _MARK).touch()
+    write_text(root / _MARK, owner())
 
 
-def mark_finished(root: Path) -> None:
-    """Say that it is trained to the end, and remove the states that it could have gone on from."""
+def mark_finished(root: Path, seconds: float | None = None) -> None:
+    """Say that it is trained to the end, and how long that took; its states are removed."""
+    if seconds is not None:
+        write_text(root / _RECORD, json.dumps({"seconds": round(seconds, 3)}) + "\n")
     # in this order: without its states a training that still counts as unfinished would begin anew
     (root / _MARK).unlink(missing_ok=True)
     shutil.rmtree(root / CHECKPOINTS, ignore_errors=True)
 
 
+def training_seconds(root: Path) -> float | None:
+    """How long the finished training took, in all its processes; steps that were lost and done again count once."""
+    path = root / _RECORD
+    return float(json.loads(path.read_text(encoding="utf-8"))["seconds"]) if path.is_file() else None
+
+
+def require_idle(root: Path) -> None:
+    """See that no other process of this machine trains the bundle at ``root``.
+
+    Raises:
+        UserError: one does.
+    """
+    if another_works(root / _MARK):
+        raise UserError(f"{root} is being trained by another process: wait until it ends, or choose another --output.")
+
+
 def is_unfinished(root: Path) -> bool:
     """Whether a training at ``root`` was cut off, or still runs."""
     return (root / _MARK).exists()
+
+
+def write_fault(root: Path, error: BaseException) -> UserError | None:
+    """The sentence for a disk that is full, or that no longer lets itself be written to, while ``root`` is trained."""
+    if isinstance(error, OSError):
+        ours = str(error.filename or "").startswith(str(root))
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS) or (ours and isinstance(error, PermissionError)):
+            return cannot_write(root, error)
+    elif isinstance(error, RuntimeError) and "PytorchStreamWriter failed" in str(error):
+        # torch says no more: the file could be opened and not be written, which is what a full disk does
+        return cannot_write(root, OSError(errno.ENOSPC, ""))
+    return None
 
 
 def kept_step(root: Path) -> int | None:

@@ -82,6 +82,8 @@ def adapt_command(
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
+    if bundle is not None and resume:
+        raise UserError("--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead.")
 
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
     from monai_transfer.bundle.plan_options import PlanOptions

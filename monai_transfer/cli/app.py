@@ -113,7 +113,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    raise Interrupted("Interrupted; what was finished is kept.", number)
+    raise Interrupted(
+        "Interrupted; what was finished is kept: the same command goes on with --resume, where it has that option.",
+        number,
+    )
 
 
 def _set_up_logging(*, debug: bool) -> None:

@@ -38,6 +38,10 @@ class ExactResume:
         minutes: after so many minutes the next end of an epoch keeps a state, whatever that costs.
         share: most of the time that keeping states may take before then.
 
+    Attributes:
+        kept: finished steps of the newest state.
+        seconds: how long the training had taken, in earlier processes, up to the state that it went on from.
+
     Raises:
         UserError: when training starts, and the disk has no room or the state is of another training.
 
@@ -78,7 +82,8 @@ class ExactResume:
         self.minutes = minutes
         self.share = share
         self.kept = 0
-        self._kept_at = 0.0
+        self.seconds = 0.0
+        self._started_at = self._kept_at = 0.0
         self._cost = 0.0
 
     def attach(self, engine: Engine) -> None:
@@ -87,14 +92,15 @@ class ExactResume:
 
     def _start(self, engine: Any) -> None:
         state = self.checkpoints.newest() if self.resume else None
-        if state is None:
-            self.checkpoints.clear()
-        else:
+        if state is not None:
             self._restore(engine, state)
+        elif engine.state.rank == 0:
+            self.checkpoints.clear()
         # twice the network, for the two means of each weight that Adam keeps, which are not there before the first step
         size = _size(self._states(engine)) + (2 * _size(engine.network.state_dict()) if state is None else 0)
         require_disk(self.checkpoints.folder, size * (self.checkpoints.keep + 1), "The states of this training")
-        self.kept, self._kept_at = engine.state.iteration, time.monotonic()
+        self.kept = engine.state.iteration
+        self._started_at = self._kept_at = time.monotonic()
         # attached now, it comes after all handlers that were attached before training started
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._keep)
 
@@ -111,6 +117,7 @@ class ExactResume:
                 "states": self._states(engine),
                 "random": random_states(),
                 "made_with": _surroundings(engine),
+                "seconds": self.seconds + time.monotonic() - self._started_at,
             }
             self.checkpoints.save(step, state)
             self._cost = time.monotonic() - start
@@ -138,6 +145,7 @@ class ExactResume:
         for name, part in objects.items():
             part.load_state_dict(states[name])
         engine.state.epoch, engine.state.iteration = position["epoch"], position["iteration"]
+        self.seconds = float(state["seconds"])
         set_random_states(state["random"])
 
     def _states(self, engine: Any) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from monai_transfer.adaptation import AdaptationMethod, Outputs
+from monai_transfer.engines.health import require_finite_gradient, require_finite_loss
 from monai_transfer.errors import UserError
 from monai_transfer.networks import feature_layers, tap
 
@@ -49,7 +50,8 @@ class AdaptationTrainer(SupervisedTrainer):
         amp: autocast the forward pass (bfloat16 on a CPU, the ``amp_kwargs`` dtype on a GPU).
 
     Raises:
-        UserError: when a batch lacks the label of a domain that has a weight, or the loss is not finite.
+        UserError: when a batch lacks the label of a domain that has a weight, or when the loss or the gradient is not
+            finite and no scaler skips the step; the network is as it was before the step.
 
     Example:
         >>> from monai_transfer.adaptation import EntropyMinimization
@@ -132,14 +134,16 @@ class AdaptationTrainer(SupervisedTrainer):
             losses = self._losses(outputs, batch)
         # one sum, one backward: adversaries need no second optimizer behind gradient reversal
         total = torch.stack(list(losses.values())).sum()
-        self._require_finite(total, losses)
+        # a scaler skips a step that overflowed; without one it would ruin the network
+        if self._active_scaler is None:
+            require_finite_loss(total, losses, step=self.state.iteration, batch=batchdata)
         self.state.output = {
             Keys.LOSS: total.detach(),
             LOSSES: {name: value.detach() for name, value in losses.items()},
             Keys.PRED: {domain: output.logits.detach() for domain, output in outputs.items()},
         }
         self.fire_event(IterationEvents.LOSS_COMPLETED)
-        self._step(total)
+        self._step(total, batchdata)
         for method in self.methods:
             method.after_step(self.network)
         self.fire_event(IterationEvents.MODEL_COMPLETED)
@@ -181,17 +185,12 @@ class AdaptationTrainer(SupervisedTrainer):
             losses[_free_name(type(regularizer).__name__.lower(), losses)] = regularizer(self.network)
         return losses
 
-    def _require_finite(self, total: Tensor, losses: Mapping[str, Tensor]) -> None:
-        """Stop before a step that would ruin the network; what was learnt so far is still saved."""
-        if not bool(torch.isfinite(total)):
-            guilty = ", ".join(name for name, value in losses.items() if not bool(torch.isfinite(value)))
-            raise UserError(
-                f"The loss is not finite at step {self.state.iteration} ({guilty or 'sum'}): lower the learning rate, "
-                "or look for extreme intensities with `monai-transfer check`."
-            )
+    @property
+    def _active_scaler(self) -> torch.amp.GradScaler | None:
+        return self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
 
-    def _step(self, total: Tensor) -> None:
-        scaler = self.scaler if self.scaler is not None and self.scaler.is_enabled() else None
+    def _step(self, total: Tensor, batchdata: Mapping[str, Any]) -> None:
+        scaler = self._active_scaler
         if scaler is None:
             torch.autograd.backward(total)
         else:
@@ -199,10 +198,13 @@ class AdaptationTrainer(SupervisedTrainer):
             # before the norm is clipped: clipping scaled gradients would clip by the scale
             scaler.unscale_(self.optimizer)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)
+        # the network's alone: discriminators learn at their own pace
+        parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
+        norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
         if self.max_grad_norm is not None:
-            # the network's alone: discriminators learn at their own pace
-            nn.utils.clip_grad_norm_(self.network.parameters(), self.max_grad_norm)
+            nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         if scaler is None:
+            require_finite_gradient(norm, step=self.state.iteration, batch=batchdata)
             self.optimizer.step()
         else:
             scaler.step(self.optimizer)

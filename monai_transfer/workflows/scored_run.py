@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from monai_transfer.bundle.configs import Configs, adaptation_configs
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.unfinished import training_seconds
 from monai_transfer.evaluation import ScoredRun, ScoreTable
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.files import write_text
@@ -93,9 +93,9 @@ class PlannedRun:
         )
         say(f"{self.plan.steps} steps on {self.plan.device}{again}{bundle.standing}")
         reset_peak_memory()
-        start = perf_counter()
         bundle.run("train", device=self.plan.device)
-        seconds, memory = perf_counter() - start, _peak_memory_mb(self.plan.device)
+        # a training that was cut off took time in earlier processes too
+        seconds, memory = training_seconds(bundle.root) or 0.0, _peak_memory_mb(self.plan.device)
         table = score_bundle(bundle, self.domains.test, device=str(self.plan.device))
         run = ScoredRun(table, round(seconds, 3), memory)
         self._write(run)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from monai_transfer.bundle.folder import BundleFolder, require_free
+from monai_transfer.bundle.unfinished import training_seconds
 from monai_transfer.errors import Interrupted, UserError
 
 NAME = "segmentation_transfer"
@@ -120,6 +121,52 @@ def test_a_killed_training_is_named_the_next_time(tmp_path: Path) -> None:
     assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
     with pytest.raises(UserError, match="cut off, or still runs, and it came to no state"):
         require_free(bundle.root)
+
+
+def test_a_training_that_another_process_runs_is_left_alone(tmp_path: Path) -> None:
+    configs = {"train": _training("SIGSTOP")}
+    bundle = BundleFolder.create(NAME, tmp_path / "bundle", configs=configs)
+    child = os.fork()
+    if child == 0:
+        bundle.run("train")
+        os._exit(0)
+    os.waitpid(child, os.WUNTRACED)
+    for options in ({"resume": True}, {"overwrite": True}):
+        with pytest.raises(UserError, match=r"bundle is being trained by another process: wait"):
+            BundleFolder.create(NAME, bundle.root, configs=configs, **options)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert BundleFolder.create(NAME, bundle.root, configs=configs, resume=True).root == bundle.root
+
+
+@pytest.mark.parametrize("fault", ["full", "forbidden", "torch"])
+def test_a_disk_that_fails_while_a_bundle_is_trained_is_one_sentence(tmp_path: Path, fault: str) -> None:
+    place = tmp_path / "bundle"
+    errors = {
+        "full": "OSError(28, 'No space left on device')",
+        "forbidden": f"PermissionError(13, 'Permission denied', {str(place / 'models' / 'model.pt')!r})",
+        "torch": "RuntimeError('PytorchStreamWriter failed writing file data/3: file write failed')",
+    }
+    training = _training()
+    training["engine"]["process_function"] = f"$lambda engine, batch: (_ for _ in ()).throw({errors[fault]})"
+    bundle = BundleFolder.create(NAME, place, configs={"train": training})
+    with pytest.raises(UserError, match=rf"^{place} cannot be written .*--output\.$"):
+        bundle.run("train")
+
+
+def test_a_training_of_the_same_configurations_is_gone_on_with_and_no_other(tmp_path: Path) -> None:
+    configs = {"train": _training()}
+    bundle = BundleFolder.create(NAME, tmp_path / "bundle", configs=configs, resume=True)
+    assert bundle.standing == ""
+    bundle.run("train")
+    bundle.weights.parent.mkdir()
+    bundle.weights.touch()
+    assert (bundle.finished, training_seconds(bundle.root)) == (True, pytest.approx(0, abs=60))
+    again = BundleFolder.create(NAME, bundle.root, configs=configs, resume=True)
+    assert again.standing == ", finished before"
+    assert again.run("train") is None
+    with pytest.raises(UserError, match=r"cannot be gone on with: initialize in configs/train.json .* --overwrite"):
+        BundleFolder.create(NAME, bundle.root, configs={"train": _training(first="$1")}, resume=True)
 
 
 def test_what_was_written_is_read(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from ignite.engine import Events
+from monai.data import MetaTensor
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
@@ -175,6 +177,28 @@ def test_a_loss_that_is_not_finite_stops_before_the_step() -> None:
     before = [parameter.clone() for parameter in network.parameters()]
     with pytest.raises(UserError, match=r"not finite at step 1 \(constant\)"):
         make(network, [Constant(weight=float("inf"))]).run()
+    for old, new in zip(before, network.parameters(), strict=True):
+        torch.testing.assert_close(old, new.detach(), rtol=0, atol=0)
+
+
+class Exploding(AdaptationMethod):
+    """A loss of 0 whose gradient is infinite: the root's at 0."""
+
+    def losses(self, outputs: Any, batch: Any) -> dict[str, Tensor]:
+        return {"root": (0 * outputs["target"].logits.square()).sum().sqrt() + 0 * outputs["target"].logits.sum()}
+
+
+@pytest.mark.parametrize("max_grad_norm", [None, 1.0])
+def test_a_gradient_that_is_not_finite_stops_before_the_step_and_names_the_cases(max_grad_norm: float | None) -> None:
+    network = Counting()
+    before = [parameter.clone() for parameter in network.parameters()]
+    trainer = make(network, [Exploding()], max_grad_norm=max_grad_norm)
+    for batch in trainer.data_loader:
+        for domain, tensors in batch.items():
+            name = f"/data/{domain}_007.nii.gz"
+            tensors["image"] = MetaTensor(tensors["image"], meta={"filename_or_obj": [name]})
+    with pytest.raises(UserError, match=r"gradient is not finite at step 1 for source_007.nii.gz, target_007.nii.gz:"):
+        trainer.run()
     for old, new in zip(before, network.parameters(), strict=True):
         torch.testing.assert_close(old, new.detach(), rtol=0, atol=0)
 
