@@ -9,6 +9,7 @@ from typing import Any
 from monai_transfer import options
 from monai_transfer.benchmarks.comparison import BenchmarkSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
+from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
 from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.inference.options import Cleaning, SegmentOptions
@@ -32,6 +33,7 @@ The tables are generated from the types that are checked (`python tests/test_doc
 GROUPS: dict[str, Any] = {
     "Training: `train`, `finetune`, `adapt`, `translate`, `benchmark adaptation`": PlanOptions,
     "Strategy: `finetune`": Strategy,
+    "Diagnosis: `train`, `finetune`, `adapt` with `--task diagnosis`": DiagnosisOptions,
     "Source-free adaptation: `adapt --bundle`, `segment --adapt`": TestTimeSettings,
     "Segmentation: `segment`": SegmentOptions,
     "Cleaning of label maps: `segment`": Cleaning,

@@ -94,7 +94,11 @@ class CDAN(AdaptationMethod):
         with torch.autocast(out.logits.device.type, enabled=False):
             features = out.features[-1].float()
             pool, grid = _POOL[features.ndim - 2], features.shape[2:]
-            p = pool(out.logits.detach().float().softmax(1), grid).flatten(2)
+            probabilities = out.logits.detach().float().softmax(1)
+            if probabilities.ndim == 2:  # one answer for the whole image holds everywhere in it
+                p = probabilities[:, :, None].expand(-1, -1, grid.numel())
+            else:
+                p = pool(probabilities, grid).flatten(2)
             weights = torch.ones_like(p[:, :1])
             if self.entropy_weighting:
                 weights = 1 + torch.exp(-torch.special.entr(p).sum(1, keepdim=True))

@@ -33,9 +33,9 @@ _WRITERS = ("SaveImage", "SaveClassification", "WriteFileMapping")
 # fmt: off
 _NETWORKS = (
     "AHNet", "AttentionUnet", "AutoEncoder", "BasicUNet", "BasicUNetPlusPlus", "BasicUnet", "BasicUnetPlusPlus",
-    "DynUNet", "DynUnet", "FlexibleUNet", "FlexUNet", "HighResNet", "MedNeXt", "RegUNet", "ResNet", "SegResNet",
-    "SegResNetDS", "SegResNetDS2", "SegResNetVAE", "SwinUNETR", "UNETR", "UNet", "Unet", "VNet", "ViT",
-    "VoxelMorphUNet",
+    "DenseNet", "DenseNet121", "DenseNet169", "DynUNet", "DynUnet", "FlexibleUNet", "FlexUNet", "HighResNet",
+    "MedNeXt", "RegUNet", "ResNet", "SegResNet", "SegResNetDS", "SegResNetDS2", "SegResNetVAE", "SwinUNETR", "UNETR",
+    "UNet", "Unet", "VNet", "ViT", "VoxelMorphUNet",
 )
 # fmt: on
 """Networks built from numbers and the names of MONAI's own layers, that fetch nothing while ``pretrained`` is off."""
@@ -46,8 +46,13 @@ _INFERERS = ("SimpleInferer", "SliceInferer", "SlidingWindowInferer", "SlidingWi
 _PARTS = {
     "monai.data": ("Dataset", "DataLoader"),
     "monai.engines": ("SupervisedEvaluator",),
-    "monai.handlers": ("CheckpointLoader", "StatsHandler"),  # CheckpointLoader reads tensors alone (weights_only)
+    "monai.handlers": (
+        "CheckpointLoader",
+        "ClassificationSaver",
+        "StatsHandler",
+    ),  # CheckpointLoader reads tensors alone (weights_only)
     "monai_transfer.inference": ("StreamingInferer",),
+    "monai_transfer.networks": ("VGGClassifier",),
     "torch": ("device",),
 }
 
@@ -59,6 +64,8 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "pretrained": (None, False),  # else weights are fetched from the network
     "pretrained_url": (None,),
     "output_dir": (None, "@output_dir", "$str(pathlib.Path(@bundle_root) / 'eval')"),  # else written anywhere
+    "filename": (None, "predictions.csv"),  # else written anywhere
+    "saver": (None,),
     "folder_layout": (None,),
     "mapping_file_path": (None,),
 }

@@ -32,7 +32,7 @@ Configs = dict[str, dict[str, Any]]
 _PRESET = "monai_transfer.transforms.preset"
 """What reads a training's files."""
 
-_VALIDATIONS = 6
+VALIDATIONS = 6
 """So often a training is validated: enough for a curve, and a small share of the run."""
 
 _VALIDATED_SHARE = 0.2
@@ -49,7 +49,7 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
     """
     channels = len(training.channel_names)
     train = with_values(
-        _template("segmentation_transfer", "train"),
+        template_config("segmentation_transfer", "train"),
         {
             **_training(plan, channels),
             "modality": plan.source_modality,
@@ -110,7 +110,7 @@ def finetuning_configs(
             "joint_modality": joint_modality,
             "joint_weight": joint_weight,
         }
-    configs["finetune"] = _read_by(with_values(_template("segmentation_transfer", "finetune"), changes), training)
+    configs["finetune"] = _read_by(with_values(template_config("segmentation_transfer", "finetune"), changes), training)
     return configs
 
 
@@ -148,7 +148,7 @@ def adaptation_configs(
         changes |= PAINTING[arm.painting]
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
-    train = with_values(_template("domain_adaptation", "train"), changes)
+    train = with_values(template_config("domain_adaptation", "train"), changes)
     if arm.labels_of != "target":
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
     _leave_out_unused(train)
@@ -213,7 +213,8 @@ def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def _template(bundle: str, config: str) -> dict[str, Any]:
+def template_config(bundle: str, config: str) -> dict[str, Any]:
+    """A fresh copy of one configuration of a packaged bundle."""
     content: dict[str, Any] = json.loads(_read(template(bundle) / "configs" / f"{config}.json"))
     return content
 
@@ -232,7 +233,7 @@ def _read_by(content: Any, cases: CaseDataset) -> Any:
 
 
 def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:
-    inference, metadata = _template(bundle, "inference"), _template(bundle, "metadata")
+    inference, metadata = template_config(bundle, "inference"), template_config(bundle, "metadata")
     return {
         "inference": with_values(inference, inference_config(plan, modality, channels, inference)),
         "metadata": with_values(metadata, metadata_config(plan, modality, channels, metadata)),
@@ -251,7 +252,7 @@ def _training(plan: Plan, channels: int) -> dict[str, Any]:
         "network_def": network_definition(plan.network, classes=plan.classes, channels=channels),
         "max_epochs": epochs,
         "steps_per_epoch": steps,
-        "val_interval": max(1, epochs // _VALIDATIONS),
+        "val_interval": max(1, epochs // VALIDATIONS),
         "batch_size": plan.batch_size,
         "learning_rate": plan.learning_rate,
     }

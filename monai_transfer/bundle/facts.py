@@ -11,7 +11,7 @@ from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.errors import UserError
 from monai_transfer.literals import plain
 
-_PLANNED = ("spacing", "roi_size", "window")
+_PLANNED = ("spacing", "roi_size", "window", "size")
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,13 @@ class BundleFacts:
         root: its folder.
         network_def: the network's definition, of the training where there is one; None where none is spelled out.
         label_names: value -> name of its classes.
-        options: its working grid (``spacing`` in mm, ``roi_size`` in voxels, ``window`` in HU), as far as it is plain
-            numbers.
+        options: its working grid (``spacing`` in mm, ``roi_size`` or ``size`` in voxels, ``window`` in HU), as far as
+            it is plain numbers.
         modality: of its images, as the metadata spells it.
         in_channels: image channels, None when the metadata does not say.
         out_channels: output channels, None when the metadata does not say.
         trains: whether its training names network and labels the way this package does.
+        diagnoses: whether it names the class of an image, as the bundles made from ``diagnosis_transfer`` do.
         foreign: whether it was made elsewhere, or edited since.
         concerns: what its inference asks for beyond the allow-list; of a bundle that was made here nothing is listed.
     """
@@ -40,6 +41,7 @@ class BundleFacts:
     in_channels: int | None = None
     out_channels: int | None = None
     trains: bool = False
+    diagnoses: bool = False
     foreign: bool = True
     concerns: tuple[str, ...] = ()
 
@@ -72,6 +74,7 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
         in_channels=whole_number(image.get("num_channels")),
         out_channels=whole_number(pred.get("num_channels")),
         trains=trains,
+        diagnoses="temperature" in inference and "thresholds" in inference,
         foreign=foreign,
         concerns=bundle_concerns(root, inference) if foreign else (),
     )

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
+from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command, refuse_for_diagnosis
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -19,6 +20,7 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TaskOption,
     TrustOption,
     split_list,
     split_numbers,
@@ -36,6 +38,7 @@ def adapt_command(
         ),
     ],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    task: TaskOption = "segmentation",
     source: Annotated[
         list[Path] | None, typer.Option(help="Labelled data set; repeat to learn from several with the same labels.")
     ] = None,
@@ -74,12 +77,40 @@ def adapt_command(
     """Adapt to a domain without labels and report source-only, adapted and oracle.
 
     With --bundle in place of --source a trained network is adapted to the target's images alone, and rolled back
-    where it looks worse.
+    where it looks worse. With --task diagnosis the domains are folders per class, or lists of examinations.
 
     Example: monai-transfer adapt --source CT --target MR --output ct_to_mr
     """
     if bool(source) == (bundle is not None):
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
+    if task == "diagnosis":
+        refuse_for_diagnosis(
+            bundle=bundle,
+            source_cases=source_cases,
+            target_cases=target_cases,
+            test_cases=test_cases,
+            labelled_target_cases=labelled_target_cases,
+        )
+        adapt_diagnosis_command(
+            source or [],
+            target,
+            output,
+            test=test,
+            methods=method,
+            oracle=oracle,
+            keep_adapted=keep_adapted,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            as_json=as_json,
+            spacing=split_numbers(spacing, "--spacing"),
+            network=network,
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            seed=seed,
+            device=device,
+        )
+        return
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
     if bundle is not None and resume:

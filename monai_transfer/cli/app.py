@@ -21,6 +21,7 @@ from monai_transfer.cli.benchmark import benchmark
 from monai_transfer.cli.bundles import bundles
 from monai_transfer.cli.check import check
 from monai_transfer.cli.demo import demo
+from monai_transfer.cli.diagnose import diagnose_command
 from monai_transfer.cli.evaluate import evaluate_command
 from monai_transfer.cli.finetune import finetune_command
 from monai_transfer.cli.info import info
@@ -62,6 +63,7 @@ app.command("adapt")(adapt_command)
 app.add_typer(benchmark, name="benchmark")
 app.add_typer(bundles, name="bundles")
 app.command("check")(check)
+app.command("diagnose")(diagnose_command)
 app.command("evaluate")(evaluate_command)
 app.command("demo")(demo)
 app.command("finetune")(finetune_command)

@@ -47,10 +47,12 @@ def evaluate_command(
 
     Everything is measured on the grid of the labels. Writes OUTPUT/report.html with pictures, OUTPUT/scores.csv and
     OUTPUT/scores.json; the label maps of a bundle go to OUTPUT/predictions. Exit status 1 when a case has no
-    label map to score.
+    label map to score. A bundle that names classes is scored on labelled examinations: AUC, average precision,
+    sensitivity, calibration, with intervals.
 
     Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
     """
+    from monai_transfer.bundle.facts import inspect_bundle
     from monai_transfer.datasets import read_dataset
     from monai_transfer.machine import require_device
     from monai_transfer.options import Tolerance, checked
@@ -60,6 +62,10 @@ def evaluate_command(
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
     checked(Tolerance, tolerance)
     require_device(device)
+    if bundle is not None and inspect_bundle(bundle).diagnoses:
+        trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
+        _evaluate_diagnosis(bundle, data, output, device, trust=trusted, dry_run=dry_run, as_json=as_json)
+        return
     dataset = read_dataset(data, reading=Reading(assume_affine, allow_irregular))
     if cases is not None:
         dataset = dataset.select(split_list(cases))
@@ -79,6 +85,30 @@ def evaluate_command(
         console.emit_json(evaluation.record)
     else:
         console.out.print(_score_table(evaluation.table))
+        console.tell(str(evaluation.record["headline"]), f"report: {evaluation.files[0]}")
+    for warning in evaluation.record["warnings"]:
+        console.note(warning)
+    if not evaluation.complete:
+        raise typer.Exit(1)
+
+
+def _evaluate_diagnosis(
+    bundle: Path, data: Path, output: Path, device: str, *, trust: bool, dry_run: bool, as_json: bool
+) -> None:
+    from monai_transfer.datasets import read_exams
+    from monai_transfer.workflows.diagnosis_evaluation import evaluate_diagnosis
+
+    exams = read_exams(data)
+    if dry_run:
+        console.tell(f"would score {bundle} on {len(exams.labelled)} labelled examinations of {data} into {output}")
+        return
+    with case_progress("scoring") as progress:
+        evaluation = evaluate_diagnosis(bundle, exams, output, device=device, trust=trust, progress=progress)
+    for reason in evaluation.answers.failures.values():
+        console.error(reason)
+    if as_json:
+        console.emit_json(evaluation.record)
+    else:
         console.tell(str(evaluation.record["headline"]), f"report: {evaluation.files[0]}")
     for warning in evaluation.record["warnings"]:
         console.note(warning)

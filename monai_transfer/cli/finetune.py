@@ -6,6 +6,15 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
+from monai_transfer.cli.diagnosis_training import (
+    ClassWeightsOption,
+    FocalOption,
+    SensitivityOption,
+    SizeOption,
+    SmoothingOption,
+    refuse_for_diagnosis,
+    train_diagnosis_command,
+)
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -19,6 +28,7 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TaskOption,
     TrustOption,
     split_list,
     split_numbers,
@@ -34,6 +44,7 @@ def finetune_command(
         str, typer.Option(help="medicalnet:resnet18, imagenet:vgg16_bn, hf:REPO/FILE, a file or a bundle.")
     ],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    task: TaskOption = "segmentation",
     test: Annotated[Path | None, typer.Option(help="Labelled data set for the scores.")] = None,
     cases: CasesOption = None,
     test_cases: CasesOption = None,
@@ -77,6 +88,11 @@ def finetune_command(
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
+    size: SizeOption = None,
+    focal: FocalOption = None,
+    label_smoothing: SmoothingOption = None,
+    class_weights: ClassWeightsOption = None,
+    sensitivity: SensitivityOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     trust: TrustOption = False,
@@ -85,7 +101,9 @@ def finetune_command(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Fine-tune pretrained weights on labelled volumes; say what was loaded, and whether it helped.
+    """Fine-tune pretrained weights on labelled images; say what was loaded, and whether it helped.
+
+    With --task diagnosis DATA is a folder per class, or a list of examinations.
 
     Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
     --unfreeze 2 --compare scratch
@@ -118,6 +136,35 @@ def finetune_command(
         early_stop_patience=early_stop,
         minimum_share=minimum,
     ).unfreezing(unfreeze)
+    if task == "diagnosis":
+        refuse_for_diagnosis(
+            cases=cases, test_cases=test_cases, compare=compare, fractions=fractions, old_cases=old_cases, joint=joint
+        )
+        train_diagnosis_command(
+            data,
+            output,
+            weights=weights,
+            strategy=strategy,
+            test=test,
+            old_data=old_data,
+            sensitivity=sensitivity,
+            trust=trust,
+            overwrite=overwrite,
+            dry_run=dry_run,
+            as_json=as_json,
+            spacing=split_numbers(spacing, "--spacing"),
+            size=size,
+            network=network,
+            steps=steps,
+            learning_rate=learning_rate,
+            batch_size=batch_size,
+            focal=focal,
+            label_smoothing=label_smoothing,
+            class_weights=class_weights,
+            seed=seed,
+            device=device,
+        )
+        return
 
     from monai_transfer.workflows import finetuning as work
     from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint

@@ -6,6 +6,15 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
+from monai_transfer.cli.diagnosis_training import (
+    ClassWeightsOption,
+    FocalOption,
+    SensitivityOption,
+    SizeOption,
+    SmoothingOption,
+    refuse_for_diagnosis,
+    train_diagnosis_command,
+)
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -19,6 +28,7 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TaskOption,
     split_list,
     split_numbers,
 )
@@ -27,6 +37,7 @@ from monai_transfer.cli.options import (
 def train_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
+    task: TaskOption = "segmentation",
     cases: CasesOption = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
@@ -35,6 +46,11 @@ def train_command(
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
+    size: SizeOption = None,
+    focal: FocalOption = None,
+    label_smoothing: SmoothingOption = None,
+    class_weights: ClassWeightsOption = None,
+    sensitivity: SensitivityOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -42,22 +58,31 @@ def train_command(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Train a segmentation bundle on labelled volumes and score it on the cases that it held out.
+    """Train a bundle on labelled images and score it on the cases that it held out.
+
+    For segmentation DATA holds label maps; with --task diagnosis a folder per class, or a list of examinations.
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.volumes.volume import Reading
 
-    options = PlanOptions(
-        device=device,
-        spacing=split_numbers(spacing, "--spacing"),
-        network=network,
-        steps=steps,
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
-    )
+    common = {
+        "device": device,
+        "spacing": split_numbers(spacing, "--spacing"),
+        "network": network,
+        "steps": steps,
+        "learning_rate": learning_rate,
+        "batch_size": batch_size,
+        "seed": seed,
+    }
+    if task == "diagnosis":
+        refuse_for_diagnosis(cases=cases, resume=resume, allow_irregular=allow_irregular)
+        own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
+        how = {"sensitivity": sensitivity, "overwrite": overwrite, "dry_run": dry_run, "as_json": as_json}
+        train_diagnosis_command(data, output, **how, **own, **common)  # type: ignore[arg-type]
+        return
+    options = PlanOptions(**common)  # type: ignore[arg-type]
 
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 

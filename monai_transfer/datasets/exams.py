@@ -111,6 +111,10 @@ class ExamDataset:
         """The examinations that the data set keeps for ``train``, ``validation`` or ``test``."""
         return self._with(exam for exam in self.exams if exam.split == split)
 
+    def without_patients(self, patients: Collection[str]) -> Self:
+        """The examinations of other patients than these."""
+        return self._with(exam for exam in self.exams if exam.patient not in patients)
+
     def split(self, share: float, *, seed: int = 0) -> tuple[Self, Self]:
         """Two sets of different patients with alike shares of every class; the second gets ``share`` of them.
 

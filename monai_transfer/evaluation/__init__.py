@@ -1,5 +1,7 @@
 """Figures that can be trusted: metrics, the gap report, label-free scores."""
 
+from monai_transfer.evaluation.auc_metric import MeanAUC
+from monai_transfer.evaluation.diagnosis_scores import DiagnosisScores, Interval, score_diagnosis
 from monai_transfer.evaluation.folder import score_folder
 from monai_transfer.evaluation.gap import AdaptationSummary, gap_recovered
 from monai_transfer.evaluation.label_free import (
@@ -27,9 +29,12 @@ __all__ = [
     "AdaptationSummary",
     "CheckpointChoice",
     "Choice",
+    "DiagnosisScores",
+    "Interval",
     "LabelFreeScores",
     "LabelScore",
     "LabelSummary",
+    "MeanAUC",
     "PredictionCertainty",
     "PredictionInformation",
     "ScoreTable",
@@ -43,6 +48,7 @@ __all__ = [
     "gap_recovered",
     "label_free_scores",
     "score_case",
+    "score_diagnosis",
     "score_folder",
     "surface_distances",
 ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.inference.options import SegmentOptions
@@ -89,6 +90,11 @@ class Segmenter:
             UserError: when a bundle is incomplete or does not fit the others.
         """
         roots = [bundle] if isinstance(bundle, (str, Path)) else list(bundle)
+        for root in roots:
+            if inspect_bundle(root).diagnoses:
+                raise UserError(
+                    f"{root} names the class of an image and segments nothing: use monai-transfer diagnose."
+                )
         chosen = choose_device(device)
         return cls([read_bundle(r, device=chosen, trust=trust) for r in roots], device=device, options=options)
 

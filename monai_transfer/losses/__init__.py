@@ -2,6 +2,7 @@
 
 from monai_transfer.losses.consistency import probability_mse, pseudo_label_loss, soft_cross_entropy
 from monai_transfer.losses.coral import coral_loss
+from monai_transfer.losses.diagnosis import DiagnosisLoss
 from monai_transfer.losses.domain import DomainLossKind, domain_loss
 from monai_transfer.losses.entropy import entropy_loss, self_information
 from monai_transfer.losses.label_free import class_dice, information_score, label_agreement, soft_neighbourhood_density
@@ -13,6 +14,7 @@ from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
 
 __all__ = [
     "ClassBalancedDiceCELoss",
+    "DiagnosisLoss",
     "DomainLossKind",
     "class_dice",
     "coral_loss",

@@ -7,6 +7,7 @@ from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
 from monai_transfer.networks.vgg import VGGEncoder
+from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 __all__ = [
     "DenseNetEncoder",
@@ -15,6 +16,7 @@ __all__ = [
     "PatchProjection",
     "PooledDiscriminator",
     "TranslationGenerator",
+    "VGGClassifier",
     "VGGEncoder",
     "encoder_levels",
     "feature_channels",

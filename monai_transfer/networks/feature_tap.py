@@ -6,10 +6,11 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from monai.networks.nets import BasicUNet, DynUNet, FlexibleUNet, SegResNet, UNet
+from monai.networks.nets import BasicUNet, DenseNet, DynUNet, FlexibleUNet, ResNet, SegResNet, UNet
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 _UNET_LEVEL = re.compile(r"model(\.1\.submodule)*\.0")
 _UNET_BOTTOM = re.compile(r"model(\.1\.submodule)+")
@@ -23,14 +24,19 @@ def _bare(network: nn.Module) -> nn.Module:
 def feature_layers(network: nn.Module) -> tuple[str, ...]:
     """Module paths of the encoder's levels, from fine to coarse, for :func:`tap`.
 
-    Known are MONAI's ``FlexibleUNet``, ``UNet``, ``BasicUNet``, ``DynUNet`` and ``SegResNet``.
+    Known are MONAI's ``FlexibleUNet``, ``UNet``, ``BasicUNet``, ``DynUNet`` and ``SegResNet``, and of the networks that
+    name a class ``ResNet``, ``DenseNet`` and ``VGGClassifier``.
 
     Raises:
         UserError: the network is none of these; its layers have to be named.
     """
     network = _bare(network)
-    if isinstance(network, FlexibleUNet):
+    if isinstance(network, (FlexibleUNet, VGGClassifier)):
         return ("encoder",)
+    if isinstance(network, ResNet):
+        return ("layer1", "layer2", "layer3", "layer4")
+    if isinstance(network, DenseNet):
+        return tuple(f"features.{name}" for name, _ in network.features.named_children() if "denseblock" in name)
     if isinstance(network, UNet):
         names = [name for name, _ in network.named_modules()]
         bottom = max((name for name in names if _UNET_BOTTOM.fullmatch(name)), key=len)

@@ -4,11 +4,12 @@ import re
 from collections.abc import Callable, Iterable
 from itertools import pairwise
 
-from monai.networks.nets import DynUNet, FlexibleUNet, SegResNet, SwinUNETR, UNet
+from monai.networks.nets import DenseNet, DynUNet, FlexibleUNet, ResNet, SegResNet, SwinUNETR, UNet
 from monai.networks.nets.efficientnet import EfficientNetEncoder
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 DECODER, HEAD, WHOLE = "decoder", "head", "network"
 
@@ -37,7 +38,8 @@ def network_levels(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Sort the tensors of ``network`` into levels, from its input to its output.
 
     ``FlexibleUNet`` and MONAI's ``UNet``, ``DynUNet``, ``SegResNet`` and ``SwinUNETR`` have ``stem``, ``level1`` …
-    ``levelN``, ``decoder`` and ``head``; ``UNet``'s topmost up layer is its head. Any other network is one level,
+    ``levelN``, ``decoder`` and ``head``; ``UNet``'s topmost up layer is its head. ``ResNet``, ``DenseNet`` and
+    ``VGGClassifier``, which name a class, have all of these but the decoder. Any other network is one level,
     ``network``.
 
     Returns:
@@ -82,9 +84,11 @@ def _depth(level: str) -> int:
 
 def _rule(network: nn.Module) -> Callable[[str], str]:
     if isinstance(network, FlexibleUNet):
-        return _flexible_unet(network)
+        return _staged(network.encoder)
     if isinstance(network, UNet):
         return _unet
+    if isinstance(network, VGGClassifier):
+        return _staged(network.encoder)
     patterns = next((rules for kind, rules in _PATTERNS.items() if isinstance(network, kind)), None)
     if patterns is None:
         return lambda name: WHOLE
@@ -130,14 +134,26 @@ _PATTERNS: dict[type[nn.Module], _Rules] = {
         (r"swinViT\.", "stem"),
         (r"out\.", HEAD),
     ],
+    ResNet: [
+        (r"(conv1|bn1)\.", "stem"),
+        (r"layer(\d)\.", _numbered(0)),
+        (r"fc\.", HEAD),
+    ],
+    DenseNet: [
+        (r"features\.(conv0|norm0)\.", "stem"),
+        (r"features\.(?:denseblock|transition)(\d)\.", _numbered(0)),
+        (r"features\.norm5\.", "level4"),
+        (r"class_layers\.", HEAD),
+    ],
 }
 
 
-def _flexible_unet(network: FlexibleUNet) -> Callable[[str], str]:
-    stages = _encoder_stages(network.encoder)
+def _staged(encoder: nn.Module) -> Callable[[str], str]:
+    """Level of a tensor of a network that is an ``encoder`` of stages, a head, and perhaps a decoder."""
+    stages = _encoder_stages(encoder)
 
     def level_of(name: str) -> str:
-        if name.startswith("segmentation_head."):
+        if name.startswith(("segmentation_head.", "head.")):
             return HEAD
         if not name.startswith("encoder."):
             return DECODER

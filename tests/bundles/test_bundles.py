@@ -18,6 +18,7 @@ SCHEMA = Path(__file__).parent / "metadata_schema.json"
 QUICK = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "spacing": [16.0] * 3, "roi_size": [16] * 3}
 SMALL_NETWORK = {"network_def#channels": [4, 8, 8], "network_def#strides": [2, 2]}
 NAMES = ("domain_adaptation", "segmentation_transfer")
+"""Those that segment; ``test_diagnosis_bundle.py`` has the other."""
 
 
 def _workflow(name: str, config: str, workflow_type: str, **overrides: object) -> ConfigWorkflow:
@@ -38,7 +39,7 @@ def _data(name: str, phantoms: Path) -> dict[str, str]:
 
 
 def test_the_package_brings_its_bundles() -> None:
-    assert set(templates()) == set(NAMES)
+    assert set(templates()) == {*NAMES, "diagnosis_transfer"}
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -26,6 +26,7 @@ TAKES_BUNDLES = ("bundle", "weights", "spec")
 Arguments = Callable[[Path, Path, Path], list[str]]
 COMMANDS: dict[str, Arguments] = {
     "segment": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
+    "diagnose": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
     "evaluate": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data), "--output", str(out)],
     "adapt": lambda bundle, data, out: [
         *("--bundle", str(bundle), "--target", str(data), "--output", str(out), "--steps", "1", "--device", "cpu")
@@ -202,7 +203,8 @@ DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
 
 def test_every_command_that_reads_data_is_tried() -> None:
     reading = {name for name, command in FOUND.items() if {p.name for p in command.params} & set(READING)}
-    assert reading - {"segment"} == set(DATA_COMMANDS)  # segment reads images, whose names no configuration takes
+    # these read images, whose names no configuration takes
+    assert reading - {"segment", "diagnose"} == set(DATA_COMMANDS)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,120 @@
+"""Where a network looked: Grad-CAM, Grad-CAM++ and occlusion by MONAI, on the grid of the input.
+
+Selvaraju et al., "Grad-CAM", ICCV 2017; Chattopadhay et al., "Grad-CAM++", WACV 2018; Zeiler and Fergus, "Visualizing
+and understanding convolutional networks", ECCV 2014.
+"""
+
+from typing import Literal
+
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Compose, Invertd
+from monai.visualize import GradCAM, GradCAMpp, OcclusionSensitivity
+from torch import Tensor, nn
+
+from monai_transfer.networks import feature_layers, tap
+
+Method = Literal["gradcam", "gradcam++", "occlusion"]
+
+CELLS = 12
+"""A layer is looked at where its map has this many cells along the longest axis: those of the last layers of a ResNet
+have two to seven, each as large as an organ."""
+
+_MASK_SHARE = 8
+"""An occluding box has this part of the image's length, and moves by half of its own."""
+
+
+def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Method = "gradcam") -> Tensor:
+    """How much each place speaks for a class, 0 to 1.
+
+    Args:
+        network: gives logits ``(1, classes)``, or ``(1, classes, *spatial)`` whose sum over the predicted places of the
+            class is then explained.
+        image: ``(C, *spatial)``, preprocessed.
+        class_index: the output that is explained.
+        method: ``gradcam``, ``gradcam++`` or ``occlusion``.
+
+    Returns:
+        ``(*spatial)``; all 0 where nothing speaks for the class.
+
+    Example:
+        >>> from monai.networks.nets import ResNet
+        >>> network = ResNet("basic", [1, 1, 1, 1], [4, 4, 8, 8], spatial_dims=2, n_input_channels=1, num_classes=2)
+        >>> saliency(network.eval(), torch.rand(1, 48, 48), 1).shape
+        torch.Size([48, 48])
+    """
+    batch = torch.as_tensor(image)[None].detach()
+    explained = _Presence(network)
+    if method == "occlusion":
+        found = _occlusion(explained, batch, class_index)
+    else:
+        layer = "network." + explaining_layer(network, batch)
+        maker = {"gradcam": GradCAM, "gradcam++": GradCAMpp}[method]
+        # MONAI's own normalisation turns the map around: there the most important place gets 0
+        cam = maker(nn_module=explained, target_layers=layer, postprocessing=_as_it_is)
+        with torch.enable_grad():
+            found = cam(x=batch, class_idx=class_index)[0, 0].detach()
+    positive = found.clamp_min(0)
+    return positive / positive.max().clamp_min(1e-12)
+
+
+def explaining_layer(network: nn.Module, batch: Tensor) -> str:
+    """The deepest level of the encoder whose map still has :data:`CELLS` cells along an axis, else the finest."""
+    layers = [layer for layer in feature_layers(network) if layer != "encoder"]
+    if not layers:  # VGG's features come as a list of its own
+        layers = [f"encoder.{stage[-1]}" for stage in network.encoder.stages()]  # type: ignore[union-attr, operator]
+    sizes = []
+    with torch.no_grad(), tap(network, layers) as features:
+        network(batch)
+        sizes = [max(feature.shape[2:]) for feature in features]
+    fine = [layer for layer, size in zip(layers, sizes, strict=True) if size >= CELLS]
+    return fine[-1] if fine else layers[0]
+
+
+def to_native(heat: Tensor, working: MetaTensor, transforms: Compose, *, key: str) -> Tensor:
+    """A map of the working grid on the grid of the file, ``(*native shape)``.
+
+    Args:
+        heat: ``(*spatial)`` of the working grid.
+        working: the preprocessed image with the trace that leads back.
+        transforms: the bundle's preprocessing.
+        key: its key for the image.
+    """
+    undo = Invertd("pred", transform=transforms, orig_keys=key, nearest_interp=False)
+    restored: Tensor = undo({"pred": MetaTensor(heat[None].cpu()), key: working})["pred"]
+    return torch.as_tensor(restored)[0].clamp(0, 1)
+
+
+class _Presence(nn.Module):
+    """A network whose answer about a class is one number, also where it answers for every place."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits ``(batch, classes)``: of a map the sum over the places where the class is the most probable."""
+        logits: Tensor = self.network(image)
+        if logits.ndim == 2:
+            return logits
+        chosen = logits.argmax(1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device).view(
+            1, -1, *[1] * (logits.ndim - 2)
+        )
+        return (logits * chosen).flatten(2).sum(2)
+
+
+def _occlusion(network: nn.Module, batch: Tensor, class_index: int) -> Tensor:
+    """The loss of the class's logit when a place is covered."""
+    mask = [max(2, length // _MASK_SHARE) for length in batch.shape[2:]]
+    cover = OcclusionSensitivity(
+        nn_module=network, mask_size=mask, overlap=0.5, n_batch=8, mode="mean_img", activate=False, verbose=False
+    )
+    with torch.no_grad():
+        covered, _ = cover(batch)
+        whole = network(batch)[0, class_index]
+    loss: Tensor = whole - covered[0, class_index]
+    return loss
+
+
+def _as_it_is(heat: Tensor) -> Tensor:
+    return heat

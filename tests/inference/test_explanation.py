@@ -1,0 +1,92 @@
+"""Maps of where a network looked."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.networks.nets import DenseNet121, ResNet, UNet
+from monai.transforms import Compose, EnsureTyped, Resized
+from torch import nn
+
+from monai_transfer.inference.explanation import explaining_layer, saliency, to_native
+from monai_transfer.networks import VGGClassifier
+
+
+class Brightness(nn.Module):
+    """Class 1 where it is bright: the truth of what a map should show is known."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer1 = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        nn.init.constant_(self.layer1.weight, 1 / 9)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        score = torch.relu(self.layer1(image)).flatten(1).mean(1)
+        return torch.stack([-score, score], dim=1)
+
+
+def picture() -> torch.Tensor:
+    image = torch.zeros(1, 48, 48)
+    image[0, 30:38, 8:16] = 5.0
+    return image
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "occlusion"])
+def test_the_map_lies_on_what_decides(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("monai_transfer.inference.explanation.feature_layers", lambda network: ("layer1",))
+    heat = saliency(Brightness().eval(), picture(), 1, method=method)  # type: ignore[arg-type]
+    place = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert 27 <= place[0] <= 40
+    assert 5 <= place[1] <= 18
+    assert float(heat.max()) == pytest.approx(1.0)
+    assert float(heat[:16, 24:].max()) < 0.2
+
+
+@pytest.mark.parametrize(
+    "network",
+    [
+        ResNet("basic", [1, 1, 1, 1], [4, 4, 8, 8], 2, 1, conv1_t_stride=2, num_classes=2),
+        VGGClassifier("vgg11", num_classes=2),
+        DenseNet121(spatial_dims=2, in_channels=1, out_channels=2),
+        UNet(spatial_dims=2, in_channels=1, out_channels=3, channels=(4, 8), strides=(2,)),
+    ],
+    ids=lambda network: type(network).__name__,
+)
+def test_every_network_can_be_asked(network: nn.Module) -> None:
+    network.eval()
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    heat = saliency(network, torch.rand(1, 64, 64), 1)
+    assert heat.shape == (64, 64)
+    assert 0 <= float(heat.min()) <= float(heat.max()) <= 1
+    assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
+    assert not network.training
+
+
+def test_the_layer_is_fine_enough() -> None:
+    network = ResNet("basic", [1, 1, 1, 1], [4, 4, 8, 8], 2, 1, conv1_t_stride=2, num_classes=2).eval()
+    assert explaining_layer(network, torch.rand(1, 1, 224, 224)) == "layer3"  # 14 cells; layer4 has 7
+    assert explaining_layer(network, torch.rand(1, 1, 32, 32)) == "layer1"
+
+
+def test_other_weights_give_another_map() -> None:
+    """The sanity check of Adebayo et al., NeurIPS 2018: a map that survives random weights shows the image alone."""
+    image = torch.rand(1, 64, 64, generator=torch.Generator().manual_seed(0))
+    maps = []
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        network = ResNet("basic", [1, 1, 1, 1], [8, 8, 16, 16], 2, 1, conv1_t_stride=2, num_classes=2).eval()
+        maps.append(saliency(network, image, 1).flatten())
+    assert float(torch.corrcoef(torch.stack(maps))[0, 1].nan_to_num()) < 0.8
+
+
+def test_a_map_comes_back_to_the_grid_of_the_file() -> None:
+    image = MetaTensor(torch.rand(1, 40, 20), affine=torch.eye(4))
+    transforms = Compose([EnsureTyped("image"), Resized("image", (80, 40))])
+    working = transforms({"image": image})["image"]
+    heat = torch.zeros(80, 40)
+    heat[60:70, 10:20] = 1
+    native = to_native(heat, working, transforms, key="image")
+    assert native.shape == (40, 20)
+    place = np.unravel_index(int(native.argmax()), native.shape)
+    assert 29 <= place[0] <= 35
+    assert 4 <= place[1] <= 10
