@@ -13,14 +13,14 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,export]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,onnx,openvino]"
 	touch $(STAMP)
 
 demo: setup
 	$(BIN)/monai-transfer demo --output demo
 
 test: setup
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses logical --dist loadfile
 
 check: setup
 	$(BIN)/ruff check .

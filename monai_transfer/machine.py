@@ -63,6 +63,14 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def free_cores() -> int:
+    """Cores that this process may use and that others leave free, at least one, by the load of the last minute."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    load = float(psutil.getloadavg()[0])
+    return max(1, int(cores) - round(load))
+
+
 def hardware() -> dict[str, Any]:
     """Return processor, cores this process may use, memory, and the GPUs by name."""
     import torch

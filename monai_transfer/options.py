@@ -40,6 +40,7 @@ Dimensions = Annotated[int, Field(title="--spatial-dims", ge=2, le=3)]
 Channels = Annotated[int, Field(title="--in-channels", ge=1, le=1024)]
 
 Precision = Literal["float32", "bfloat16", "float16"]
+Runtime = Literal["auto", "torch", "openvino", "onnx"]
 Backbone = Literal["unet", "resnet18"]
 Blending = Literal["gaussian", "constant"]
 Task = Literal["segmentation", "diagnosis"]

@@ -1,8 +1,14 @@
 """Fixtures that every room shares."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+# before torch is imported, which asks once: the tests run on as many workers as there are cores, and threads that spin
+# for each other on a busy machine would take minutes for what takes seconds
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import nibabel as nib
 import numpy as np

@@ -19,10 +19,14 @@ from pydantic import Field
 
 from monai_transfer.benchmarks.scene import write_bundle, write_ct
 from monai_transfer.errors import UserError
+from monai_transfer.inference.conversion import is_installed
 from monai_transfer.machine import choose_device, require_memory, versions
-from monai_transfer.options import Backbone, Blending, Classes, Seed, Spacing, Threads, validated
+from monai_transfer.options import Backbone, Blending, Classes, Runtime, Seed, Spacing, Threads, validated
 
 Voxels = Annotated[int, Field(title="--shape", ge=1, le=4096)]
+
+OTHER_RUNTIMES: tuple[Runtime, ...] = ("openvino", "onnx")
+"""Measured beside PyTorch where they are installed."""
 
 STAGES = ("read", "preprocess", "network", "restore", "write", "total")
 
@@ -42,7 +46,7 @@ class BenchmarkSettings:
         steps: training steps of the network before it is measured; 0 leaves its weights random.
         device: ``cpu`` or ``cuda``.
         threads: CPU threads of each side.
-        variants: also measure bfloat16 and the skipping of empty windows.
+        variants: also measure the other runtimes that are installed, bfloat16 and the skipping of empty windows.
         stock: run MONAI's side; without it only this package is measured.
         seed: of the volume and the weights.
 
@@ -91,13 +95,16 @@ def compare(settings: BenchmarkSettings, *, progress: Callable[[str], None] = la
     with tempfile.TemporaryDirectory() as folder:
         bench = _Bench(settings, Path(folder), progress)
         bench.prepare()
-        plain = {"skip_empty": False}
+        plain = {"skip_empty": False, "runtime": "torch"}
         measured = {"ours": bench.run("ours", "ours", plain)}
         if settings.stock:
             measured["stock"] = bench.run("stock", "stock", {})
         if settings.variants:
+            for runtime in OTHER_RUNTIMES:
+                if is_installed(runtime):
+                    measured[runtime] = bench.run(runtime, "ours", {**plain, "runtime": runtime})
             measured["bfloat16"] = bench.run("bfloat16", "ours", {**plain, "precision": "bfloat16"})
-            measured["skip_empty"] = bench.run("skip_empty", "ours", {"skip_empty": True})
+            measured["skip_empty"] = bench.run("skip_empty", "ours", {**plain, "skip_empty": True})
         return _report(bench, measured)
 
 
@@ -135,6 +142,7 @@ class _Bench:
         paths = [str(self.folder / p) for p in ("ct.nii.gz", "bundle", f"{name}/ct.nii.gz")]
         command = [sys.executable, "-m", "monai_transfer.benchmarks.side", side, *paths, given]
         environment = {**os.environ, "OMP_NUM_THREADS": str(s.threads), "PYTHONWARNINGS": "ignore"}
+        environment["MONAI_TRANSFER_CACHE"] = str(self.folder / "cache")  # this network serves nobody else
         environment["BENCHMARK_OUTPUT"] = str(self.folder / name)
         done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
         if done.returncode:
@@ -169,8 +177,9 @@ def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any
     report["peak_gpu_memory_mb"] = {
         n: m["peak_gpu_memory_mb"] for n, m in measured.items() if "peak_gpu_memory_mb" in m
     }
+    report["runtimes"] = {name: side["runtime"] for name, side in measured.items() if "runtime" in side}
     report["windows"] = {name: side["windows"] for name, side in measured.items() if "windows" in side}
-    report |= {name: against(name) for name in ("bfloat16", "skip_empty") if name in measured}
+    report |= {name: against(name) for name in (*OTHER_RUNTIMES, "bfloat16", "skip_empty") if name in measured}
     report["stock_needs_at_least_mb"] = _stock_estimate_mb(bench.settings)
     report["settings"] = asdict(bench.settings)
     report["hardware"] = {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count()}

@@ -27,6 +27,7 @@ from monai_transfer.cli.finetune import finetune_command
 from monai_transfer.cli.info import info
 from monai_transfer.cli.phantom import phantom
 from monai_transfer.cli.segment import segment_command
+from monai_transfer.cli.threads import settle_threads
 from monai_transfer.cli.train import train_command
 from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
@@ -89,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     _set_up_logging(debug=debug)
+    settle_threads(given)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:

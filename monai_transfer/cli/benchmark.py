@@ -31,7 +31,9 @@ def inference(
     roi: Annotated[int, typer.Option(help="Voxels of a window along each axis.")] = 96,
     steps: Annotated[int, typer.Option(help="Training steps of the network; 0: random weights.")] = 60,
     threads: Annotated[int, typer.Option(help="CPU threads of each side.")] = 2,
-    variants: Annotated[bool, typer.Option(help="Also measure bfloat16 and the skipping of empty windows.")] = True,
+    variants: Annotated[
+        bool, typer.Option(help="Also measure other runtimes, bfloat16, empty windows left out.")
+    ] = True,
     stock: Annotated[bool, typer.Option(help="Run MONAI's side.")] = True,
     device: DeviceOption = "cpu",
     seed: SeedOption = 0,
@@ -93,9 +95,12 @@ def _show(report: dict[str, Any]) -> None:
         table.add_row(stage, *(f"{report['seconds'][name].get(stage, 0):.2f}" for name in names))
     table.add_row("peak MB", *(f"{report['peak_memory_mb'][name]:.0f}" for name in names))
     console.out.print(table)
-    for key in ("speedup", "memory_ratio", "agreement", "network_share"):
-        if key in report:
-            console.tell(f"{key}: {report[key]:.4f}")
+    rows = {"ours": report, **{name: report[name] for name in names if name in report}}
+    kinds = ("speedup", "speedup_over_plain", "memory_ratio", "agreement", "network_share")
+    ratios = Table("side", *(kind for kind in kinds if kind in report), title="Against plain MONAI")
+    for name, row in rows.items():
+        ratios.add_row(name, *(f"{row[kind]:.4f}" for kind in kinds if kind in report))
+    console.out.print(ratios)
 
 
 benchmark.command("adaptation")(adaptation)

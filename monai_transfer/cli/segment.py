@@ -16,7 +16,7 @@ from monai_transfer.cli.options import (
 )
 from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted
-from monai_transfer.options import Precision
+from monai_transfer.options import Precision, Runtime
 from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
@@ -29,6 +29,9 @@ def segment_command(
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
     device: DeviceOption = "auto",
     precision: Annotated[Precision, typer.Option(help="float32, bfloat16 or float16 (GPU).")] = "float32",
+    runtime: Annotated[
+        Runtime, typer.Option(help="What computes the network: auto, torch, openvino or onnx (CPU).")
+    ] = "auto",
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty/--all-windows", help="Leave out windows that hold only air.")
     ] = True,
@@ -74,6 +77,7 @@ def segment_command(
 
     options = SegmentOptions(
         precision=precision,
+        runtime=runtime,
         skip_empty=skip_empty,
         probabilities=probabilities,
         uncertainty=uncertainty,

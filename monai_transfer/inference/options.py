@@ -5,7 +5,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from monai_transfer.options import Precision, validated
+from monai_transfer.options import Precision, Runtime, validated
 from monai_transfer.volumes.volume import Reading
 
 WindowBatch = Annotated[int, Field(title="--batch", ge=1, le=4096)]
@@ -35,6 +35,8 @@ class SegmentOptions:
 
     Attributes:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        runtime: what computes the network: ``"torch"``, ``"openvino"``, ``"onnx"`` (both on a CPU), or ``"auto"``:
+            OpenVINO on a CPU for large volumes where it is installed, else PyTorch.
         skip_empty: do not compute windows that hold only air.
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
@@ -46,6 +48,7 @@ class SegmentOptions:
     """
 
     precision: Precision = "float32"
+    runtime: Runtime = "auto"
     skip_empty: bool = True
     probabilities: bool = False
     uncertainty: bool = False

@@ -1,5 +1,6 @@
 """One preprocessed volume through the network and back to its native grid."""
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -87,6 +88,7 @@ class CaseRun:
         self.plan = plan_windows(image.shape[1:], settings.in_3d(), device=predictor.output_device)
         self.image = pad_to_plan(image, self.plan, mode=settings.padding_mode, value=settings.cval)
         window = self.image[None, :, *(slice(0, r) for r in self.plan.roi)]
+        predictor.prepare(window, voxels=self.plan.count * math.prod(self.plan.roi))
         choose_batch(window)
         self.classes = classes(window)
         self.test = wanted_windows(self.image, self.plan) if skip_empty else None

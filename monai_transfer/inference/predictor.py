@@ -14,13 +14,14 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.options import Precision
+from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork, is_installed, require_installed
+from monai_transfer.options import Precision, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ CPU_BATCH = 2
 
 CPU_BATCH_MB = 150.0
 """Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
+
+WORTH_CONVERTING = 12_000_000
+"""Voxels of all windows of a case from which ``auto`` takes OpenVINO, 14 windows of 96³: a conversion takes about as
+long as it saves on so many. The choice depends on the case alone, so equal runs give equal voxels."""
 
 PRECISIONS: Mapping[Precision, torch.dtype | None] = {
     "float32": None,
@@ -56,9 +61,13 @@ class Predictor:
         batch: windows per forward pass to begin with.
         compile: run the networks through ``torch.compile``; on CUDA with CUDA graphs.
         flat_axis: the axis along which a 2D network sees a 3D window of one voxel, if so.
+        runtime: what computes the networks, once :meth:`prepare` was called.
+
+    Attributes:
+        used: the runtime that computes now.
 
     Raises:
-        UserError: for an unknown precision.
+        UserError: for an unknown precision, or a runtime that is not installed or cannot be used here.
     """
 
     def __init__(
@@ -71,12 +80,21 @@ class Predictor:
         batch: int = 1,
         compile: bool = False,
         flat_axis: int | None = None,
+        runtime: Runtime = "torch",
     ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"--precision {precision} is not known: choose one of {', '.join(PRECISIONS)}.")
         if precision == "float16" and device.type == "cpu":
             raise UserError("--precision float16 needs a CUDA device: on the CPU choose bfloat16 or float32.")
-        self.device = device
+        if runtime not in ("auto", "torch"):
+            require_installed(runtime)
+            if device.type != "cpu" or compile:
+                raise UserError(f"--runtime {runtime} runs on the CPU and without --compile: add --device cpu.")
+            if runtime == "onnx" and precision != "float32":
+                raise UserError(f"--runtime onnx computes in float32: omit --precision {precision}.")
+        self.device, self.runtime = device, runtime
+        self.used: Runtime = "torch"
+        self._converted: dict[tuple[int, ...], list[ConvertedNetwork] | None] = {}
         self.dtype = PRECISIONS[precision]
         self.batch = max(batch, 1)
         self.full_batches = compile
@@ -85,8 +103,41 @@ class Predictor:
         self.mirrorings = [axes for n in range(len(mirror_axes) + 1) for axes in itertools.combinations(mirror_axes, n)]
         mode = "reduce-overhead" if device.type == "cuda" else "default"
         prepared = [n.to(device).to(memory_format=self.layout).eval() for n in networks]  # type: ignore[call-overload]
-        self.networks = [torch.compile(n, mode=mode, dynamic=False) if compile else n for n in prepared]
+        self.networks: list[Any] = [torch.compile(n, mode=mode, dynamic=False) if compile else n for n in prepared]
+        self._running: Sequence[Callable[[torch.Tensor], object]] = self.networks
         self.output_device: torch.device = device
+
+    def prepare(self, window: torch.Tensor, *, voxels: int) -> None:
+        """Choose what computes the windows of a case, and convert the networks for it where that is new.
+
+        A network that cannot be converted is computed by PyTorch, with one warning.
+
+        Args:
+            window: one window, (1, C_in, *roi).
+            voxels: of all its windows together.
+        """
+        self._running, self.used = self.networks, "torch"
+        runtime = self.runtime
+        if runtime == "auto":
+            on_cpu = self.device.type == "cpu" and not self.full_batches and self.dtype is None
+            runtime = "openvino" if on_cpu and voxels >= WORTH_CONVERTING and is_installed("openvino") else "torch"
+        if runtime == "torch":
+            return
+        seen = window if self.flat_axis is None else window.squeeze(2 + self.flat_axis)
+        shape = tuple(seen.shape[1:])
+        if shape not in self._converted:
+            self._converted[shape] = self._convert(shape, runtime)
+        if converted := self._converted[shape]:
+            self._running, self.used = converted, runtime
+
+    def _convert(self, shape: tuple[int, ...], runtime: Runtime) -> list[ConvertedNetwork] | None:
+        threads = _cores.get() or torch.get_num_threads()
+        low = self.dtype is torch.bfloat16
+        try:
+            return [ConvertedNetwork(n, shape, runtime=runtime, threads=threads, bfloat16=low) for n in self.networks]
+        except ConversionError as error:
+            logger.warning("%s cannot run this network (%s): PyTorch computes it.", runtime, error)
+            return None
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
         """Windows (B, C_in, *roi) -> logits (B, networks * C, *roi), float32, on ``output_device``.
@@ -125,7 +176,7 @@ class Predictor:
             for axes in self.mirrorings:
                 dims = [2 + a - (self.flat_axis is not None and a > self.flat_axis) for a in axes]
                 seen = (windows.flip(dims) if dims else windows).contiguous(memory_format=self.layout)
-                logits = torch.cat([first_tensor(network(seen)).float() for network in self.networks], dim=1)
+                logits = torch.cat([first_tensor(network(seen)).float() for network in self._running], dim=1)
                 logits = logits.flip(dims) if dims else logits
                 total = logits if total is None else total.add_(logits)
         assert total is not None

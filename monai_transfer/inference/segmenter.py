@@ -64,6 +64,7 @@ class Segmenter:
             batch=self.options.batch or self.bundle.window.batch,
             compile=self.options.compile,
             flat_axis=flat,
+            runtime=self.options.runtime,
         )
         self._batch: int | None = None
         self._channels = self.bundle.out_channels

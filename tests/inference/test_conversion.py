@@ -1,0 +1,158 @@
+"""Networks that another runtime computes: the labels of PyTorch, one conversion, PyTorch where there is none."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from monai_transfer.errors import UserError
+from monai_transfer.inference import Segmenter, SegmentOptions, conversion, predictor, segment_folder
+from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork
+from monai_transfer.inference.predictor import Predictor
+
+from .conftest import UNET, MakeBundle, body, write_nifti
+
+RESNET: dict[str, Any] = {
+    "_target_": "FlexibleUNet",
+    "in_channels": 1,
+    "out_channels": 4,
+    "backbone": "resnet18",
+    "decoder_channels": [16, 8, 8, 8, 8],
+    "spatial_dims": 3,
+}
+WINDOW = (1, 8, 8, 8)
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("MONAI_TRANSFER_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "runtimes"
+
+
+@pytest.fixture
+def network() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv3d(1, 4, 3, padding=1), nn.InstanceNorm3d(4), nn.PReLU(), nn.Conv3d(4, 3, 1)).eval()
+
+
+class Unconvertible(nn.Module):
+    """Leaves torch on its way, as no graph can."""
+
+    def forward(self, windows: torch.Tensor) -> torch.Tensor:
+        raise_if_traced = torch.jit.is_tracing() or torch.compiler.is_exporting()
+        if raise_if_traced:
+            raise RuntimeError("this network decides in Python")
+        return windows.repeat(1, 4, 1, 1, 1)
+
+
+def require(runtime: str) -> None:
+    pytest.importorskip(conversion.PACKAGES[runtime])  # type: ignore[index]
+    if runtime == "onnx":
+        pytest.importorskip("onnxscript")
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+@pytest.mark.parametrize("name", ["unet", pytest.param("resnet18", marks=pytest.mark.slow)])
+def test_labels_are_those_of_torch(make_bundle: MakeBundle, tmp_path: Path, name: str, runtime: str) -> None:
+    require(runtime)
+    definition, roi = (UNET, (16, 16, 16)) if name == "unet" else (RESNET, (32, 32, 32))
+    root = make_bundle(smooth=False, network=definition, roi=roi)
+    ct = write_nifti(tmp_path / "ct.nii.gz", body((45, 38, 29)))
+    by_torch, converted = (
+        Segmenter.from_bundle(root, device="cpu", options=SegmentOptions(runtime=which))  # type: ignore[arg-type]
+        for which in ("torch", runtime)
+    )
+    expected, found = by_torch.segment(ct).labels, converted.segment(ct).labels
+    assert (by_torch.predictor.used, converted.predictor.used) == ("torch", runtime)
+    assert len(np.unique(expected)) > 1
+    assert (found == expected).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("runtime", ["openvino", "onnx"])
+def test_a_network_is_converted_once(
+    network: nn.Module, cache: Path, monkeypatch: pytest.MonkeyPatch, runtime: Any
+) -> None:
+    require(runtime)
+    calls = []
+    write = conversion._WRITERS[runtime]
+    monkeypatch.setitem(conversion._WRITERS, runtime, lambda *given: (calls.append(given), write(*given)))
+    windows = torch.randn(3, *WINDOW)
+    for _ in range(2):
+        converted = ConvertedNetwork(network, WINDOW, runtime=runtime, threads=1)
+        with torch.no_grad():
+            torch.testing.assert_close(converted(windows), network(windows), rtol=1e-4, atol=1e-4)
+    assert len(calls) == 1
+    with torch.no_grad():
+        network[0].weight *= 2  # type: ignore[index, operator]
+    ConvertedNetwork(network, WINDOW, runtime=runtime, threads=1)
+    assert len(calls) == 2
+    assert len(list(cache.iterdir())) == 2
+
+
+def test_mirrored_windows_and_ensembles_are_computed_too(network: nn.Module) -> None:
+    require("openvino")
+    windows = torch.randn(2, *WINDOW)
+    both = {which: Predictor([network, network], device=CPU, mirror_axes=(0,), runtime=which) for which in WHICH}
+    for each in both.values():
+        each.prepare(windows[:1], voxels=1)
+    torch.testing.assert_close(both["openvino"](windows), both["torch"](windows), rtol=1e-4, atol=1e-4)
+
+
+WHICH: tuple[Any, ...] = ("torch", "openvino")
+
+
+def test_other_logits_are_refused(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("openvino")
+    other = nn.Conv3d(1, 3, 3, padding=1)
+    write = conversion._WRITERS["openvino"]
+    monkeypatch.setitem(conversion._WRITERS, "openvino", lambda _, window, file: write(other, window, file))
+    with pytest.raises(ConversionError, match="differ"):
+        ConvertedNetwork(network, WINDOW, runtime="openvino", threads=1)
+
+
+def test_torch_computes_what_cannot_be_converted(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    require("openvino")
+    root = make_bundle()
+    image = write_nifti(tmp_path / "ct.nii.gz", body((45, 38, 29)))
+    segmenter = Segmenter.from_bundle(root, device="cpu", options=SegmentOptions(runtime="openvino"))
+    segmenter.predictor.networks[0] = Unconvertible()
+    segment_folder([image], segmenter, tmp_path / "out")
+    case = json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"][0]
+    assert (case["status"], case["runtime"]) == ("ok", "torch")
+    (warning,) = [text for text in case["warnings"] if "PyTorch computes it" in text]
+    assert "openvino cannot run this network" in warning
+
+
+def test_a_cache_that_cannot_be_written_is_told(network: nn.Module, cache: Path) -> None:
+    require("openvino")
+    cache.parent.parent.mkdir(parents=True, exist_ok=True)
+    cache.parent.write_text("a file is in the way")
+    with pytest.raises(ConversionError, match="MONAI_TRANSFER_CACHE"):
+        ConvertedNetwork(network, WINDOW, runtime="openvino", threads=1)
+
+
+def test_auto_converts_for_large_cases_only(network: nn.Module) -> None:
+    require("openvino")
+    chosen = Predictor([network], device=CPU, runtime="auto")
+    window = torch.zeros(1, *WINDOW)
+    for voxels, used in ((predictor.WORTH_CONVERTING - 1, "torch"), (predictor.WORTH_CONVERTING, "openvino")):
+        chosen.prepare(window, voxels=voxels)
+        assert chosen.used == used
+
+
+def test_a_runtime_has_to_be_installed_and_to_suit(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    require("openvino")
+    with pytest.raises(UserError, match="--compile"):
+        Predictor([network], device=CPU, runtime="openvino", compile=True)
+    monkeypatch.setattr(conversion.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"monai-transfer\[onnx\]"):
+        Predictor([network], device=CPU, runtime="onnx")
+    monkeypatch.setattr(predictor, "WORTH_CONVERTING", 0)
+    auto = Predictor([network], device=CPU, runtime="auto")
+    auto.prepare(torch.zeros(1, *WINDOW), voxels=1)
+    assert auto.used == "torch"
