@@ -16,9 +16,13 @@ from rich.table import Table
 
 from monai_transfer.cli import console
 from monai_transfer.evaluation import AdaptationSummary, LabelScore, ScoreTable
+from monai_transfer.evaluation.label_evidence import LabelEvidence
+from monai_transfer.evaluation.pairs import PairTable
+from monai_transfer.evaluation.predicted_dice import write_known_labels
 from monai_transfer.evaluation.scoreboard import Scoreboard, ScoredRun
 from monai_transfer.figures.charts import label_bars, learning_curves
 from monai_transfer.figures.overlays import overlay_figure
+from monai_transfer.figures.pairs_report import write_pairs_report
 from monai_transfer.figures.report import write_adaptation_report, write_evaluation_report
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 from monai_transfer.figures.slices import OverlayCase
@@ -117,12 +121,14 @@ def test_pages_show_every_name_as_it_is(tmp_path: Path) -> None:
     curves = {"adapted": [{"step": 0, HOSTILE[3]: 1.0}, {"step": 5, HOSTILE[3]: 0.4}]}
     write_adaptation_report(tmp_path / "b.html", summary, overlays=overlays, curves=curves, run=run)
     write_scoreboard_report(tmp_path / "c.html", _board(), overlays=overlays, run=run)
-    for page in ("a.html", "b.html", "c.html"):
+    write_pairs_report(tmp_path / "d.html", PairTable({"p": _board()}, {"q": HOSTILE[11]}), run=run)
+    for page in ("a.html", "b.html", "c.html", "d.html"):
         _assert_harmless_page((tmp_path / page).read_text(encoding="utf-8"))
 
 
 def _board() -> Scoreboard:
-    run = {0: ScoredRun(_table(), seconds=1.0, peak_memory_mb=1.0)}
+    evidence = {name: LabelEvidence(found=1.0, size=-2.0) for name in HOSTILE}
+    run = {0: ScoredRun(_table(), seconds=1.0, peak_memory_mb=1.0, evidence=evidence)}
     return Scoreboard(run, run, {name: run for name in HOSTILE[:12]}, failures={HOSTILE[12]: HOSTILE[13]})
 
 
@@ -145,8 +151,14 @@ def test_csv_holds_no_formula(tmp_path: Path) -> None:
         assert len({len(row) for row in rows}) == 1
         assert not [cell for row in rows[1:] for cell in row[:2] if FORMULA.match(cell)]
     _board().write_csv(tmp_path / "board.csv")
-    cells = [cell for row in csv.reader((tmp_path / "board.csv").open(encoding="utf-8", newline="")) for cell in row]
-    assert not [cell for cell in cells if FORMULA.match(cell) and not re.fullmatch(r"-?[\d.e-]+", cell)]
+    pairs = PairTable({"p": _board()}, {"q": HOSTILE[5]})
+    pairs.write_csv(tmp_path / "pairs.csv")
+    write_known_labels(tmp_path / "labels.csv", pairs.known_labels)
+    for name in ("board.csv", "pairs.csv", "labels.csv"):
+        lines = list(csv.reader((tmp_path / name).open(encoding="utf-8", newline="")))
+        assert len(lines) > len(HOSTILE) / 2
+        cells = [cell for line in lines for cell in line]
+        assert not [cell for cell in cells if FORMULA.match(cell) and not re.fullmatch(r"-?[\d.e-]+", cell)]
 
 
 def test_the_terminal_gets_every_name_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import typer
 from rich.table import Table
+from rich.text import Text
 
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.pairs import read_pairs
@@ -12,6 +13,7 @@ from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.cli import console
 from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.figures.pairs_report import bench_columns, bench_rows
+from monai_transfer.text import one_line
 from monai_transfer.workflows.pairs import compare_pairs, plan_pairs
 
 
@@ -54,6 +56,7 @@ def _drawn(table: PairTable) -> Table:
     for column in bench_columns(table):
         drawn.add_column(column, justify="right")
     for row in bench_rows(table):
-        cells = ("\n".join(filter(None, (cell.value, cell.note))) for cell in row.cells)
+        # a string would be put into one line
+        cells = (Text("\n".join(map(one_line, filter(None, (cell.value, cell.note))))) for cell in row.cells)
         drawn.add_row(row.name, *cells, end_section=row.name.startswith("worst label"))
     return drawn
