@@ -23,3 +23,15 @@ class Interrupted(BaseException):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def interruption_behind(error: BaseException | None) -> Interrupted | None:
+    """The interruption that an error was made of, if there is one.
+
+    ``pydoc.locate``, by which MONAI imports what a configuration names, wraps whatever ends an import.
+    """
+    while error is not None:
+        if isinstance(error, Interrupted):
+            return error
+        error = error.__cause__ or error.__context__
+    return None

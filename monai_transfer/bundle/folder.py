@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from monai_transfer.bundle import unfinished
 from monai_transfer.bundle.templates import template
 from monai_transfer.bundle.trust import is_foreign, remember
-from monai_transfer.errors import Interrupted, UserError
+from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
 from monai_transfer.literals import literal
 
@@ -234,7 +234,9 @@ class BundleFolder:
         except BaseException as error:
             if self._untried:
                 shutil.rmtree(self.root, ignore_errors=True)
-            raise (_user_error(error, self.root) if isinstance(error, Exception) else None) or error from None
+            if not isinstance(error, Exception):
+                raise
+            raise interruption_behind(error) or _user_error(error, self.root) or error from None
         if workflow_type == "train":
             unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow

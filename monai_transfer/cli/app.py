@@ -9,7 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from typer.exceptions import TyperException
@@ -31,7 +31,7 @@ from monai_transfer.cli.threads import settle_threads
 from monai_transfer.cli.train import train_command
 from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
-from monai_transfer.errors import Interrupted, UserError
+from monai_transfer.errors import Interrupted, UserError, interruption_behind
 
 app = typer.Typer(
     name="monai-transfer",
@@ -101,19 +101,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if message := error.format_message():  # without a command the help was shown, and there is no message
             console.error(message)
         sys.exit(2)
-    except UserError as error:
-        if debug:
-            raise
-        console.error(str(error))
-        sys.exit(2)
-    except Interrupted as stop:
+    except (Interrupted, Exception) as error:
+        _end(error, debug=debug)
+
+
+def _end(error: BaseException, *, debug: bool) -> NoReturn:
+    """Say in one sentence why the command ends early."""
+    if (stop := interruption_behind(error)) is not None:
         console.error(str(stop))
         sys.exit(128 + stop.signal)
-    except Exception as error:
-        if debug:
-            raise
+    if debug:
+        raise error
+    if isinstance(error, UserError):
+        console.error(str(error))
+    else:
         console.error(f"{type(error).__name__}: {error} (run again with --debug for the traceback).")
-        sys.exit(2)
+    sys.exit(2)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

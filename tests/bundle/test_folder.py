@@ -105,6 +105,18 @@ def test_an_interrupted_training_says_what_to_type_next(tmp_path: Path, name: st
         require_free(bundle.root)
 
 
+def test_an_interruption_of_an_import_stays_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """MONAI imports by ``pydoc.locate``, which wraps whatever ends an import into an error of its own."""
+    module = "from monai_transfer.errors import Interrupted\nraise Interrupted('Interrupted.', 15)\n"
+    (tmp_path / "interrupting.py").write_text(module)
+    monkeypatch.syspath_prepend(tmp_path)
+    training = {**_training(), "engine": {"_target_": "interrupting.Thing"}}
+    bundle = BundleFolder.create(NAME, tmp_path / "bundle", configs={"train": training})
+    with pytest.raises(Interrupted) as raised:
+        bundle.run("train")
+    assert raised.value.signal == signal.SIGTERM
+
+
 def test_a_finished_training_is_simply_there(tmp_path: Path) -> None:
     bundle = BundleFolder.create(NAME, tmp_path / "bundle", configs={"train": _training()})
     bundle.run("train")

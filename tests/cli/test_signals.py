@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from monai_transfer.cli import app
-from monai_transfer.errors import Interrupted
+from monai_transfer.errors import Interrupted, UserError
 
 
 @pytest.fixture(autouse=True)
@@ -37,11 +37,17 @@ def test_a_signal_while_a_command_works(
     assert "what was finished is kept" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrapped", [False, True])
 def test_what_an_interrupted_training_says_is_printed(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrapped: bool
 ) -> None:
     def work() -> None:
-        raise Interrupted("Its weights lie in models/model.pt.", signal.SIGTERM)
+        try:
+            raise Interrupted("Its weights lie in models/model.pt.", signal.SIGTERM)
+        except Interrupted as error:
+            if wrapped:  # as pydoc.locate does where the signal comes during an import
+                raise UserError("There is a problem.") from error
+            raise
 
     monkeypatch.setattr(sys, "argv", ["monai-transfer", "work"])
     app.app.command("work")(work)
