@@ -1,7 +1,8 @@
 """Gzip: files are unpacked in memory that was asked for and no more, and their checksums hold; streams are packed.
 
-Intel's ISA-L does the work. On one core it unpacks two to three times faster than zlib and packs four to eight times
-faster than zlib's quickest level, into fewer bytes; what it writes is ordinary deflate.
+Intel's ISA-L does the work. On one core it unpacked two to three times faster than zlib and packed four to eight times
+faster than zlib's quickest level: label maps into half the bytes, noisy images into 5 % more. What it writes is
+ordinary deflate.
 """
 
 from collections.abc import Iterator
