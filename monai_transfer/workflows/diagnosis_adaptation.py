@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE, diagnosis_adaptation, diagnosis_configs
@@ -203,7 +204,7 @@ def _information(bundle: BundleFolder, target: ExamDataset, plan: DiagnosisPlan)
     """How certain and how varied the answers on the target are, 0 to 1."""
     diagnoser = Diagnoser.from_bundle(bundle.root, device=str(plan.device))
     found = [diagnoser.logits(diagnoser.read(exam.images)[1]) for exam in target.exams]
-    logits = torch.tensor(found)
+    logits = torch.from_numpy(np.stack(found))
     if plan.exclusive:
         return float(information_score(logits.softmax(1)))
     present = logits.sigmoid()

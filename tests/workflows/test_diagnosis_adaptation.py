@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from typer.testing import CliRunner
 
-from monai_transfer.adaptation import CDAN, DANN, MMD, AdaBN, DeepCoral, EntropyMinimization, MeanTeacher, Outputs
+from monai_transfer.adaptation import CDAN, DANN, MMD, AdaBN, DeepCORAL, EntropyMinimization, MeanTeacher, Outputs
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.workflows.diagnosis_adaptation import choose_diagnosis_domains
@@ -35,7 +35,7 @@ def domains(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 @pytest.mark.parametrize(
     "method",
-    [DANN(in_channels=8), CDAN(in_channels=8, classes=2), DeepCoral(), MMD(), EntropyMinimization(), AdaBN()],
+    [DANN(in_channels=8), CDAN(in_channels=8, classes=2), DeepCORAL(), MMD(), EntropyMinimization(), AdaBN()],
     ids=lambda method: type(method).__name__,
 )
 def test_methods_take_one_answer_per_image(method: torch.nn.Module) -> None:
