@@ -2,12 +2,14 @@
 
 from monai_transfer.adaptation.adabn import AdaBN
 from monai_transfer.adaptation.advent import AdvEnt
+from monai_transfer.adaptation.anatomical_correction import correct_by_anatomy, separation
 from monai_transfer.adaptation.cdan import CDAN
 from monai_transfer.adaptation.dann import DANN
 from monai_transfer.adaptation.deep_coral import DeepCORAL
 from monai_transfer.adaptation.domain_specific_batch_norm import DomainSpecificBatchNorm
 from monai_transfer.adaptation.entropy_minimization import EntropyMinimization
 from monai_transfer.adaptation.foreground_prior import ForegroundPrior
+from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.adaptation.label_refinement import refine_probabilities
 from monai_transfer.adaptation.mean_teacher import MeanTeacher
 from monai_transfer.adaptation.method import (
@@ -44,14 +46,17 @@ __all__ = [
     "DomainSpecificBatchNorm",
     "EntropyMinimization",
     "ForegroundPrior",
+    "LabelAtlas",
     "MeanTeacher",
     "OutputAdversarial",
     "Outputs",
     "SelfTraining",
     "SourceOnly",
     "UnpairedTranslation",
+    "correct_by_anatomy",
     "random_patches",
     "recalibrate_norm",
     "refine_probabilities",
+    "separation",
     "tent",
 ]

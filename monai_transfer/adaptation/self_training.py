@@ -1,4 +1,4 @@
-"""Training on the target with labels that the network gave it, corrected by the intensities of each volume."""
+"""Training on the target with labels that the network gave it, corrected by anatomy and intensities."""
 
 from collections.abc import Mapping
 
@@ -9,17 +9,21 @@ from monai_transfer.adaptation.domains import is_target, of_target
 from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
 from monai_transfer.errors import UserError
 from monai_transfer.losses import pseudo_label_loss
-from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, UNLABELLED
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, TAUGHT, UNLABELLED
+
+_SILENT = -1e4
+"""Logit of a class that takes no part in a softmax; finite, for an infinity times zero is no number."""
 
 
 class SelfTraining(AdaptationMethod):
     """Learns the target's volumes with the labels found in ``batch["target"]["pseudo_label"]``.
 
-    The labels are made once, in the course of the training, by :class:`monai_transfer.engines.TargetView`: the averaged
-    network's prediction of a whole volume, corrected by that volume's intensities
-    (:func:`~monai_transfer.adaptation.refine_probabilities`), voxels that stay doubtful left out. They are not renewed:
-    a network that is taught by its own latest labels enlarges whatever it draws too large. After Lee, *Pseudo-Label*,
-    ICML workshop 2013, and Zou et al., *Class-Balanced Self-Training*, ECCV 2018.
+    The labels are made in the course of the training by :class:`monai_transfer.engines.TargetView`: the averaged
+    network's prediction of a whole volume, corrected by anatomy (:class:`~monai_transfer.adaptation.LabelAtlas`) and by
+    that volume's intensities (:func:`~monai_transfer.adaptation.refine_probabilities`), voxels that stay doubtful left
+    out. After Lee, *Pseudo-Label*, ICML workshop 2013, and Zou et al., *Class-Balanced Self-Training*, ECCV 2018. In a
+    volume of which a class was not believed, background stands for that class too: the loss is that of their sum (Shi
+    et al., *Marginal loss and exclusion loss*, MedIA 2021), so that the class is not unlearnt.
 
     Args:
         weight: weight of Dice and cross entropy on the trusted voxels at full strength.
@@ -34,7 +38,7 @@ class SelfTraining(AdaptationMethod):
 
     rests_at_zero = True
 
-    def __init__(self, weight: float = 16.0) -> None:
+    def __init__(self, weight: float = 4.0) -> None:
         super().__init__(weight)
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
@@ -61,4 +65,22 @@ def _loss(name: str, logits: Tensor, batch: Batch) -> Tensor:
         )
     label = batch[name][PSEUDO_LABEL]
     known = label != UNLABELLED
-    return pseudo_label_loss(logits.float(), label.long() * known, known)
+    taught = batch[name].get(TAUGHT)
+    merged = logits.float() if taught is None else _with_background(logits.float(), taught[:, : logits.shape[1]])
+    return pseudo_label_loss(merged, label.long() * known, known)
+
+
+def _with_background(logits: Tensor, taught: Tensor) -> Tensor:
+    """Logits ``(batch, classes, *spatial)`` in which background stands for all classes that a volume does not teach.
+
+    Args:
+        logits: of the network.
+        taught: ``(batch, classes)``.
+    """
+    if bool(taught.all()):
+        return logits
+    teaches = taught.reshape(*taught.shape, *[1] * (logits.ndim - 2))
+    others = logits.masked_fill(teaches, -torch.inf)
+    background = torch.logsumexp(torch.cat([logits[:, :1], others], 1), 1, keepdim=True)
+    silent = logits[:, 1:].masked_fill(~teaches[:, 1:], _SILENT)
+    return torch.cat([background, silent], 1)

@@ -4,10 +4,8 @@ A template's configurations are read once; each function here gives the finished
 from it. Whatever comes from data (names of labels and cases, folders) passes :func:`~monai_transfer.literals.literal`.
 """
 
-import copy
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,7 @@ from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.templates import template
+from monai_transfer.bundle.values import case_names, folder_of, read_by, with_values
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.literals import literal
@@ -28,9 +27,6 @@ from monai_transfer.transforms.presets import Modality
 
 Configs = dict[str, dict[str, Any]]
 """Name of a file in ``configs`` without its suffix -> its content."""
-
-_PRESET = "monai_transfer.transforms.preset"
-"""What reads a training's files."""
 
 VALIDATIONS = 6
 """So often a training is validated: enough for a curve, and a small share of the run."""
@@ -58,7 +54,7 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
             "validation_cases": case_names(validation or training),
         },
     )
-    train = _read_by(train, training)
+    train = read_by(train, training)
     return {"train": train, **_inference("segmentation_transfer", plan, plan.source_modality, channels)}
 
 
@@ -110,7 +106,7 @@ def finetuning_configs(
             "joint_modality": joint_modality,
             "joint_weight": joint_weight,
         }
-    configs["finetune"] = _read_by(with_values(template_config("segmentation_transfer", "finetune"), changes), training)
+    configs["finetune"] = read_by(with_values(template_config("segmentation_transfer", "finetune"), changes), training)
     return configs
 
 
@@ -152,7 +148,7 @@ def adaptation_configs(
     if arm.labels_of != "target":
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
     _leave_out_unused(train)
-    train = _read_by(train, domains.source)
+    train = read_by(train, domains.source)
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, channels)}
 
 
@@ -181,33 +177,6 @@ def make_arm(
     return BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite, resume=resume)
 
 
-def with_values(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of a configuration with values set by id.
-
-    Example:
-        >>> with_values({"train": {"steps": [1, 2]}}, {"train#steps#0": 5, "seed": 3})
-        {'train': {'steps': [5, 2]}, 'seed': 3}
-    """
-    changed = copy.deepcopy(dict(content))
-    for name, value in changes.items():
-        *parents, last = name.split("#")
-        place: Any = changed
-        for key in parents:
-            place = place[int(key) if isinstance(place, list) else key]
-        place[int(last) if isinstance(place, list) else last] = value
-    return changed
-
-
-def folder_of(cases: CaseDataset) -> str:
-    """Where a data set lies, for a configuration."""
-    return literal(str(cases.root.resolve()))
-
-
-def case_names(cases: CaseDataset) -> list[str]:
-    """The names of the cases, for a configuration, which selects them as they are and not as patterns."""
-    return [literal(name) for name in cases.names]
-
-
 @lru_cache
 def _read(path: Path) -> str:
     return path.read_text(encoding="utf-8")
@@ -217,19 +186,6 @@ def template_config(bundle: str, config: str) -> dict[str, Any]:
     """A fresh copy of one configuration of a packaged bundle."""
     content: dict[str, Any] = json.loads(_read(template(bundle) / "configs" / f"{config}.json"))
     return content
-
-
-def _read_by(content: Any, cases: CaseDataset) -> Any:
-    """The same, its presets reading files as the cases ask for; only what differs from the default is written."""
-    given = {name: value for name, value in asdict(cases.reading).items() if value}
-    if not given:
-        return content
-    if isinstance(content, list):
-        return [_read_by(each, cases) for each in content]
-    if not isinstance(content, dict):
-        return content
-    changed = {name: _read_by(each, cases) for name, each in content.items()}
-    return {**changed, "reading": given} if content.get("_target_") == _PRESET else changed
 
 
 def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:

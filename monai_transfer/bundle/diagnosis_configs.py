@@ -4,10 +4,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from monai_transfer.bundle.configs import VALIDATIONS, Configs, template_config, with_values
+from monai_transfer.bundle.configs import VALIDATIONS, Configs, template_config
 from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan, ImageKind
 from monai_transfer.bundle.inference_config import inference_preprocessing
 from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.bundle.values import with_values
 from monai_transfer.datasets import ExamDataset
 from monai_transfer.literals import literal
 

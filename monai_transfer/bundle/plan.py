@@ -135,7 +135,8 @@ def make_plan(
     """Plan a training for the largest field of view of the domains.
 
     The working grid is isotropic, as fine as the data and the device allow: about 300 000 voxels per volume on a CPU
-    and 6 million on a GPU. Windows of at most 96 (160) voxels per axis then cover the volume.
+    and 6 million on a GPU. Windows of at most 96 (160) voxels per axis then cover the volume, or as much of it as every
+    domain shows.
 
     Args:
         source: fingerprint of the labelled domain.
@@ -159,8 +160,10 @@ def make_plan(
     _require_room(extent, chosen)
     light = options.get("network") in (None, *LIGHT)
     of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
+    smallest = [min(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     roi = tuple(
-        min(most, max(least, _multiple(length / step, of))) for length, step in zip(extent, chosen, strict=True)
+        min(most, max(least, _window(long / step, short / step, of)))
+        for long, short, step in zip(extent, smallest, chosen, strict=True)
     )
     plan = Plan(
         source_modality=source.modality,
@@ -208,6 +211,16 @@ def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], *, on_cpu: 
     finest = min(min(print_.spacing) for print_ in prints)
     step = math.ceil(max(affordable, finest) * 20) / 20
     return (step, step, step)
+
+
+def _window(largest: float, smallest: float, of: int) -> int:
+    """Window along one axis, in voxels, for fields of view that differ between the domains.
+
+    It covers the largest, unless the smallest would have to be padded by more than ``of`` voxels: padding that one
+    domain has and the other has not is a difference between the domains of our own making.
+    """
+    covering = _multiple(largest, of)
+    return covering if smallest > covering - of else max(of, int(smallest) // of * of)
 
 
 def _multiple(size: float, of: int) -> int:

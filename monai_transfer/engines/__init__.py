@@ -6,7 +6,7 @@ from monai_transfer.engines.interrupt import GracefulInterrupt
 from monai_transfer.engines.panels import ContourPanels
 from monai_transfer.engines.progress import TrainingProgress
 from monai_transfer.engines.resume import ExactResume
-from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule
+from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule
 from monai_transfer.engines.target_view import TargetView
 from monai_transfer.engines.trainer import AdaptationTrainer
 
@@ -21,5 +21,6 @@ __all__ = [
     "StrengthSchedule",
     "TargetView",
     "TrainingProgress",
+    "TwoStageCosineSchedule",
     "read_history",
 ]

@@ -1,10 +1,12 @@
-"""What changes over a training run: the strength of the methods, the balance of the classes."""
+"""What changes over a training run: strength of the methods, balance of the classes, learning rate."""
 
 import math
 from collections.abc import Iterable
 from typing import Literal
 
 from ignite.engine import Engine, Events
+from monai.optimizers import WarmupCosineSchedule
+from torch.optim import Optimizer
 
 from monai_transfer.adaptation import AdaptationMethod
 from monai_transfer.losses import ClassBalancedDiceCELoss
@@ -96,3 +98,52 @@ class BalanceSchedule:
     def __call__(self, engine: Engine) -> None:
         """Set ``gamma`` for the step that starts."""
         self.loss.gamma = self.first * max(0.0, 1 - (engine.state.iteration - 1) / self.steps)
+
+
+class TwoStageCosineSchedule(WarmupCosineSchedule):
+    r"""MONAI's warm-up and half cosine, gone through twice: the second time without warm-up and from a lower peak.
+
+    The first stage thus ends with a finished network, whose labels of the target are as good as they get; the second
+    has the learning rate to take them in. Warm restarts: Loshchilov and Hutter, *SGDR*, ICLR 2017.
+
+    Args:
+        optimizer: its learning rates are the first stage's peaks.
+        warmup_steps: steps of the linear warm-up.
+        t_total: steps of both stages.
+        end_lr: least learning rate after the warm-up.
+        warmup_multiplier: share of the peak at which the warm-up begins.
+        restart: step at which the second stage begins; ``None`` leaves one stage, which is MONAI's schedule.
+        second_peak: share of the peak at which the second stage begins.
+
+    Example:
+        >>> import torch
+        >>> weight = torch.nn.Parameter(torch.zeros(1))
+        >>> schedule = TwoStageCosineSchedule(torch.optim.SGD([weight], 1.0), 0, 8, restart=4, second_peak=0.5)
+        >>> [round(schedule.lr_lambda(step), 2) for step in (0, 2, 4, 6, 8)]
+        [1.0, 0.5, 0.5, 0.25, 0.0]
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        warmup_steps: int,
+        t_total: int,
+        end_lr: float = 0.0,
+        *,
+        warmup_multiplier: float = 0.0,
+        restart: int | None = None,
+        second_peak: float = 0.5,
+    ) -> None:
+        self.restart = restart
+        self.second_peak = second_peak
+        self.steps = t_total
+        first = t_total if restart is None else restart
+        super().__init__(optimizer, warmup_steps, first, end_lr=end_lr, warmup_multiplier=warmup_multiplier)
+
+    def lr_lambda(self, step: int) -> float:
+        """Share of the peak after ``step`` steps."""
+        if self.restart is None or step < self.restart:
+            share: float = super().lr_lambda(step)
+            return share
+        progress = (step - self.restart) / max(1, self.steps - self.restart)
+        return self.second_peak * 0.5 * (1 + math.cos(math.pi * progress))

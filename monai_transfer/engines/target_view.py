@@ -11,16 +11,23 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import refine_probabilities
+from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.intensity_profile import plausible
 from monai_transfer.transforms.pseudo_label import UNLABELLED
+
+_MOST_LABELLED = 24
+"""Label maps of the source, at even distances, that make the atlas: enough to know where organs lie, and quick."""
+
+_LEAST_SOUND = 0.5
+"""Share of the classes that must be plausible before a volume is labelled at all."""
 
 
 class TargetView:
     """Tells the transforms what the network sees in the target's volumes; no label of the target is read.
 
-    At the start of an epoch the volumes are predicted, and each prediction is corrected by the volume's own intensities
+    At the start of an epoch the volumes are predicted. Each prediction is corrected by where the source's labels lie
+    beside each other (:class:`~monai_transfer.adaptation.LabelAtlas`), and then by the volume's own intensities
     (:func:`~monai_transfer.adaptation.refine_probabilities`).
 
     From ``intensities_from`` on the intensities of each class, and of what lies around the classes, are measured at
@@ -31,8 +38,11 @@ class TargetView:
     first part of the training, ``doubt``; it keeps random intensities, so that the network goes on looking for it
     everywhere.
 
-    From ``labels_from`` on the volumes are labelled, ``most`` at an epoch and each once, as soon as the sizes of all
-    its classes are plausible: a class that is missing would be taught as background.
+    From ``labels_from`` on the volumes are labelled, ``most`` at an epoch, as soon as the sizes of at least half of
+    their classes are plausible. A class that is not would be taught as background, or in the wrong place: it is not
+    taught at all, what the volume calls background may be that class, and the volume is labelled anew at the next
+    epoch, until no class is missing. Complete labels are kept: renewed ones grow, because a network repeats what it
+    drew too large.
     :class:`~monai_transfer.transforms.PseudoLabeld` hands the labels to
     :class:`~monai_transfer.adaptation.SelfTraining`.
 
@@ -42,8 +52,8 @@ class TargetView:
         inferer: turns an image ``(1, channels, *spatial)`` and the network into logits.
         intensities: what the transform of the source holds; ``None`` measures nothing.
         labels: what the transform of the target holds; ``None`` labels nothing.
-        labelled: ``{"label": (1, *spatial)}`` of the source on the same working grid, which tell the usual sizes;
-            without them every size is plausible.
+        labelled: ``{"label": (1, *spatial)}`` of the source on the same working grid, which tell where the classes
+            lie and how large they are; without them every place and size is plausible.
         intensities_from: finished steps before the first measurement; ``None`` never measures.
         labels_from: finished steps before the volumes are labelled; ``None`` never labels.
         doubt: share of the training in which implausible classes are not measured.
@@ -87,7 +97,7 @@ class TargetView:
         self.doubt = doubt
         self.most = most
         self.trust = trust
-        self._sizes: Tensor | None = None
+        self._atlas: LabelAtlas | None = None
         self._unlabelled = list(range(len(images)))
 
     def attach(self, engine: Engine) -> None:
@@ -102,19 +112,19 @@ class TargetView:
         labels = self.labels is not None and self.labels_from is not None and step >= self.labels_from
         measured = range(min(self.most, len(self.images))) if measures else range(0)
         tried = self._unlabelled[: self.most] if labels else []
-        profiles, unsound = [], []
+        profiles, incomplete = [], []
         # a volume that is measured and labelled at one epoch is predicted once
         for number in dict.fromkeys([*measured, *tried]):
             image = self.images[number][Keys.IMAGE]
-            plain, probabilities = self._predict(image)
-            sizes = self._source_sizes(len(probabilities))
+            plain, probabilities = self._look(image)
+            sizes = self._usual_sizes(len(probabilities))
             if number in measured:
                 profiles.append(IntensityProfile.measure(plain, probabilities, sizes=sizes if doubtful else None))
             if number in tried and not self._label(image, probabilities, sizes):
-                unsound.append(number)
+                incomplete.append(number)
         if self.intensities is not None and measures:
             self.intensities.renew(profiles)
-        self._unlabelled = self._unlabelled[len(tried) :] + unsound
+        self._unlabelled = self._unlabelled[len(tried) :] + incomplete
 
     def state_dict(self) -> dict[str, list[int]]:
         """The numbers of the volumes that have no label yet, in the order in which they are looked at."""
@@ -125,26 +135,40 @@ class TargetView:
         self._unlabelled = [int(number) for number in state["unlabelled"]]
 
     def _label(self, image: MetaTensor, probabilities: Tensor, sizes: Tensor | None) -> bool:
-        """Label a volume, if all its classes are plausible."""
+        """Label a volume where enough of its classes are plausible, and say whether all are."""
         confidence, label = probabilities.max(0, keepdim=True)
-        sound = sizes is None or bool(plausible(label, sizes)[1:].all())
-        if self.labels is not None and sound:
-            self.labels.set(image, label.masked_fill(confidence < self.trust, UNLABELLED))
-        return sound
+        untaught: list[int] = []
+        if sizes is not None:
+            sound = plausible(label, sizes)[1:]
+            if float(sound.float().mean()) < _LEAST_SOUND:
+                return False
+            untaught = ((~sound).nonzero()[:, 0] + 1).tolist()
+        if self.labels is not None:
+            label = label.masked_fill(torch.isin(label, label.new_tensor(untaught)), 0)
+            self.labels.set(image, label.masked_fill(confidence < self.trust, UNLABELLED), untaught=untaught)
+        return not untaught
 
-    def _predict(self, image: Tensor) -> tuple[Tensor, Tensor]:
+    def _look(self, image: Tensor) -> tuple[Tensor, Tensor]:
         """The image as a plain tensor, and corrected probabilities ``(classes, *spatial)``."""
         device = next(self.network.parameters()).device
         plain: Tensor = convert_to_tensor(image, track_meta=False, device=device)
         with eval_mode(self.network):
             logits = self.inferer(plain[None], self.network)
-        return plain, refine_probabilities(plain, logits[0].float().softmax(0))
+        probabilities = logits[0].float().softmax(0)
+        atlas = self._known_atlas(len(probabilities))
+        if atlas is None:
+            return plain, refine_probabilities(plain, probabilities)
+        return plain, correct_by_anatomy(plain, probabilities, atlas)
 
-    def _source_sizes(self, classes: int) -> Tensor | None:
-        """Median number of voxels of each class where it occurs, ``(classes,)``."""
-        if self._sizes is None and len(self.labelled):
-            labels = [self.labelled[number][Keys.LABEL] for number in range(len(self.labelled))]
-            plain = [convert_to_tensor(label, track_meta=False).long().flatten() for label in labels]
-            counts = torch.stack([torch.bincount(label, minlength=classes).float() for label in plain])
-            self._sizes = torch.where(counts > 0, counts, torch.nan).nanmedian(0).values.nan_to_num(0.0)
-        return self._sizes
+    def _known_atlas(self, classes: int) -> LabelAtlas | None:
+        """The atlas of the source's labels, made when it is first asked for."""
+        if self._atlas is None and len(self.labelled):
+            chosen = range(0, len(self.labelled), -(-len(self.labelled) // _MOST_LABELLED))
+            labels = [convert_to_tensor(self.labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
+            self._atlas = LabelAtlas(labels, classes)
+        return self._atlas
+
+    def _usual_sizes(self, classes: int) -> Tensor | None:
+        """Usual number of voxels of each class, ``(classes,)``; 0, which is unknown, for the background."""
+        atlas = self._known_atlas(classes)
+        return None if atlas is None else torch.cat([atlas.usual.new_zeros(1), atlas.usual])

@@ -10,7 +10,7 @@ from monai_transfer.transforms.label_classes import LabelClassesd
 from monai_transfer.transforms.mind import MINDFeatures, MINDFeaturesd
 from monai_transfer.transforms.n4 import N4BiasCorrection, N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
-from monai_transfer.transforms.presets import preset
+from monai_transfer.transforms.presets import label_preset, preset
 from monai_transfer.transforms.pseudo_label import PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.reference_pool import ReferencePool
 from monai_transfer.transforms.smooth_bias import RandSmoothBias, RandSmoothBiasd
@@ -37,6 +37,7 @@ __all__ = [
     "RandSmoothBias",
     "RandSmoothBiasd",
     "ReferencePool",
+    "label_preset",
     "nnunet_intensity",
     "preset",
 ]

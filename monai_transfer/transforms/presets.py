@@ -110,7 +110,7 @@ def preset(
     _check(modality, stage, augmentation, roi_size)
     labelled = labelled and stage != "infer"
     keys = [Keys.IMAGE, Keys.LABEL] if labelled else [Keys.IMAGE]
-    steps = geometry(keys, spacing=spacing, reading=Reading(**reading) if isinstance(reading, Mapping) else reading)
+    steps = geometry(keys, spacing=spacing, reading=reading)
     if labelled:
         steps.insert(1, LabelClassesd(Keys.LABEL, label_values))
     if modality == "mr" and bias_correction:
@@ -131,16 +131,27 @@ def preset(
     return Compose(steps)
 
 
+def label_preset(
+    *,
+    spacing: Sequence[float],
+    label_values: Sequence[int] | None = None,
+    reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
+) -> Compose:
+    """The label alone on the working grid, from a file to a tensor ``(1, *spatial)``; see :func:`preset`."""
+    load, *grid = geometry([Keys.LABEL], spacing=spacing, reading=reading)
+    return Compose([load, LabelClassesd(Keys.LABEL, label_values), *grid, CastToTyped(keys=Keys.LABEL, dtype="uint8")])
+
+
 def geometry(
     keys: Sequence[str],
     *,
     spacing: Sequence[float],
-    reading: Reading = Reading(),  # noqa: B008 (frozen)
+    reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
 ) -> list[Transform]:
     """Load, orient to RAS and resample to ``spacing`` in mm."""
     modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
     return [
-        load_volumes(keys, reading=reading),
+        load_volumes(keys, reading=Reading(**reading) if isinstance(reading, Mapping) else reading),
         EnsureTyped(keys=keys),
         Orientationd(keys=keys, axcodes="RAS", labels=None),
         Spacingd(keys=keys, pixdim=list(spacing), mode=modes),

@@ -1,6 +1,6 @@
 """Labels that a network gave the target's volumes, on their way into its training batches."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,8 +15,14 @@ from torch import Tensor
 PSEUDO_LABEL = "pseudo_label"
 """Key of a target volume's labels in a training batch."""
 
+TAUGHT = "pseudo_label_taught"
+"""Key of the classes that a target volume's labels teach, ``(256,)`` boolean."""
+
 UNLABELLED = 255
 """Value of a voxel that has no trusted label."""
+
+_MOST_CLASSES = 256
+"""Length of every vector of taught classes, so that volumes with and without labels make one batch."""
 
 
 class PseudoLabels:
@@ -36,28 +42,43 @@ class PseudoLabels:
 
     def __init__(self) -> None:
         self._maps: dict[str, Tensor] = {}
+        self._taught: dict[str, Tensor] = {}
 
     def __len__(self) -> int:
         """Number of labelled volumes."""
         return len(self._maps)
 
-    def set(self, image: MetaTensor, label: Tensor) -> None:
-        """Keep the label ``(1, *spatial)`` of an image on the same grid."""
+    def set(self, image: MetaTensor, label: Tensor, *, untaught: Sequence[int] = ()) -> None:
+        """Keep the label of an image.
+
+        Args:
+            image: on the same grid.
+            label: ``(1, *spatial)``.
+            untaught: classes of which the label says nothing: its background may be one of them.
+        """
         # bytes on the CPU: the label maps of all volumes stay in memory until the training ends
         self._maps[_file(image)] = label.to(torch.uint8).cpu()
+        self._taught[_file(image)] = torch.ones(_MOST_CLASSES, dtype=torch.bool)
+        self._taught[_file(image)][list(untaught)] = False
 
     def of(self, image: MetaTensor) -> Tensor:
         """The label ``(1, *spatial)`` of an image, ``UNLABELLED`` everywhere when it has none."""
         found = self._maps.get(_file(image))
         return torch.full((1, *image.shape[1:]), UNLABELLED, dtype=torch.uint8) if found is None else found.clone()
 
-    def state_dict(self) -> dict[str, Tensor]:
-        """The label maps by file."""
-        return {name: convert_to_tensor(label, track_meta=False) for name, label in self._maps.items()}
+    def taught(self, image: MetaTensor) -> Tensor:
+        """Which classes the label of an image teaches, ``(256,)``; all where it has none."""
+        found = self._taught.get(_file(image))
+        return torch.ones(_MOST_CLASSES, dtype=torch.bool) if found is None else found.clone()
 
-    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """Take the label maps of :meth:`state_dict`."""
-        self._maps = dict(state)
+    def state_dict(self) -> dict[str, dict[str, Tensor]]:
+        """The label maps, and the classes that they teach, by file."""
+        maps = {name: convert_to_tensor(label, track_meta=False) for name, label in self._maps.items()}
+        return {"maps": maps, "taught": dict(self._taught)}
+
+    def load_state_dict(self, state: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Take what :meth:`state_dict` gave."""
+        self._maps, self._taught = dict(state["maps"]), dict(state["taught"])
 
 
 class PseudoLabeld(MapTransform, RandomizableTrait):
@@ -82,11 +103,12 @@ class PseudoLabeld(MapTransform, RandomizableTrait):
         self.image_key = image_key
 
     def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """Add the label."""
+        """Add the label, and under :data:`TAUGHT` the classes that it teaches."""
         d = dict(data)
         image = d[self.image_key]
         for key in self.keys:
             d[key] = MetaTensor(self.labels.of(image), meta=dict(image.meta))
+            d[TAUGHT] = self.labels.taught(image)
         return d
 
 

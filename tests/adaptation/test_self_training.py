@@ -1,3 +1,5 @@
+import math
+
 import pytest
 import torch
 
@@ -53,4 +55,27 @@ def test_a_target_domain_with_labels_of_its_own_is_left_to_the_supervised_loss()
     outputs = {"target": Outputs(logits), "target_labelled": Outputs(logits)}
     batch = {"target": {"pseudo_label": label}, "target_labelled": {"label": label}}
     value = SelfTraining().losses(outputs, batch)["self_training"]
+    torch.testing.assert_close(value, loss(SelfTraining(), logits, label))
+
+
+def test_of_a_class_that_is_not_taught_background_stands_for_both():
+    """Against the definition: probabilities of background and that class summed, by hand."""
+    logits = torch.log(torch.tensor([0.2, 0.5, 0.3])).reshape(1, 3, 1, 1).requires_grad_()
+    label, taught = torch.zeros(1, 1, 1, 1, dtype=torch.uint8), torch.tensor([[True, False, True] + [True] * 253])
+    batch = {"target": {"pseudo_label": label, "pseudo_label_taught": taught}}
+    value = SelfTraining(1.0).losses({"target": Outputs(logits)}, batch)["self_training"]
+    # background (2 p + 1) / (p + 1 + 1), the silent class 1, the other absent one 1 / (p + 1)
+    dice = ((2 * 0.7 + 1) / (0.7 + 1 + 1) + 1 + 1 / (0.3 + 1)) / 3
+    assert value.item() == pytest.approx(-math.log(0.7) + 1 - dice, rel=1e-5)
+    value.backward()
+    gradient = logits.grad.flatten()
+    # more of either lowers the loss, in proportion to what there is of it: the class is not unlearnt
+    assert gradient[0] < 0
+    assert gradient[1] / gradient[0] == pytest.approx(0.5 / 0.2, rel=1e-4)
+
+
+def test_volumes_that_teach_all_are_learnt_as_they_are():
+    logits, label = logits_and_label()
+    batch = {"target": {"pseudo_label": label, "pseudo_label_taught": torch.ones(2, 256, dtype=torch.bool)}}
+    value = SelfTraining().losses({"target": Outputs(logits)}, batch)["self_training"]
     torch.testing.assert_close(value, loss(SelfTraining(), logits, label))

@@ -264,10 +264,11 @@ def test_intensities_and_labels_give_their_state_back() -> None:
         assert torch.equal(value.nan_to_num(-1), getattr(other.profiles[0], name).nan_to_num(-1))
     image = MetaTensor(torch.rand(1, 8, 8, 8), meta={"filename_or_obj": "a.nii.gz"})
     labels, copy = PseudoLabels(), PseudoLabels()
-    labels.set(image, MetaTensor(label[None]))
-    assert all(type(tensor) is Tensor for tensor in labels.state_dict().values())
+    labels.set(image, MetaTensor(label[None]), untaught=[2])
+    assert all(type(tensor) is Tensor for part in labels.state_dict().values() for tensor in part.values())
     copy.load_state_dict(labels.state_dict())
     assert torch.equal(copy.of(image), labels.of(image))
+    assert copy.taught(image)[:4].tolist() == [True, True, False, True]
 
 
 def _finetune(folder: Path, scores: Sequence[float], *, resume: bool = False, cut_at: int | None = None) -> Any:

@@ -1,12 +1,16 @@
-"""The strength of the methods over a run."""
+"""The strength of the methods, the balance of the classes and the learning rate over a run."""
 
 import math
+from collections.abc import Callable
 
 import pytest
+import torch
 from ignite.engine import Engine
+from monai.optimizers import WarmupCosineSchedule
+from torch.optim.lr_scheduler import LRScheduler
 
 from monai_transfer.adaptation import SourceOnly
-from monai_transfer.engines import BalanceSchedule, StrengthSchedule
+from monai_transfer.engines import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule
 from monai_transfer.losses import ClassBalancedDiceCELoss
 
 
@@ -43,3 +47,29 @@ def test_the_class_balance_fades_to_none() -> None:
     BalanceSchedule(loss, steps=4).attach(engine)
     engine.run(range(6), max_epochs=1)
     assert seen == pytest.approx([0.5, 0.375, 0.25, 0.125, 0, 0])
+
+
+@pytest.mark.parametrize("restart", [None, 60])
+def test_the_first_stage_is_monais_schedule_and_the_second_a_lower_cosine(restart: int | None) -> None:
+    def rates(make: Callable[[torch.optim.Optimizer], LRScheduler]) -> list[float]:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+        schedule = make(optimizer)
+        found = []
+        for _ in range(100):
+            found.append(optimizer.param_groups[0]["lr"])
+            optimizer.step()
+            schedule.step()
+        return found
+
+    ours = rates(
+        lambda optimizer: TwoStageCosineSchedule(
+            optimizer, 10, 100, end_lr=0.002, warmup_multiplier=0.05, restart=restart, second_peak=0.5
+        )
+    )
+    total = restart or 100
+    theirs = rates(lambda optimizer: WarmupCosineSchedule(optimizer, 10, total, end_lr=0.002, warmup_multiplier=0.05))
+    assert ours[:total] == theirs[:total]
+    if restart is not None:
+        assert ours[60] == pytest.approx(0.05)
+        assert ours[80] == pytest.approx(0.025)
+        assert ours[99] == pytest.approx(0.002)

@@ -151,7 +151,7 @@ def test_source_only_is_kept_where_the_target_is_unrelated_to_the_source(tmp_pat
     unrelated = choose_domains(
         tmp_path / "ct", tmp_path / "noise", tmp_path / "ct", source_cases=["ct_00[1-4]"], test_cases=["ct_005"]
     )
-    plan = plan_adaptation(unrelated, device="cpu", spacing=[10.0] * 3, steps=75)
+    plan = plan_adaptation(unrelated, device="cpu", spacing=[10.0] * 3, steps=150)  # enough for two stages
     result = adapt(unrelated, plan, tmp_path / "bundle", oracle=False)
     assert result.scores["adapted"].mean() < result.scores["source_only"].mean() - 0.03
     assert result.choice is not None

@@ -1,0 +1,65 @@
+"""Corrections of a prediction by the source's anatomy and by intensities."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, separation
+
+
+def one_hot(label: Tensor) -> Tensor:
+    return F.one_hot(label[0], 3).movedim(-1, 0).float()
+
+
+def organs() -> Tensor:
+    label = torch.zeros(1, 24, 24, 24, dtype=torch.long)
+    label[0, 4:12, 6:14, 8:16] = 1
+    label[0, 15:19, 8:12, 10:15] = 2
+    return label
+
+
+@pytest.fixture(scope="module")
+def atlas() -> LabelAtlas:
+    return LabelAtlas([organs()] * 3, classes=3)
+
+
+def test_separation_of_flat_regions_by_hand() -> None:
+    label = torch.zeros(20, 20, dtype=torch.long)
+    label[5:15, 5:15] = 1
+    bright = torch.where(label == 1, 1.0, 0.0)[None]
+    assert separation(bright, label, 3).tolist() == [1.0, 0.0]  # class 2 is absent
+    assert separation(torch.zeros(1, 20, 20), label, 2).tolist() == [0.0]
+    # half of the class as bright as its rim: half of its histogram lies over the rim's
+    half = bright.clone()
+    half[:, 5:10, 5:15] = 0.0
+    assert separation(half, label, 2)[0] == pytest.approx(0.5, abs=1e-6)
+    # channels count alike
+    assert separation(torch.cat([bright, half]), label, 2)[0] == pytest.approx(0.75, abs=1e-6)
+
+
+def test_of_two_layouts_the_one_with_borders_in_the_image_is_taken(atlas: LabelAtlas) -> None:
+    twice = torch.cat([organs(), organs()], -1)
+    noise = 0.1 * torch.randn(1, 24, 24, 48, generator=torch.Generator().manual_seed(0))
+    image = torch.where(torch.cat([torch.zeros_like(organs()), organs()], -1) > 0, 1.0, 0.0) + noise
+    # the network is surer of the layout that is nothing but its own idea
+    probabilities = 0.9 * one_hot(twice) + 0.1 / 3
+    probabilities[:, :, :, 24:] = 0.8 * one_hot(organs()) + 0.2 / 3
+    corrected = correct_by_anatomy(image, probabilities, atlas)
+    label = corrected.argmax(0)
+    assert not bool((label[:, :, :22] > 0).any())
+    assert float((label[:, :, 24:] == organs()[0]).float().mean()) > 0.99
+
+
+def test_a_lost_class_comes_back(atlas: LabelAtlas) -> None:
+    image = organs().float() + 0.1 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    without = organs().masked_fill(organs() == 2, 0)
+    corrected = correct_by_anatomy(image, 0.9 * one_hot(without) + 0.1 / 3, atlas)
+    found, truth = corrected.argmax(0) == 2, organs()[0] == 2
+    assert 2 * float((found & truth).sum()) / float(found.sum() + truth.sum()) > 0.9
+
+
+def test_an_empty_prediction_stays_empty(atlas: LabelAtlas) -> None:
+    nothing = one_hot(torch.zeros(1, 16, 16, 16, dtype=torch.long))
+    corrected = correct_by_anatomy(torch.rand(1, 16, 16, 16), nothing, atlas)
+    assert torch.equal(corrected, nothing)

@@ -1,0 +1,140 @@
+"""Where labels lie beside each other."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from monai_transfer.adaptation import LabelAtlas
+
+
+def organs(shift: tuple[int, ...] = (0, 0, 0), *, size: int = 32, without: int = 0) -> Tensor:
+    """A large class, a small one to its right, and one below both."""
+    label = torch.zeros(1, size, size, size, dtype=torch.long)
+    corners = {1: ((6, 8, 14), (8, 8, 8)), 2: ((18, 9, 15), (4, 4, 5)), 3: ((12, 10, 6), (5, 5, 5))}
+    for number, (corner, extent) in corners.items():
+        if number != without:
+            place = [slice(at + by, at + by + length) for at, by, length in zip(corner, shift, extent, strict=True)]
+            label[0, place[0], place[1], place[2]] = number
+    return label
+
+
+def one_hot(label: Tensor, classes: int = 4) -> Tensor:
+    return F.one_hot(label[0], classes).movedim(-1, 0).float()
+
+
+def unsure(label: Tensor) -> Tensor:
+    """A prediction of a label that leaves every other class a little."""
+    return 0.8 * one_hot(label) + 0.05
+
+
+def laid(atlas: LabelAtlas, probabilities: Tensor) -> Tensor:
+    return atlas.laid(atlas.places(probabilities)[0], probabilities.shape[1:])
+
+
+def correct(atlas: LabelAtlas, probabilities: Tensor, *, weight: float = 0.7) -> Tensor:
+    return atlas.correct(probabilities, laid(atlas, probabilities), weight=weight)
+
+
+SOURCE = [organs(), organs((2, 0, -1)), organs((-1, 3, 2)), organs((0, -2, 1))]
+
+
+@pytest.fixture(scope="module")
+def atlas() -> LabelAtlas:
+    return LabelAtlas(SOURCE, classes=4)
+
+
+def test_subjects_who_differ_by_a_shift_alone_lie_over_one_another(atlas: LabelAtlas) -> None:
+    assert atlas.sigma == 1.0
+    assert atlas.usual.tolist() == [8**3, 4 * 4 * 5, 5**3]
+    # the middle of each organ is that organ in every case; only the blur takes a little
+    assert all(float(share.max()) > 0.6 for share in atlas.share)
+
+
+@pytest.mark.parametrize("shift", [(0, 0, 0), (5, 3, -4), (-4, -7, 9)])
+def test_lies_over_a_prediction_wherever_that_is(atlas: LabelAtlas, shift: tuple[int, ...]) -> None:
+    label = organs(shift)
+    share = laid(atlas, one_hot(label))
+    assert torch.allclose(share.sum(0), torch.ones(32, 32, 32), atol=1e-5)
+    for number in (1, 2, 3):
+        assert float(share[number][label[0] == number].mean()) > 10 * float(share[number][label[0] == 0].mean())
+
+
+def test_a_prediction_that_fits_is_left_as_it_is(atlas: LabelAtlas) -> None:
+    label = organs((3, -2, 1))
+    assert torch.equal(correct(atlas, unsure(label)).argmax(0), label[0])
+
+
+def test_a_class_in_the_wrong_place_is_taken_away(atlas: LabelAtlas) -> None:
+    label = organs()
+    prediction = label.clone()
+    prediction[0, 26:30, 24:28, 0:4] = 2
+    corrected = correct(atlas, 0.6 * one_hot(prediction) + 0.4 * one_hot(torch.zeros_like(label)))
+    assert not bool((corrected.argmax(0)[26:30, 24:28, 0:4] == 2).any())
+
+
+def test_a_lost_class_is_proposed_where_it_should_be(atlas: LabelAtlas) -> None:
+    label = organs((1, 1, 1))
+    corrected = correct(atlas, unsure(organs((1, 1, 1), without=2))).argmax(0)
+    found = corrected == 2
+    assert bool(found.any())
+    assert float((label[0][found] == 2).float().mean()) > 0.8
+    assert torch.equal(corrected == 1, label[0] == 1)
+
+
+def test_says_which_classes_are_lost(atlas: LabelAtlas) -> None:
+    assert atlas.lost(one_hot(organs())).tolist() == []
+    assert atlas.lost(one_hot(organs(without=3))).tolist() == [3]
+
+
+def test_a_missing_organ_moves_no_case() -> None:
+    whole = LabelAtlas(SOURCE, classes=4)
+    without = LabelAtlas([*SOURCE[:3], organs((0, -2, 1), without=1)], classes=4)
+    # the share of the others is not smeared by the case that lacks the large organ
+    assert torch.allclose(whole.share[1].max(), without.share[1].max(), atol=0.02)
+    assert without.usual.tolist() == whole.usual.tolist()
+
+
+def test_without_any_foreground_there_is_no_place(atlas: LabelAtlas) -> None:
+    assert atlas.places(one_hot(torch.zeros(1, 16, 16, 16, dtype=torch.long))) == []
+
+
+def test_two_layouts_are_two_places_and_half_a_one_is_none(atlas: LabelAtlas) -> None:
+    both = torch.cat([organs(), organs((2, 1, 0))], -1)
+    places = atlas.places(one_hot(both))
+    assert len(places) == 2
+    assert abs(places[0].corner[2] - places[1].corner[2]) == 32
+    assert all(0.7 < place.match < 1.1 for place in places)
+    third = torch.cat([organs(), organs(without=1) * (organs() == 2)], -1)  # the small organ alone
+    assert len(atlas.places(one_hot(third))) == 1
+
+
+def test_weight_0_leaves_the_prediction_alone(atlas: LabelAtlas) -> None:
+    probabilities = unsure(organs((2, 2, 2)))
+    probabilities = probabilities / probabilities.sum(0)
+    assert torch.allclose(correct(atlas, probabilities, weight=0.0), probabilities, atol=1e-5)
+
+
+def test_two_dimensions_and_volumes_smaller_than_the_atlas(atlas: LabelAtlas) -> None:
+    flat = LabelAtlas([label[:, :, :, 16] for label in SOURCE], classes=4)
+    label = organs()[:, :, :, 16]
+    assert torch.equal(correct(flat, unsure(label)).argmax(0), label[0])
+    part = organs()[:, 10:24, 6:16, 4:20]
+    assert torch.equal(correct(atlas, unsure(part)).argmax(0), part[0])
+
+
+def test_varied_subjects_get_a_wider_blur() -> None:
+    generator = torch.Generator().manual_seed(0)
+    varied = []
+    for _ in range(6):
+        label = torch.zeros(1, 32, 32, 32, dtype=torch.long)
+        for number, corner in ((1, 8), (2, 18)):
+            x, y, z = (corner + torch.randint(-4, 5, (3,), generator=generator)).tolist()
+            label[0, x : x + 5, y : y + 5, z : z + 5] = number
+        varied.append(label)
+    assert LabelAtlas(varied, classes=3).sigma > LabelAtlas(SOURCE, classes=4).sigma
+
+
+def test_no_class_at_all_is_an_error() -> None:
+    with pytest.raises(ValueError, match="holds a class"):
+        LabelAtlas([torch.zeros(1, 8, 8, 8, dtype=torch.long)], classes=2)
