@@ -95,11 +95,8 @@ def choose_domains(
     notes: list[str] = []
     held: CaseDataset | None = None
     if test is not None or test_cases:
-        held = (
-            (read_dataset(test, reading=reading) if test is not None else everything)
-            .select(test_cases or ["*"])
-            .labelled
-        )
+        tested = everything if test is None else read_dataset(test, reading=reading)
+        held = tested.select(test_cases or ["*"]).labelled
         if not held.cases:
             raise UserError(f"{test or target} has no labelled test cases: omit --test to adapt without scores.")
     elif len(unseen := chosen.labelled.without(shown.names)) >= 2:

@@ -236,7 +236,7 @@ class BundleFolder:
                 shutil.rmtree(self.root, ignore_errors=True)
             if not isinstance(error, Exception):
                 raise
-            raise interruption_behind(error) or _user_error(error, self.root) or error from None
+            raise interruption_behind(error) or unfinished.sentence_behind(error, self.root) or error from None
         if workflow_type == "train":
             unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow
@@ -290,13 +290,3 @@ def _assign(content: Any, keys: list[str], value: Any) -> None:
     for key in keys[:-1]:
         content = content[int(key) if isinstance(content, list) else key]
     content[int(keys[-1]) if isinstance(content, list) else keys[-1]] = value
-
-
-def _user_error(error: BaseException | None, root: Path) -> UserError | None:
-    """The sentence for the user that MONAI's configuration parser wrapped, or that a fault of the disk deserves."""
-    while error is not None:
-        sentence = error if isinstance(error, UserError) else unfinished.write_fault(root, error)
-        if sentence is not None:
-            return sentence
-        error = error.__cause__ or error.__context__
-    return None

@@ -104,3 +104,13 @@ def next_words(root: Path, weights: Path) -> str:
         f"give the same command with --resume {again}, or segment with the weights so far, which lie in {weights} "
         f"(monai-transfer segment INPUT --bundle {root} --output DIR)"
     )
+
+
+def sentence_behind(error: BaseException | None, root: Path) -> UserError | None:
+    """The sentence for the user that MONAI's configuration parser wrapped, or that a fault of the disk deserves."""
+    while error is not None:
+        sentence = error if isinstance(error, UserError) else write_fault(root, error)
+        if sentence is not None:
+            return sentence
+        error = error.__cause__ or error.__context__
+    return None

@@ -41,21 +41,10 @@ def train_diagnosis_command(
     as_json: bool = False,
     **options: Any,
 ) -> None:
-    """Plan, check, train and tell; the arguments are those of the two commands.
+    """Plan, check, train and tell.
 
-    Args:
-        data: labelled examinations.
-        output: the bundle folder to make.
-        weights: SPEC of the weights to start from, ``None`` for ``train``.
-        strategy: of fine-tuning.
-        test: examinations of the scores.
-        old_data: examinations of the bundle that is fine-tuned.
-        sensitivity: that the threshold reaches on the validation.
-        trust: whether foreign code may run.
-        overwrite: whether to write into a folder that holds something.
-        dry_run: stop before anything is written.
-        as_json: print JSON.
-        options: those of ``DiagnosisOptions``.
+    The arguments are those of ``train``, with ``weights``, ``strategy`` and ``old_data`` of ``finetune``; ``options``
+    are those of ``DiagnosisOptions``.
     """
     from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions, Sensitivity
     from monai_transfer.bundle.strategy import Strategy
@@ -71,10 +60,9 @@ def train_diagnosis_command(
     split = choose_exams(data, test=test, seed=chosen.seed or 0)
     plan = work.plan_diagnosis(split, start, **{**chosen.given, "device": chosen.device})
     _say(plan, plan.kind, "the network of the weights" if start is not None and start.definition else plan.network)
-    trusted = False
     if start is not None:
         strategy = strategy or Strategy()
-        trusted = _try_weights(start, plan, strategy, old_data, trust=trust, dry_run=dry_run)
+        trust = _try_weights(start, plan, strategy, old_data, trust=trust, dry_run=dry_run)
     if dry_run:
         return
     result = work.train_diagnosis(
@@ -85,7 +73,7 @@ def train_diagnosis_command(
         strategy=strategy,
         sensitivity=sensitivity,
         old=read_exams(old_data) if old_data is not None else None,
-        trust=trusted,
+        trust=trust,
         overwrite=overwrite,
         say=console.say_section,
     )

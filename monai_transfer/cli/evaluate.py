@@ -24,7 +24,7 @@ from monai_transfer.errors import UserError
 if TYPE_CHECKING:
     from monai_transfer.datasets import CaseDataset
     from monai_transfer.evaluation import ScoreTable
-    from monai_transfer.workflows.evaluation import Predictions
+    from monai_transfer.workflows.evaluation import Evaluation, Predictions
 
 
 def evaluate_command(
@@ -81,6 +81,12 @@ def evaluate_command(
         console.error(reason)
     with case_progress("scoring") as progress:
         evaluation = evaluate(made, dataset, output, nsd_tolerance_mm=tolerance, progress=progress)
+    _show(evaluation, as_json=as_json)
+    if not evaluation.complete:
+        raise typer.Exit(1)
+
+
+def _show(evaluation: "Evaluation", *, as_json: bool) -> None:
     if as_json:
         console.emit_json(evaluation.record)
     else:
@@ -88,8 +94,6 @@ def evaluate_command(
         console.tell(str(evaluation.record["headline"]), f"report: {evaluation.files[0]}")
     for warning in evaluation.record["warnings"]:
         console.note(warning)
-    if not evaluation.complete:
-        raise typer.Exit(1)
 
 
 def _evaluate_diagnosis(
