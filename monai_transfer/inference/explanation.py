@@ -4,6 +4,7 @@ Selvaraju et al., "Grad-CAM", ICCV 2017; Chattopadhay et al., "Grad-CAM++", WACV
 and understanding convolutional networks", ECCV 2014.
 """
 
+import copy
 from typing import Literal
 
 import torch
@@ -44,7 +45,8 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
         torch.Size([48, 48])
     """
     batch = torch.as_tensor(image)[None].detach()
-    explained = _Presence(network)
+    # a copy: MONAI's hooks stay on the layers that they are hung on, and its wrapper changes the mode of the network
+    explained = _Presence(copy.deepcopy(network)).eval()
     if method == "occlusion":
         found = _occlusion(explained, batch, class_index)
     else:
