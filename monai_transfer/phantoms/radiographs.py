@@ -47,11 +47,11 @@ def make_radiograph(*, subject: int, finding: Finding, seed: int = 0, size: floa
         subject: number of the person, from 0; the one of the CT phantom with this number.
         finding: what the person has.
         seed: number of the population.
-        size: share of the usual number of pixels per axis (122 × 96 at 1).
+        size: share of the usual number of pixels per axis (95 × 121 at 1).
 
     Example:
         >>> make_radiograph(subject=0, finding="nodule", size=0.3).shape
-        (29, 36)
+        (28, 36)
     """
     anatomy = Anatomy.sample(np.random.default_rng((seed, 0, subject)))
     rng = np.random.default_rng((seed, 0, subject, 4))
