@@ -80,7 +80,7 @@ def test_only_self_training_waits_for_its_labels(domains: Path, tmp_path: Path) 
     numbers = [n for n, handler in enumerate(handlers) if handler["_target_"].endswith("StrengthSchedule")]
     schedules = [parser.get_parsed_content(f"train#handlers#{number}") for number in numbers]
     steered = [([type(method).__name__ for method in s.methods], s.warm_up, s.warm_up + s.ramp) for s in schedules]
-    assert steered == [(["DANN"], 10, 40), (["SelfTraining"], 60, 70)]
+    assert steered == [(["DANN"], 10, 40), (["SelfTraining"], 50, 50)]
 
 
 def test_a_second_call_goes_on_where_the_first_stopped(domains: Path, tmp_path: Path) -> None:
