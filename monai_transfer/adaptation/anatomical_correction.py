@@ -63,9 +63,8 @@ def separation(image: Tensor, label: Tensor, classes: int) -> Tensor:
         inside = label == number
         rim = dilated(inside, _RIM) & ~inside
         if min(int(inside.sum()), int(rim.sum())) >= LEAST_VOXELS:
-            found[number - 1] = sum(1 - _overlap(channel[inside], channel[rim]) for channel in image.float()) / len(
-                image
-            )
+            overlaps = [_overlap(channel[inside], channel[rim]) for channel in image.float()]
+            found[number - 1] = 1 - sum(overlaps) / len(overlaps)
     return found
 
 

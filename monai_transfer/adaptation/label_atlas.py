@@ -13,9 +13,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from monai.networks.layers import GaussianFilter
 from scipy.fft import next_fast_len
 from torch import Tensor
+
+from monai_transfer.adaptation.label_refinement import blurred
 
 _SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """Blurs to choose from, voxels: from subjects who lie alike to subjects who differ by an organ's breadth."""
@@ -82,7 +83,7 @@ class LabelAtlas:
         canvas, seen = _aligned(maps)
         self.sigma = _best_sigma(canvas, seen)
         cover = seen.sum(0).clamp(min=1)
-        self.share = (_blurred(canvas.sum(0), self.sigma) / cover).clamp(0, 1)
+        self.share = (blurred(canvas.sum(0), self.sigma) / cover).clamp(0, 1)
         """Share of each class by place, ``(classes - 1, *canvas)``."""
         counts = torch.stack([one_hot.flatten(1).sum(1) for one_hot in maps])
         self.usual = torch.where(counts > 0, counts, torch.nan).nanmedian(0).values.nan_to_num(0.0)
@@ -197,10 +198,10 @@ def _best_sigma(canvas: Tensor, seen: Tensor) -> float:
     maps, within = torch.stack([_halved(case) for case in canvas]), torch.stack([_halved(case) for case in seen])
 
     def likelihood(sigma: float) -> float:
-        blurred = torch.stack([_blurred(case, sigma / 2) for case in maps])
-        total, cover = blurred.sum(0), within.sum(0)
+        smooth = torch.stack([blurred(case, sigma / 2) for case in maps])
+        total, cover = smooth.sum(0), within.sum(0)
         sums = 0.0
-        for case, alone, own in zip(maps, blurred, within, strict=True):
+        for case, alone, own in zip(maps, smooth, within, strict=True):
             share = ((total - alone) / (cover - own).clamp(min=0.5)).clamp(0, 1)
             full = torch.cat([(1 - share.sum(0, keepdim=True)).clamp(min=0), share])
             truth = torch.cat([(1 - case.sum(0, keepdim=True)).clamp(min=0) * own, case])
@@ -252,11 +253,6 @@ def _placed(block: Tensor, shape: Sequence[int], place: Sequence[int]) -> Tensor
 def _halved(maps: Tensor) -> Tensor:
     pool = F.avg_pool3d if maps.ndim == 4 else F.avg_pool2d
     return pool(maps[None], 2, ceil_mode=True)[0]
-
-
-def _blurred(maps: Tensor, sigma: float) -> Tensor:
-    smooth: Tensor = GaussianFilter(maps.ndim - 1, sigma).to(maps)(maps[None])[0]
-    return smooth
 
 
 def _over(values: Tensor, maps: Tensor) -> Tensor:

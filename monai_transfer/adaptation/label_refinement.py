@@ -65,8 +65,8 @@ def refine_probabilities(
                 inside = _mixed(_gaussian(bins[found]), outliers)
                 outside = _mixed(_histogram(index[surroundings], probabilities[0][surroundings]), outliers)
                 evidence[number] += (inside / outside).log()[index]
-    prior = _blurred(probabilities, blur).clamp(min=1e-6).log()
-    neighbours = coherence * _blurred(probabilities, 1.0)
+    prior = blurred(probabilities, blur).clamp(min=1e-6).log()
+    neighbours = coherence * blurred(probabilities, 1.0)
     return torch.where(near, (prior + evidence + neighbours).softmax(0), probabilities)
 
 
@@ -98,6 +98,7 @@ def _histogram(index: Tensor, weights: Tensor) -> Tensor:
     return smooth
 
 
-def _blurred(maps: Tensor, sigma: float) -> Tensor:
+def blurred(maps: Tensor, sigma: float) -> Tensor:
+    """Maps ``(channels, *spatial)`` through a Gaussian of so many voxels."""
     smooth: Tensor = GaussianFilter(maps.ndim - 1, sigma).to(maps)(maps[None])[0]
     return smooth

@@ -9,6 +9,7 @@ import torch
 from pydantic import Field, WithJsonSchema
 
 from monai_transfer.bundle.diagnosis_networks import LIGHT_DIAGNOSIS, require_diagnosis_network
+from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.datasets import ExamReport
 from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device, require_memory
@@ -27,7 +28,6 @@ _PIXELS_ON_CPU, _PIXELS_ON_GPU = 128, 224
 _VOXELS_ON_CPU, _VOXELS_ON_GPU = 120_000, 3_000_000
 """Voxels of a whole volume, which a network that names a class sees at once, several of them in a step."""
 
-_EPOCH = 25
 _BYTES_PER_VOXEL = 4 * 64
 """Of a step at the least: the first feature maps have half the grid's length and 64 channels, twice."""
 
@@ -142,8 +142,7 @@ class DiagnosisPlan:
     @property
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, at most 25."""
-        count = max(1, round(self.steps / _EPOCH))
-        return count, max(1, round(self.steps / count))
+        return split_into_epochs(self.steps)
 
     def with_options(self, **options: Any) -> Self:
         """The plan with those options that are not ``None``.

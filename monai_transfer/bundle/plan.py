@@ -110,8 +110,7 @@ class Plan:
     @property
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, at most 25."""
-        count = max(1, round(self.steps / _EPOCH))
-        return count, max(1, round(self.steps / count))
+        return split_into_epochs(self.steps)
 
     def with_options(self, **options: Any) -> Self:
         """The plan with those options that are not ``None``.
@@ -120,6 +119,12 @@ class Plan:
             UserError: when a value is out of range.
         """
         return replace(self, **{name: value for name, value in options.items() if value is not None})
+
+
+def split_into_epochs(steps: int) -> tuple[int, int]:
+    """Number of epochs and steps in each, at most 25, which make up so many steps as nearly as whole numbers can."""
+    count = max(1, round(steps / _EPOCH))
+    return count, max(1, round(steps / count))
 
 
 def make_plan(

@@ -82,10 +82,7 @@ def _exams_as_json(exams: "ExamDataset", report: "ExamReport") -> dict[str, Any]
         "spatial_dims": report.spatial_dims,
         "channels": report.channels,
         "size": report.size,
-        "sound": report.sound,
-        "faults": [asdict(fault) for fault in report.faults],
-        "warnings": [asdict(warning) for warning in report.warnings],
-        "fingerprint": asdict(report.fingerprint) if report.fingerprint else None,
+        **_findings_as_json(report),
     }
 
 
@@ -109,6 +106,12 @@ def _as_json(dataset: "CaseDataset", report: "CheckReport") -> dict[str, Any]:
         "labelled": len(dataset.labelled),
         "label_names": dataset.label_names,
         "channel_names": dataset.channel_names,
+        **_findings_as_json(report),
+    }
+
+
+def _findings_as_json(report: "CheckReport") -> dict[str, Any]:
+    return {
         "sound": report.sound,
         "faults": [asdict(fault) for fault in report.faults],
         "warnings": [asdict(warning) for warning in report.warnings],
@@ -123,14 +126,14 @@ def _print_report(dataset: "CaseDataset", report: "CheckReport") -> None:
     _print_verdict(report, f"{dataset.root}: {len(dataset)} case(s), {len(dataset.labelled)} labelled")
 
 
-def _print_findings(report: "CheckReport | ExamReport") -> None:
+def _print_findings(report: "CheckReport") -> None:
     for finding in report.faults:
         console.out.print(console.titled("fault", finding.message, style="bold red"), soft_wrap=True)
     for finding in report.warnings:
         console.out.print(console.titled("note", finding.message, style="bold yellow"), soft_wrap=True)
 
 
-def _print_verdict(report: "CheckReport | ExamReport", subject: str) -> None:
+def _print_verdict(report: "CheckReport", subject: str) -> None:
     verdict = ("sound", "bold green") if report.sound else (f"{len(report.faults)} fault(s)", "bold red")
     console.out.print(Text.assemble(f"{one_line(subject)}: ", verdict), soft_wrap=True)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -10,39 +9,26 @@ import numpy as np
 
 from monai_transfer.datasets.cases import Fault
 from monai_transfer.datasets.exams import Exam, ExamDataset
-from monai_transfer.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, image_facts, summarise
+from monai_transfer.datasets.fingerprint import CaseFacts, case_facts, image_facts, summarise
+from monai_transfer.datasets.integrity import CheckReport, Progress
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading, Volume, VolumeError
 
-Progress = Callable[[int, int, str], None]
-"""Called with (examinations done, all, name of the examination)."""
-
 
 @dataclass(frozen=True)
-class ExamReport:
-    """What a check of examinations found.
+class ExamReport(CheckReport):
+    """What a check of examinations found, beside what every check finds; pictures have no fingerprint.
 
     Attributes:
-        faults: what must be mended before training.
-        warnings: what is odd but can be used.
         spatial_dims: 2 for pictures, 3 for volumes.
         channels: channels of an image; of pictures 1 where all are grey, however they are stored, else 3.
         size: median pixels or voxels per axis.
-        fingerprint: figures over the sound volumes; none for pictures.
     """
 
-    faults: tuple[Fault, ...]
-    warnings: tuple[Fault, ...]
     spatial_dims: int
     channels: int
     size: tuple[int, ...]
-    fingerprint: Fingerprint | None
-
-    @property
-    def sound(self) -> bool:
-        """Whether there are no faults."""
-        return not self.faults
 
 
 @dataclass

@@ -4,7 +4,6 @@ The commands are found in the command line itself: one that takes a bundle or we
 """
 
 import json
-import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,8 @@ from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
+
+pytestmark = pytest.mark.usefixtures("quiet")
 
 TAKES_BUNDLES = ("bundle", "weights", "spec")
 """Names of the parameters by which commands take a bundle, or weights that may be one."""
@@ -60,13 +61,6 @@ def test_every_command_that_opens_a_bundle_is_tried() -> None:
 def test_every_command_that_may_run_a_bundle_has_trust() -> None:
     with_trust = {name for name, command in FOUND.items() if "trust" in {p.name for p in command.params}}
     assert with_trust == OPENING - {"weights inspect"}  # which reads tensors and nothing else
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    logging.disable(logging.INFO)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,9 @@
 """train, adapt, demo, bundles and info, as a user types them; and what they refuse before any training."""
 
 import json
-import logging
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -18,15 +17,8 @@ from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 
 RUNNER = CliRunner()
+pytestmark = pytest.mark.usefixtures("quiet")
 QUICK = ["--steps", "2", "--spacing", "16", "--device", "cpu"]
-
-
-@pytest.fixture(autouse=True)
-def _quiet() -> Iterator[None]:
-    """What ``main`` does before it runs a command."""
-    logging.disable(logging.INFO)
-    yield
-    logging.disable(logging.NOTSET)
 
 
 @pytest.fixture(scope="module")
