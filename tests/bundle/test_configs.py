@@ -8,12 +8,13 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm
 from monai_transfer.bundle.configs import adaptation_configs, finetuning_configs, make_arm, supervised_configs
-from monai_transfer.bundle.domains import Domains
+from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.templates import template
 from monai_transfer.datasets import Case, CaseDataset
+from monai_transfer.phantoms import write_phantoms
 from tests.conftest import WriteVolume
 from tests.test_literals import CANARY, HOSTILE
 
@@ -93,6 +94,18 @@ def test_an_override_of_the_epochs_moves_the_schedule(epochs: int, expected: tup
     train = {**adaptation_configs(plan, where, RECIPE)["train"], "max_epochs": epochs}
     names = ("warm_up", "ramp", "measure_from", "label_from")
     assert tuple(parse(train, name) for name in names) == expected
+
+
+@pytest.mark.parametrize("subjects", [2, 4])
+def test_the_atlas_is_made_of_every_source_case_once(subjects: int, tmp_path: Path) -> None:
+    """Of two cases both are learnt from and watched: counted twice, each would be judged by an atlas of itself."""
+    write_phantoms(tmp_path / "ct", modality="ct", subjects=subjects, size=0.2)
+    write_phantoms(tmp_path / "mr", modality="mr", subjects=1, size=0.2)
+    where = choose_domains(tmp_path / "ct", tmp_path / "mr")
+    plan = plan_adaptation(where, device="cpu", spacing=[16.0] * 3, steps=2)
+    parser = ConfigParser(adaptation_configs(plan, where, RECIPE)["train"])
+    parser.get_parsed_content("imports")
+    assert len(parser.get_parsed_content("anatomy#dataset")) == subjects
 
 
 def test_each_file_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
