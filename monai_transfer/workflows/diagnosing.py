@@ -18,6 +18,7 @@ from monai_transfer.figures.heat import heat_picture
 from monai_transfer.files import replacing, require_folder, write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.inference.explanation import saliency, to_native
+from monai_transfer.inference.output_folder import require_apart
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import csv_cell
 from monai_transfer.volumes.volume import Volume
@@ -58,9 +59,11 @@ def diagnose(
         The content of ``diagnosis.json``.
 
     Raises:
-        UserError: there is no input, the bundle cannot be used, or results are there already.
+        UserError: there is no input, one lies in the output folder, the bundle cannot be used, or results are there
+            already.
     """
     root = Path(output)
+    require_apart([Path(path) for path in inputs], root)
     exams = find_exams(inputs)
     standing = next((root / name for name in RESULTS if (root / name).exists()), None)
     if standing is not None and not overwrite:
@@ -72,7 +75,14 @@ def diagnose(
         if progress is not None:
             progress(done, len(exams), exam.name)
         entries.append(_entry(exam, diagnoser, root, explain))
-    record = {
+    record = _record(entries, diagnoser, explain)
+    write_text(root / RESULTS[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_text(root / RESULTS[0], _table(entries, diagnoser.class_names))
+    return record
+
+
+def _record(entries: Sequence[dict[str, Any]], diagnoser: Diagnoser, explain: Explaining) -> dict[str, Any]:
+    return {
         "bundle": str(diagnoser.bundle.root),
         "checksum": diagnoser.bundle.checksum,
         "classes": list(diagnoser.class_names),
@@ -80,13 +90,10 @@ def diagnose(
         "temperature": diagnoser.temperature,
         "thresholds": list(diagnoser.thresholds),
         "explained_by": explain,
-        "images": entries,
+        "images": list(entries),
         "hardware": hardware(),
         "versions": versions(),
     }
-    write_text(root / RESULTS[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
-    write_text(root / RESULTS[0], _table(entries, diagnoser.class_names))
-    return record
 
 
 def find_exams(inputs: Sequence[str | Path]) -> list[Exam]:

@@ -1,7 +1,6 @@
 """Adapting a diagnosis to a domain without labels: source-only, adapted, oracle, and the share of the gap on AUC."""
 
 import json
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from monai_transfer.files import write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.losses import information_score
 from monai_transfer.machine import choose_device, hardware, versions
+from monai_transfer.workflows.choice import keep_source_only
 from monai_transfer.workflows.diagnosis_scoring import score_exams
 from monai_transfer.workflows.exam_split import SHARE, ExamSplit, choose_exams
 
@@ -174,8 +174,7 @@ def adapt_diagnosis(
         scores = {arm: score_exams(made.root, domains.test, device=device) for arm, made in arms.items()}
     kept = "source_only" if choose and information["adapted"] < information["source_only"] else "adapted"
     if kept == "source_only":
-        shutil.copy2(bundle.weights, bundle.weights.with_name("adapted.pt"))
-        shutil.copy2(arms["source_only"].weights, bundle.weights)
+        keep_source_only(bundle, arms["source_only"])
     return _report(bundle, kept, scores, information, domains, plan)
 
 

@@ -111,6 +111,24 @@ def test_diagnose(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     assert "--overwrite" in str(again.exception)
 
 
+def test_diagnose_never_writes_among_its_inputs(bundle: Path, tmp_path: Path) -> None:
+    """A map of ``maps/a.png`` would bear its name."""
+    (tmp_path / "maps").mkdir()
+    picture = tmp_path / "maps" / "a.png"
+    Image.fromarray(np.arange(40 * 48, dtype=np.uint8).reshape(40, 48)).save(picture)
+    before = picture.read_bytes()
+    arguments = ["--bundle", str(bundle), "--device", "cpu"]
+    inside = RUNNER.invoke(app, ["diagnose", str(picture), *arguments, "--output", str(tmp_path)])
+    assert "lies in the output folder" in str(inside.exception)
+    # among the inputs a second call would diagnose the maps of the first
+    around = RUNNER.invoke(
+        app, ["diagnose", str(tmp_path), *arguments, "--output", str(tmp_path / "maps"), "--overwrite"]
+    )
+    assert "choose an empty or new --output" in str(around.exception)
+    assert picture.read_bytes() == before
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "maps", picture]
+
+
 def test_evaluate(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     arguments = ["evaluate", "--bundle", str(bundle), "--data", str(pictures), "--output", str(tmp_path)]
     result = RUNNER.invoke(app, [*arguments, "--device", "cpu"])
