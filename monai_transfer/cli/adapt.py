@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command, refuse_for_diagnosis
+from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command, require_options_of
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -83,14 +83,11 @@ def adapt_command(
     """
     if bool(source) == (bundle is not None):
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
+    chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
+    segmenting = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases, "resume": resume, **reads}
+    require_options_of(task, segmentation=segmenting)
     if task == "diagnosis":
-        refuse_for_diagnosis(
-            bundle=bundle,
-            source_cases=source_cases,
-            target_cases=target_cases,
-            test_cases=test_cases,
-            labelled_target_cases=labelled_target_cases,
-        )
         adapt_diagnosis_command(
             source or [],
             target,
@@ -130,7 +127,7 @@ def adapt_command(
         batch_size=batch_size,
         seed=seed,
     )
-    reading = Reading(assume_affine, allow_irregular)
+    reading = Reading(**reads)
     if bundle is not None:
         from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
 

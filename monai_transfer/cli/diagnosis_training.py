@@ -1,5 +1,6 @@
 """What ``train``, ``finetune`` and ``adapt`` do with ``--task diagnosis``."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -164,12 +165,15 @@ def adapt_diagnosis_command(
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 
-def refuse_for_diagnosis(**given: object) -> None:
-    """See that no option of a segmentation is given.
+def require_options_of(
+    task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
+) -> None:
+    """See that no option of the other task is given: it would do nothing.
 
     Raises:
         UserError: one is.
     """
-    for name, value in given.items():
+    for name, value in (segmentation if task == "diagnosis" else diagnosis or {}).items():
         if value:
-            raise UserError(f"--{name.replace('_', '-')} is for segmentation: omit it with --task diagnosis.")
+            other = "segmentation" if task == "diagnosis" else "diagnosis"
+            raise UserError(f"--{name.replace('_', '-')} is for {other}: omit it with --task {task}.")

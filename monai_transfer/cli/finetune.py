@@ -12,7 +12,7 @@ from monai_transfer.cli.diagnosis_training import (
     SensitivityOption,
     SizeOption,
     SmoothingOption,
-    refuse_for_diagnosis,
+    require_options_of,
     train_diagnosis_command,
 )
 from monai_transfer.cli.options import (
@@ -136,10 +136,18 @@ def finetune_command(
         early_stop_patience=early_stop,
         minimum_share=minimum,
     ).unfreezing(unfreeze)
+    own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
+    segmenting: dict[str, object] = {
+        "cases": cases,
+        "test_cases": test_cases,
+        "compare": compare,
+        "fractions": fractions,
+        **reads,
+    }
+    segmenting |= {"old_cases": old_cases, "joint": joint, "resume": resume}
+    require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     if task == "diagnosis":
-        refuse_for_diagnosis(
-            cases=cases, test_cases=test_cases, compare=compare, fractions=fractions, old_cases=old_cases, joint=joint
-        )
         train_diagnosis_command(
             data,
             output,
@@ -153,14 +161,11 @@ def finetune_command(
             dry_run=dry_run,
             as_json=as_json,
             spacing=split_numbers(spacing, "--spacing"),
-            size=size,
             network=network,
             steps=steps,
             learning_rate=learning_rate,
             batch_size=batch_size,
-            focal=focal,
-            label_smoothing=label_smoothing,
-            class_weights=class_weights,
+            **own,
             seed=seed,
             device=device,
         )
@@ -172,7 +177,7 @@ def finetune_command(
 
     baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
     start = read_starting_point(weights)
-    reading = Reading(assume_affine, allow_irregular)
+    reading = Reading(**reads)
     chosen = choose_finetuning_cases(
         data,
         test=test,

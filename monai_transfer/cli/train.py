@@ -12,7 +12,7 @@ from monai_transfer.cli.diagnosis_training import (
     SensitivityOption,
     SizeOption,
     SmoothingOption,
-    refuse_for_diagnosis,
+    require_options_of,
     train_diagnosis_command,
 )
 from monai_transfer.cli.options import (
@@ -67,18 +67,13 @@ def train_command(
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.volumes.volume import Reading
 
-    common = {
-        "device": device,
-        "spacing": split_numbers(spacing, "--spacing"),
-        "network": network,
-        "steps": steps,
-        "learning_rate": learning_rate,
-        "batch_size": batch_size,
-        "seed": seed,
-    }
+    common = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network, "seed": seed}
+    common |= {"steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
+    own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
+    segmenting = {"cases": cases, "resume": resume, **reads}
+    require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     if task == "diagnosis":
-        refuse_for_diagnosis(cases=cases, resume=resume, allow_irregular=allow_irregular)
-        own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
         how = {"sensitivity": sensitivity, "overwrite": overwrite, "dry_run": dry_run, "as_json": as_json}
         train_diagnosis_command(data, output, **how, **own, **common)  # type: ignore[arg-type]
         return
@@ -86,7 +81,7 @@ def train_command(
 
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 
-    split = choose_cases(data, split_list(cases), reading=Reading(assume_affine, allow_irregular))
+    split = choose_cases(data, split_list(cases), reading=Reading(**reads))
     plan = plan_training(split, **options.given)
     console.say_plan(plan)
     if dry_run:

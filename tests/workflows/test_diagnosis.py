@@ -235,3 +235,27 @@ def test_options_that_are_refused(pictures: Path, tmp_path: Path, options: list[
     with pytest.raises(UserError, match=said):
         RUNNER.invoke(app, [*arguments, *options], catch_exceptions=False)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["train", "--task", "diagnosis", "--resume"],
+        ["train", "--task", "diagnosis", "--assume-affine"],
+        ["train", "--focal", "2"],
+        ["finetune", "--weights", "W", "--task", "diagnosis", "--resume"],
+        ["finetune", "--weights", "W", "--task", "diagnosis", "--allow-irregular"],
+        ["finetune", "--weights", "W", "--sensitivity", "0.9"],
+        ["adapt", "--source", "S", "--task", "diagnosis", "--resume"],
+        ["adapt", "--source", "S", "--task", "diagnosis", "--assume-affine"],
+    ],
+)
+def test_options_of_the_other_task_are_refused(arguments: list[str], tmp_path: Path) -> None:
+    """They would do nothing, and nobody would know."""
+    command, *options = arguments
+    data = "--target" if command == "adapt" else "--data"
+    result = RUNNER.invoke(app, [command, data, str(tmp_path), "--output", str(tmp_path / "out"), *options])
+    option = [word for word in options if word.startswith("--")][-1]
+    assert isinstance(result.exception, UserError), result.output
+    assert str(result.exception).startswith(f"{option} is for ")
+    assert not (tmp_path / "out").exists()
