@@ -67,8 +67,8 @@ def train_command(
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.volumes.volume import Reading
 
-    common = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network, "seed": seed}
-    common |= {"steps": steps, "learning_rate": learning_rate, "batch_size": batch_size}
+    common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}
+    common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
     own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     segmenting = {"cases": cases, "resume": resume, **reads}
