@@ -130,10 +130,10 @@ class LabelAtlas:
         numbers = self.lost(corrected)
         if not len(numbers):
             return corrected
-        candid, weights = probabilities.clone(), torch.full((len(probabilities),), weight)
+        candid, weights = probabilities.clone(), probabilities.new_full((len(probabilities),), weight)
         candid[0] += probabilities[numbers].sum(0)
         candid[numbers], weights[numbers] = candid[0].clone(), 1.0
-        return _weighed(candid, share, _over(weights.to(candid), candid))
+        return _weighed(candid, share, _over(weights, candid))
 
     def lost(self, probabilities: Tensor) -> Tensor:
         """Numbers of the classes of which a prediction ``(classes, *spatial)`` has next to nothing."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Literal, get_args
 
+import torch
 from monai.transforms import (
     CastToTyped,
     Compose,
@@ -22,6 +23,7 @@ from monai.transforms import (
     ScaleIntensityRanged,
     Spacingd,
     SpatialPadd,
+    ToDeviced,
     Transform,
 )
 from monai.transforms.utils_pytorch_numpy_unification import percentile
@@ -79,6 +81,7 @@ def preset(
     references: Sequence[Reference] | None = None,
     label_values: Sequence[int] | None = None,
     reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
+    device: torch.device | str = "cpu",
 ) -> Compose:
     """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
 
@@ -102,6 +105,7 @@ def preset(
         references: images of the target that lend their appearance (see :class:`ReferencePool`).
         label_values: the value of each class in label maps, where it is not the class's number.
         reading: how strictly the files are read; a configuration gives it by its fields.
+        device: where random crops are deformed and change their looks.
 
     Raises:
         UserError: for a modality, stage or augmentation that does not exist, training without ``roi_size``, or an
@@ -124,7 +128,10 @@ def preset(
             steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
             keys = [*keys, PSEUDO_LABEL]
         steps += _crop(keys, roi_size)
-        steps += _deform(keys, deformation=deformation, flip_axes=flip_axes)
+        if torch.device(device).type != "cpu":
+            # after the crop: whole volumes stay in the cache, in the memory of the CPU
+            steps.append(ToDeviced(keys=keys, device=device))
+        steps += _deform(keys, deformation=deformation, flip_axes=flip_axes, device=device)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
         steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
@@ -240,7 +247,9 @@ def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
     return [*pads, SpatialPadd(keys=Keys.LABEL, spatial_size=size), crop]
 
 
-def _deform(keys: Sequence[str], *, deformation: float, flip_axes: Sequence[int]) -> list[Transform]:
+def _deform(
+    keys: Sequence[str], *, deformation: float, flip_axes: Sequence[int], device: torch.device | str
+) -> list[Transform]:
     flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
     if deformation == 0:
         return flips
@@ -253,6 +262,7 @@ def _deform(keys: Sequence[str], *, deformation: float, flip_axes: Sequence[int]
         translate_range=[4.0 * deformation] * 3,
         mode=modes,
         padding_mode="border",
+        device=device,
     )
     return [*flips, affine]
 

@@ -142,3 +142,34 @@ def test_bias_correction_runs_on_request(case: dict[str, dict[str, str]]) -> Non
 def test_what_does_not_exist_is_named(arguments: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):
         preset(*arguments, spacing=[1.0] * 3)  # type: ignore[arg-type]
+
+
+def test_crops_move_to_the_device_that_deforms_them() -> None:
+    on_gpu = preset("mr", "train", spacing=[8.0] * 3, roi_size=[16] * 3, device="cuda").transforms
+    names = [type(step).__name__ for step in on_gpu]
+    # whole volumes are cached before the crop, and stay on the CPU
+    assert names.index("ToDeviced") == names.index("RandCropByPosNegLabeld") + 1
+    assert names.index("RandAffined") == names.index("ToDeviced") + 1
+    on_cpu = preset("mr", "train", spacing=[8.0] * 3, roi_size=[16] * 3).transforms
+    assert "ToDeviced" not in [type(step).__name__ for step in on_cpu]
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("augmentation", ["modality", "gin", "standard", "nnunet"])
+def test_a_training_case_is_changed_on_the_gpu(case: dict[str, dict[str, str]], augmentation: Augmentation) -> None:
+    look = IntensityProfile(torch.zeros(1), torch.ones(1), torch.full((6, 1), 0.5), torch.full((6, 1), 0.1), None)
+    intensities = ClassIntensities()
+    intensities.renew([look])
+    make = preset(
+        "mr",
+        "train",
+        spacing=[8.0] * 3,
+        roi_size=[16] * 3,
+        augmentation=augmentation,
+        intensities=intensities,
+        device="cuda",
+    ).set_random_state(0)
+    made = make(case["mr"])
+    assert made["image"].device.type == made["label"].device.type == "cuda"
+    assert bool(made["image"].isfinite().all())
