@@ -63,6 +63,16 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def device_of_process(name: str) -> str:
+    """The device of one process of ``torchrun``: for ``auto`` and ``cuda`` the GPU of its ``LOCAL_RANK``."""
+    local = os.environ.get("LOCAL_RANK")
+    if name not in ("auto", "cuda") or int(os.environ.get("WORLD_SIZE", "1")) < 2 or local is None:
+        return name
+    import torch
+
+    return f"cuda:{int(local) % torch.cuda.device_count()}" if torch.cuda.is_available() else name
+
+
 def free_cores() -> int:
     """Cores that this process may use and that others leave free, at least one, by the load of the last minute."""
     affinity = getattr(os, "sched_getaffinity", None)

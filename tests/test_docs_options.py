@@ -12,7 +12,7 @@ from monai_transfer.benchmarks.step_cost import StepSettings
 from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
 from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.inference.options import Cleaning, SegmentOptions
+from monai_transfer.inference.segmentation import Cleaning, SegmentOptions
 from monai_transfer.workflows.source_free import TestTimeSettings
 
 PAGE = Path(__file__).parents[1] / "docs" / "options.md"

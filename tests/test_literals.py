@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from monai.bundle import ConfigParser
 
-from monai_transfer.literals import literal, plain
+from monai_transfer.text import literal, plain
 
 CANARY = "canary"
 HOSTILE = [

@@ -27,7 +27,7 @@ from monai_transfer.figures.report import write_adaptation_report, write_evaluat
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import png_bytes, svg_bytes
-from monai_transfer.inference.results import write_sidecars
+from monai_transfer.inference.segmentation import write_sidecars
 from monai_transfer.text import csv_cell, markdown, one_line
 from monai_transfer.workflows.cards import write_model_card
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 
-from monai_transfer.inference.options import SegmentOptions
+from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.machine import peak_memory_mb
+from monai_transfer.volumes.nifti import write_volume
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.writing import write_volume
 
 
 def stock(image: Path, bundle: Path, *, device: str) -> dict[str, Any]:

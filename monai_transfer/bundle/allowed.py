@@ -13,8 +13,8 @@ from functools import lru_cache
 from types import ModuleType
 from typing import Any
 
-from monai_transfer.bundle.templates import templates
-from monai_transfer.literals import is_literal
+from monai_transfer.bundle.trust import templates
+from monai_transfer.text import is_literal
 
 _EXPRESSIONS = re.compile(
     r"\$(?:-?\d{1,18}(?:\.\d{1,18})?(?:[eE]-?\d{1,3})?"  # a number

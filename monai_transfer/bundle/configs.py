@@ -1,7 +1,7 @@
 """From a plan and its cases to the configurations of a bundle: values in, values out, nothing read back.
 
 A template's configurations are read once; each function here gives the finished content of every file that differs
-from it. Whatever comes from data (names of labels and cases, folders) passes :func:`~monai_transfer.literals.literal`.
+from it. Whatever comes from data (names of labels and cases, folders) passes :func:`~monai_transfer.text.literal`.
 """
 
 import json
@@ -18,11 +18,11 @@ from monai_transfer.bundle.inference_config import inference_config, metadata_co
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.bundle.templates import template
+from monai_transfer.bundle.trust import template
 from monai_transfer.bundle.values import case_names, folder_of, read_by, with_values
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
 
 Configs = dict[str, dict[str, Any]]

@@ -10,7 +10,7 @@ from monai_transfer.bundle.inference_config import inference_preprocessing
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.values import with_values
 from monai_transfer.datasets import ExamDataset
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 
 TEMPLATE = "diagnosis_transfer"
 

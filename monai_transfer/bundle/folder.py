@@ -9,11 +9,10 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 from monai_transfer.bundle import unfinished
-from monai_transfer.bundle.templates import template
-from monai_transfer.bundle.trust import is_foreign, remember
+from monai_transfer.bundle.trust import is_foreign, remember, template
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from typing import Any
 
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
 
 _PERCENTILE = "monai.transforms.utils_pytorch_numpy_unification.percentile"

@@ -2,11 +2,9 @@
 
 import hashlib
 import json
-import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,47 +12,27 @@ from typing import Any
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
-from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapLabelValued, SaveImaged, Transform
+from monai.transforms import Compose
 from torch import nn
 
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import (
     bundle_concerns,
+    config_file,
     formats_of,
+    in_one_sentence,
     label_names,
+    parse_config,
     read_metadata,
     require_bundle,
     whole_number,
 )
-from monai_transfer.bundle.parsing import config_file, parse_config
+from monai_transfer.bundle.inference_settings import Decision, WindowSettings, read_decision, require_sane
 from monai_transfer.bundle.trust import require_trust
-from monai_transfer.bundle.window import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 from monai_transfer.weights.checkpoint import read_checkpoint
-
-LARGEST_WINDOW = 512**3
-"""Voxels of a window: a float32 image of it has 0.5 GB, and the feature maps of a network tens of times that."""
-
-
-@dataclass(frozen=True)
-class Decision:
-    """How logits become labels.
-
-    Attributes:
-        activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
-        threshold: a class is present where its probability reaches this; None takes the largest class.
-        nearest: restore by nearest neighbour (MONAI's ``nearest_interp=True``) instead of linearly.
-        after: the bundle's own transforms of the finished label map, such as ``FillHolesd``.
-        label_values: the value of each class in label maps; None where it is the class's number.
-    """
-
-    activation: str = "softmax"
-    threshold: float | None = None
-    nearest: bool = False
-    after: tuple[Transform, ...] = ()
-    label_values: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True)
@@ -117,7 +95,7 @@ def read_bundle(
         raise UserError(f"{checkpoint} is missing; name the folder of a complete MONAI bundle with --bundle.")
     metadata = read_metadata(root)
     content = parse_config(config)
-    require_trust(root, bundle_concerns(root, content), trust=trust)
+    require_trust(root, lambda: bundle_concerns(root, content), trust=trust)
     with in_one_sentence(config):
         parser = _parser(content, metadata, root, torch.device(device))
         network = _network(parser, config)
@@ -125,7 +103,7 @@ def read_bundle(
         preprocessing = _chain(parser, "preprocessing", config)
         post = _chain(parser, "postprocessing", config) if "postprocessing" in parser.config else Compose([])
         window = WindowSettings.of(_content(parser, ("inferer",), config))
-        _require_sane(window, config)
+        require_sane(window, config)
         image_format, pred_format = formats_of(metadata)
         return InferenceBundle(
             root=root,
@@ -161,42 +139,9 @@ def read_network(root: str | Path, *, trust: bool = False) -> nn.Module:
     definition = content.get("network_def")
     if isinstance(definition, dict) and "@" not in json.dumps(definition) and "%" not in json.dumps(definition):
         content = {"network_def": definition}
-    require_trust(root, tuple(concerns_of(content, config.stem)), trust=trust)
+    require_trust(root, lambda: tuple(concerns_of(content, config.stem)), trust=trust)
     with in_one_sentence(config):
         return _network(_parser(content, {}, root, torch.device("cpu")), config)
-
-
-def read_decision(post: Compose) -> Decision:
-    """Read activation, threshold and interpolation off a bundle's postprocessing.
-
-    The transforms that follow ``AsDiscreted``, save the one that writes, are kept to run on the finished label map.
-    """
-    steps = list(post.flatten().transforms) if isinstance(post, Compose) else [post]
-    activation, threshold, nearest, after = "none", None, False, []
-    discrete, values = False, None
-    for step in steps:
-        if isinstance(step, Activationsd):
-            activation = "softmax" if step.softmax[0] else "sigmoid" if step.sigmoid[0] else "none"
-        elif isinstance(step, Invertd):
-            nearest = bool(step.nearest_interp[0])
-        elif isinstance(step, AsDiscreted):
-            discrete = True
-            threshold = None if step.argmax[0] else step.threshold[0]
-        elif discrete and isinstance(step, MapLabelValued):
-            values = _class_values(step)
-        elif discrete and not isinstance(step, SaveImaged):
-            after.append(step)
-    if not steps:
-        activation = "softmax"
-    if activation == "sigmoid" and threshold is None and not discrete:
-        threshold = 0.5
-    return Decision(activation, threshold, nearest, tuple(after), values)
-
-
-def _class_values(step: MapLabelValued) -> tuple[int, ...]:
-    """The value that a bundle gives each class in its label maps."""
-    pairs = dict(zip(step.mapper.orig_labels, step.mapper.target_labels, strict=True))
-    return tuple(int(pairs.get(number, number)) for number in range(max(map(int, pairs)) + 1))
 
 
 def load_weights(network: nn.Module, checkpoint: Path) -> None:
@@ -215,25 +160,6 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
     for name, tensor in network.state_dict().items():
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise UserError(f"{checkpoint} holds NaN or infinity, first in {name}: train the network again.")
-
-
-@contextmanager
-def in_one_sentence(config: Path) -> Iterator[None]:
-    """Turn whatever a configuration raises, through the parser's own layers, into one sentence for the user.
-
-    Raises:
-        UserError: any exception was raised inside.
-    """
-    try:
-        yield
-    except Exception as error:
-        first: BaseException = error
-        while not isinstance(first, UserError) and (cause := first.__cause__ or first.__context__) is not None:
-            first = cause
-        if isinstance(first, UserError):
-            raise first from error
-        reason = " ".join(f"{type(first).__name__}: {first}".split())[:300]
-        raise UserError(f"{config} cannot be built ({reason}): mend it or make the bundle anew.") from error
 
 
 def checksum(files: Sequence[Path]) -> str:
@@ -282,20 +208,6 @@ def _chain(parser: ConfigParser, name: str, config: Path) -> Compose:
     if not isinstance(chain, Compose) or (name == "preprocessing" and not chain.transforms):
         raise UserError(f"{config} has a '{name}' that is no chain of transforms: write a Compose.")
     return chain
-
-
-def _require_sane(window: WindowSettings, config: Path) -> None:
-    sizes = [size for size in window.roi_size if size != -1]  # -1 takes the whole axis
-    if any(size < 1 for size in sizes) or math.prod(sizes) > LARGEST_WINDOW:
-        shown = " × ".join(map(str, window.roi_size))
-        raise UserError(
-            f"{config} has an inferer with a roi_size of {shown} voxels: give each axis 1 to some hundreds."
-        )
-    overlaps = window.overlap if isinstance(window.overlap, tuple) else (window.overlap,)
-    if not all(0 <= overlap < 1 for overlap in overlaps):
-        raise UserError(
-            f"{config} has an inferer with an overlap of {window.overlap}: give at least 0 and less than 1."
-        )
 
 
 def _spelled_out(parser: ConfigParser, name: str) -> str:

@@ -10,13 +10,14 @@ import hmac
 import logging
 import os
 import secrets
+from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 from filelock import FileLock
 
-from monai_transfer.bundle.templates import templates
+import monai_transfer
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
 
@@ -29,6 +30,11 @@ MOST_FILES = 10_000
 """A folder of more files is no bundle's configs/ or scripts/, and is not read to the end."""
 
 _KEY_BYTES = 32
+
+
+_PACKAGED = Path(monai_transfer.__file__).parent / "bundles"
+_CHECKOUT = Path(monai_transfer.__file__).parents[1] / "bundles"
+"""Where the bundles of the package lie, when it is installed and in a checkout."""
 
 
 class UntrustedBundleError(UserError):
@@ -46,6 +52,24 @@ class UntrustedBundleError(UserError):
             f"{root} was not made by this installation, or its configurations were edited since, and runs code of its "
             f"own: read the list below and add --trust if you trust all of it.{lines}"
         )
+
+
+def templates() -> dict[str, Path]:
+    """Name -> folder of the bundles that come with the package."""
+    home = _PACKAGED if _PACKAGED.is_dir() else _CHECKOUT
+    return {folder.name: folder for folder in sorted(home.iterdir()) if (folder / "configs").is_dir()}
+
+
+def template(name: str) -> Path:
+    """The folder of one bundle of :func:`templates`.
+
+    Raises:
+        UserError: when there is no bundle of that name.
+    """
+    known = templates()
+    if name not in known:
+        raise UserError(f"There is no bundle {name!r}; `monai-transfer bundles list` names {', '.join(known)}.")
+    return known[name]
 
 
 def state_folder() -> Path:
@@ -91,14 +115,19 @@ def is_foreign(root: Path) -> bool:
         return True
 
 
-def require_trust(root: Path, concerns: tuple[str, ...], *, trust: bool) -> None:
+def require_trust(root: Path, concerns: Callable[[], tuple[str, ...]], *, trust: bool) -> None:
     """See that the code of a foreign bundle may run.
+
+    Args:
+        root: the bundle.
+        concerns: lists what it asks for; called where the bundle is foreign.
+        trust: whether foreign code may run.
 
     Raises:
         UntrustedBundleError: the bundle is foreign, has concerns, and ``trust`` is off.
     """
-    if concerns and not trust and is_foreign(root):
-        raise UntrustedBundleError(root, concerns)
+    if not trust and is_foreign(root) and (found := concerns()):
+        raise UntrustedBundleError(root, found)
 
 
 def _contents(root: Path) -> str | None:

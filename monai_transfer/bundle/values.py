@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from monai_transfer.datasets import CaseDataset
-from monai_transfer.literals import literal
+from monai_transfer.text import literal
 
 _PRESETS = ("monai_transfer.transforms.preset", "monai_transfer.transforms.label_preset")
 """What reads a training's files."""

@@ -18,7 +18,7 @@ def list_bundles(as_json: JsonOption = False) -> None:
     Example: monai-transfer bundles list
     """
     from monai_transfer.bundle.folder import BundleFolder
-    from monai_transfer.bundle.templates import templates
+    from monai_transfer.bundle.trust import templates
 
     found = [
         {"name": name, "description": BundleFolder(folder).read("metadata")["description"], "folder": str(folder)}

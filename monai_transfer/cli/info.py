@@ -9,7 +9,7 @@ def info(as_json: JsonOption = False) -> None:
 
     Example: monai-transfer info
     """
-    from monai_transfer.bundle.templates import templates
+    from monai_transfer.bundle.trust import templates
     from monai_transfer.machine import hardware, versions
     from monai_transfer.weights import cache_folder
 

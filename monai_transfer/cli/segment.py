@@ -20,7 +20,7 @@ from monai_transfer.options import Precision, Runtime
 from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
-    from monai_transfer.inference.folder import CaseProgress
+    from monai_transfer.workflows.segmenting import CaseProgress
 
 
 def segment_command(

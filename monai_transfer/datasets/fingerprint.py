@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.volumes.grids import spacing_of, to_ras
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.volume import Volume, spacing_of, to_ras
 
 Modality = Literal["ct", "mr"]
 Triple = tuple[float, float, float]

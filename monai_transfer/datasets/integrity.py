@@ -18,14 +18,15 @@ from monai_transfer.datasets.fingerprint import (
 )
 from monai_transfer.datasets.label_values import LabelMap, LabelValueError, judge_values, read_values
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.grids import (
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import (
+    Reading,
+    Volume,
+    VolumeError,
     largest_shift,
     orientation_code,
     same_grid,
-    turned_like,
 )
-from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Reading, Volume, VolumeError
 
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, all cases, name of the case)."""
@@ -200,16 +201,16 @@ def _check_label(case: Case, image: Volume, findings: _Findings) -> LabelMap | N
 
 def _check_grid(path: Path, volume: Volume, image_path: Path, image: Volume, case: Case, findings: _Findings) -> None:
     """Whether a label or a further channel lies on the grid of the case's first image."""
-    affine, shape = turned_like(volume.affine, volume.shape, image.affine)
-    if shape != image.shape:
+    turned = volume.turned_like(image.affine)
+    if turned.shape != image.shape:
         message = (
             f"{path} has {_times(volume.shape)} voxels but {image_path} has {_times(image.shape)}: "
             "resample it onto the image's grid."
         )
         findings.fault(path, case, "grid_shape", message)
         return
-    if not same_grid(affine, image.affine, shape):
-        shift = largest_shift(affine, image.affine, shape)
+    if not same_grid(turned.affine, image.affine, image.shape):
+        shift = largest_shift(turned.affine, image.affine, image.shape)
         message = f"{path} lies up to {shift:.2f} mm off {image_path}: resample it onto the image's grid."
         findings.fault(path, case, "grid_affine", message)
     elif orientation_code(volume.affine) != orientation_code(image.affine):

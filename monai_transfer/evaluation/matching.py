@@ -7,9 +7,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.grids import same_grid
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import Reading, Volume
+from monai_transfer.volumes.volume import Reading, Volume, same_grid
 
 SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".seg.nrrd")
 

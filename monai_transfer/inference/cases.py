@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.output_folder import is_result_folder, require_apart
-from monai_transfer.inference.results import names_apart
+from monai_transfer.inference.output_folder import is_result_folder, names_apart, require_apart
 from monai_transfer.volumes.guards import is_dicom
 from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
 from monai_transfer.volumes.volume import Reading, Volume

@@ -11,8 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
-from monai_transfer.bundle.facts import inspect_bundle
-from monai_transfer.bundle.parsing import config_file, parse_config
+from monai_transfer.bundle.facts import config_file, inspect_bundle, parse_config
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.inference.preprocessing import preprocess

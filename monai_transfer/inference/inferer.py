@@ -8,11 +8,10 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers import Inferer
 
-from monai_transfer.bundle.window import WindowSettings
+from monai_transfer.bundle.inference_settings import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference.predictor import PRECISIONS, first_tensor
-from monai_transfer.inference.streaming import pad_to_plan, stream
-from monai_transfer.inference.windows import plan_windows, wanted_windows
+from monai_transfer.inference.windows import pad_to_plan, plan_windows, stream, wanted_windows
 from monai_transfer.options import Precision
 
 

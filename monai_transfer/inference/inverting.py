@@ -9,7 +9,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose, Invertd
 
-from monai_transfer.inference.restoration import Sink
+from monai_transfer.inference.sinks import Sink
 
 
 def restore_by_inverse(

@@ -10,16 +10,13 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
-from monai_transfer.bundle.reading import Decision
-from monai_transfer.bundle.window import WindowSettings
-from monai_transfer.inference.grids import GridMap, native_from_working
+from monai_transfer.bundle.inference_settings import Decision, WindowSettings
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor
-from monai_transfer.inference.restoration import Restorer
+from monai_transfer.inference.resampling import NotSeparable, Taps
+from monai_transfer.inference.restoration import GridMap, Restorer, native_from_working
 from monai_transfer.inference.sinks import NativeArrays, NativeOutputs
-from monai_transfer.inference.streaming import pad_to_plan, stream
-from monai_transfer.inference.taps import NotSeparable, Taps
-from monai_transfer.inference.windows import Start, plan_windows, wanted_windows
+from monai_transfer.inference.windows import Start, pad_to_plan, plan_windows, stream, wanted_windows
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""

@@ -6,13 +6,26 @@ import nibabel
 import nibabel.affines
 import numpy as np
 import torch
+import torch.nn.functional as F
 from monai.data.meta_tensor import MetaTensor
+from monai.data.utils import AFFINE_TOL
 from monai.transforms import Compose, EnsureChannelFirstd, EnsureTyped, LoadImaged, Orientationd, Spacingd, Transform
+from monai.utils import LazyAttr
+from scipy import ndimage
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.resampling import spacing
+from monai_transfer.inference.resampling import NotSeparable, Taps, axis_steps, interpolate, linear_matrix
 from monai_transfer.machine import free_memory
 from monai_transfer.volumes.volume import Volume
+
+BLOCK = 4
+"""Voxels along the edge of a block of the body mask: small beside any window, and 64 times fewer than voxels."""
+
+MARGIN = 8
+"""Voxels around the body that count as body, so that no window with an organ at its rim is left out."""
+
+SHARE = 0.05
+"""Part of the range of intensities within which a block is dark or flat; the noise of air in a CT stays below it."""
 
 _COPIES = 3
 """Times that the working image exists at most while it is preprocessed: before a step, after it, and a mask of it."""
@@ -96,3 +109,69 @@ def _require_memory(volume: Volume, preprocessing: Compose, further: int) -> Non
             f"{needed / 1e9:.1f} GB of memory while {free / 1e9:.1f} GB are free; check the size of its voxels "
             f"({zooms} mm), or use a larger machine."
         )
+
+
+def spacing(data: dict, transform: Spacingd) -> dict:
+    """Do what ``transform`` does to the images in ``data``, in float32 and plane by plane where its axes allow it.
+
+    The metadata and the trace come from MONAI's transform itself (it is asked for a pending operation and the
+    operation is then carried out here), so that inverting works as usual.
+    """
+    result = dict(data)
+    for key in transform.key_iterator(result):
+        try:
+            result[key] = _resample(data[key], transform({key: data[key]}, lazy=True)[key])
+        except (NotSeparable, NotImplementedError):
+            result[key] = transform({key: data[key]})[key]
+    return result
+
+
+def _resample(image: MetaTensor, pending: MetaTensor) -> MetaTensor:
+    (operation,) = pending.pending_operations
+    info = operation["extra_info"]
+    xform = np.asarray(operation[LazyAttr.AFFINE], dtype=float)
+    shape_out = [int(n) for n in operation[LazyAttr.SHAPE]]
+    shape_in = [int(n) for n in image.shape[1:]]
+    axes, steps = axis_steps(xform)
+    identity = np.eye(len(xform))
+    unchanged = shape_in == shape_out and (
+        np.allclose(xform, identity, atol=AFFINE_TOL)
+        or np.allclose(image.affine, pending.peek_pending_affine(), atol=AFFINE_TOL)
+    )
+    if unchanged or axes != (0, 1, 2):
+        raise NotSeparable("MONAI's own transform is the shortest way")
+    mode, padding = str(info["mode"]), str(info["padding_mode"])
+    taps = [
+        Taps.from_matrix(linear_matrix(n_out, n_in, scale, offset, mode=mode, padding=padding))
+        for n_out, n_in, (scale, offset) in zip(shape_out, shape_in, steps, strict=True)
+    ]
+    trace = {k: v for k, v in operation.items() if k not in (LazyAttr.AFFINE, LazyAttr.SHAPE)} | {"lazy": False}
+    result = MetaTensor(interpolate(image.as_tensor(), taps), meta=dict(image.meta))
+    result.affine = pending.peek_pending_affine()
+    result.applied_operations = [*image.applied_operations, trace]
+    return result
+
+
+def body_mask(image: torch.Tensor) -> np.ndarray:
+    """Blocks of a volume that may hold tissue.
+
+    A block of 4×4×4 voxels is empty when it is both dark (its brightest voxel lies in the lowest 5 % of the range of
+    intensities) and flat (its voxels differ by less than 5 % of that range), in every channel. That is true of air in
+    a windowed CT and of masked background; tissue has noise and texture, and so has the air of many MR scans, which
+    then counts as body. Empty blocks that body surrounds (lungs, bowel) count as body, and so does a margin of two
+    blocks.
+
+    Args:
+        image: the preprocessed volume, (C, X, Y, Z).
+
+    Returns:
+        bool, (ceil(X / 4), ceil(Y / 4), ceil(Z / 4)).
+    """
+    kernel = tuple(min(BLOCK, n) for n in image.shape[1:])
+    highest = F.max_pool3d(image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
+    lowest = -F.max_pool3d(-image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
+    floor = lowest.amin(dim=(1, 2, 3), keepdim=True)
+    tolerance = SHARE * (highest.amax(dim=(1, 2, 3), keepdim=True) - floor)
+    body = ((highest - floor > tolerance) | (highest - lowest > tolerance)).any(dim=0).cpu().numpy()
+    filled = ndimage.binary_fill_holes(body)
+    return np.asarray(ndimage.binary_dilation(filled, iterations=MARGIN // BLOCK))

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from monai_transfer.files import replacing
-from monai_transfer.inference.results import colour
+from monai_transfer.inference.segmentation import colour
 
 HEIGHT = 360
 """Pixels of each panel: three beside each other fill a usual screen."""

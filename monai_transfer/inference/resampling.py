@@ -1,16 +1,160 @@
-"""Linear resampling along the axes, plane by plane, from whatever number type the file holds."""
+"""Linear interpolation along single axes: each output lies between two neighbouring inputs."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+import scipy.sparse
 import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.data.utils import AFFINE_TOL
-from monai.transforms import Spacingd
-from monai.utils import LazyAttr
+from monai.networks.utils import to_norm_affine
 
-from monai_transfer.inference.grids import axis_steps
-from monai_transfer.inference.taps import NotSeparable, Taps, linear_matrix
+Matrix: TypeAlias = Any
+"""Interpolation along one axis: a ``scipy.sparse.csr_array`` (native voxels, working voxels)."""
+
+
+class NotSeparable(Exception):  # noqa: N818 - a way out, not a fault
+    """The inverse of the preprocessing mixes axes; it has no matrix per axis."""
+
+
+@dataclass(frozen=True)
+class Taps:
+    """Linear interpolation along one axis: ``out[n] = (1 - w) * in[upper - 1] + w * in[upper]``, at most two taps.
+
+    Attributes:
+        lower: index of the first tap of each output voxel, (N,).
+        upper: index of the second tap, ``lower`` or ``lower + 1``, (N,).
+        lower_weight: weight of the first tap, (N,); zero where the output lies outside the input.
+        upper_weight: weight of the second tap, (N,); zero where there is none.
+        size: number of input voxels.
+    """
+
+    lower: torch.Tensor
+    upper: torch.Tensor
+    lower_weight: torch.Tensor
+    upper_weight: torch.Tensor
+    size: int
+
+    @classmethod
+    def from_matrix(cls, matrix: Matrix) -> "Taps":
+        """Read the taps off a matrix with at most two neighbouring entries in a row."""
+        rows = scipy.sparse.csr_array(matrix)
+        rows.eliminate_zeros()
+        rows.sort_indices()
+        count = np.diff(rows.indptr)
+        if count.max(initial=0) > 2:
+            raise NotSeparable("more than two taps in a row")
+        first = np.minimum(rows.indptr[:-1], max(rows.nnz - 1, 0))
+        second = np.minimum(rows.indptr[:-1] + 1, max(rows.nnz - 1, 0))
+        indices, values = (rows.indices, rows.data) if rows.nnz else (np.zeros(1, int), np.zeros(1))
+        lower = np.where(count > 0, indices[first], 0)
+        upper = np.where(count > 1, indices[second], lower)
+        if (upper - lower).max(initial=0) > 1:
+            raise NotSeparable("taps that are not neighbours")
+        return cls(
+            lower=torch.from_numpy(lower.astype(np.int64)),
+            upper=torch.from_numpy(upper.astype(np.int64)),
+            lower_weight=torch.from_numpy(np.where(count > 0, values[first], 0.0).astype(np.float32)),
+            upper_weight=torch.from_numpy(np.where(count > 1, values[second], 0.0).astype(np.float32)),
+            size=int(matrix.shape[1]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.lower)
+
+    @property
+    def is_identity(self) -> bool:
+        """Whether every output voxel is the input voxel of the same index."""
+        return (
+            len(self) == self.size
+            and bool((self.lower == torch.arange(self.size, device=self.lower.device)).all())
+            and bool((self.lower_weight == 1).all())
+            and bool((self.upper_weight == 0).all())
+        )
+
+    def to(self, device: torch.device | str) -> "Taps":
+        """The same taps on another device."""
+        return Taps(
+            lower=self.lower.to(device),
+            upper=self.upper.to(device),
+            lower_weight=self.lower_weight.to(device),
+            upper_weight=self.upper_weight.to(device),
+            size=self.size,
+        )
+
+    def restrict(self, outputs: slice) -> "tuple[Taps, slice]":
+        """The taps of some outputs, renumbered to the inputs that they read, and these inputs."""
+        lower, upper = self.lower[outputs], self.upper[outputs]
+        start, stop = int(lower.min()), int(upper.max()) + 1
+        weights = self.lower_weight[outputs], self.upper_weight[outputs]
+        return Taps(lower - start, upper - start, *weights, size=stop - start), slice(start, stop)
+
+    def dense(self) -> torch.Tensor:
+        """The matrix itself, (N, size)."""
+        matrix = torch.zeros(len(self), self.size, device=self.lower.device)
+        rows = torch.arange(len(self), device=self.lower.device)
+        matrix[rows, self.upper] += self.upper_weight
+        matrix[rows, self.lower] += self.lower_weight
+        return matrix
+
+
+def linear_matrix(size_out: int, size_in: int, scale: float, offset: float, *, mode: str, padding: str) -> Matrix:
+    """The matrix of ``grid_sample`` along one axis, sampling input coordinate ``scale * n + offset`` for output ``n``.
+
+    Args:
+        size_out: output voxels.
+        size_in: input voxels.
+        scale: input voxels per output voxel; negative where the axis is flipped.
+        offset: input coordinate of output voxel 0.
+        mode: ``"bilinear"`` or ``"nearest"``.
+        padding: ``"border"`` (clamp) or ``"zeros"``.
+
+    Raises:
+        NotSeparable: for another mode or padding.
+    """
+    if mode not in ("bilinear", "nearest") or padding not in ("border", "zeros"):
+        raise NotSeparable(f"{mode} interpolation with {padding} padding")
+    position = sample_positions(size_out, size_in, scale, offset)
+    if padding == "border":
+        position = np.clip(position, 0, size_in - 1)
+    if mode == "nearest":
+        position = np.rint(position)
+    lower = np.floor(position).astype(np.int64)
+    fraction = position - lower
+    rows = np.tile(np.arange(size_out), 2)
+    columns = np.concatenate([lower, lower + 1])
+    values = np.concatenate([1 - fraction, fraction])
+    keep = (columns >= 0) & (columns < size_in) & (values > 0)
+    return scipy.sparse.csr_array((values[keep], (rows[keep], columns[keep])), shape=(size_out, size_in))
+
+
+def sample_positions(size_out: int, size_in: int, scale: float, offset: float) -> np.ndarray:
+    """``scale * n + offset`` for each output ``n``, rounded the way MONAI and torch round it.
+
+    Where a voxel of the native grid falls onto a voxel of the working grid just outside a crop, the last bit decides
+    whether the crop's edge reaches it; so the coordinates take the same way here, through torch's normalised ones.
+    """
+    affine = torch.tensor([[[scale, offset], [0.0, 1.0]]], dtype=torch.float64)
+    norm = to_norm_affine(affine, (size_in,), (size_out,), align_corners=False)[0]
+    theta = torch.eye(3, 4, dtype=torch.float64)
+    theta[0, 0], theta[0, 3] = norm[0, 0], norm[0, 1]
+    grid = torch.nn.functional.affine_grid(theta[None], [1, 1, 1, 1, size_out], align_corners=False)
+    return (((grid[0, 0, 0, :, 0] + 1) * size_in - 1) / 2).numpy()
+
+
+def axis_steps(transform: np.ndarray, *, tolerance: float = 1e-6) -> tuple[tuple[int, ...], np.ndarray]:
+    """Split a voxel-to-voxel affine into the axis that each row reads and (scale, offset) of each row.
+
+    Raises:
+        NotSeparable: when a row reads more than one axis.
+    """
+    linear, offset = transform[:-1, :-1], transform[:-1, -1]
+    axes = np.abs(linear).argmax(axis=1)
+    rest = linear.copy()
+    rest[np.arange(len(axes)), axes] = 0
+    if sorted(axes) != list(range(len(axes))) or np.abs(rest).max(initial=0) > tolerance:
+        raise NotSeparable("an oblique or sheared resampling")
+    return tuple(int(a) for a in axes), np.stack([linear[np.arange(len(axes)), axes], offset], axis=1)
 
 
 def lerp_rows(image: torch.Tensor, taps: Taps) -> torch.Tensor:
@@ -75,44 +219,3 @@ def interpolate(image: torch.Tensor, taps: Sequence[Taps]) -> torch.Tensor:
             plane.add_(planes[:, upper].to(torch.float32), alpha=upper_weight)
         out[:, n] = resize(lerp_rows(plane, rows))
     return out.permute(0, *(1 + order.index(axis) for axis in range(3)))
-
-
-def spacing(data: dict, transform: Spacingd) -> dict:
-    """Do what ``transform`` does to the images in ``data``, in float32 and plane by plane where its axes allow it.
-
-    The metadata and the trace come from MONAI's transform itself (it is asked for a pending operation and the
-    operation is then carried out here), so that inverting works as usual.
-    """
-    result = dict(data)
-    for key in transform.key_iterator(result):
-        try:
-            result[key] = _resample(data[key], transform({key: data[key]}, lazy=True)[key])
-        except (NotSeparable, NotImplementedError):
-            result[key] = transform({key: data[key]})[key]
-    return result
-
-
-def _resample(image: MetaTensor, pending: MetaTensor) -> MetaTensor:
-    (operation,) = pending.pending_operations
-    info = operation["extra_info"]
-    xform = np.asarray(operation[LazyAttr.AFFINE], dtype=float)
-    shape_out = [int(n) for n in operation[LazyAttr.SHAPE]]
-    shape_in = [int(n) for n in image.shape[1:]]
-    axes, steps = axis_steps(xform)
-    identity = np.eye(len(xform))
-    unchanged = shape_in == shape_out and (
-        np.allclose(xform, identity, atol=AFFINE_TOL)
-        or np.allclose(image.affine, pending.peek_pending_affine(), atol=AFFINE_TOL)
-    )
-    if unchanged or axes != (0, 1, 2):
-        raise NotSeparable("MONAI's own transform is the shortest way")
-    mode, padding = str(info["mode"]), str(info["padding_mode"])
-    taps = [
-        Taps.from_matrix(linear_matrix(n_out, n_in, scale, offset, mode=mode, padding=padding))
-        for n_out, n_in, (scale, offset) in zip(shape_out, shape_in, steps, strict=True)
-    ]
-    trace = {k: v for k, v in operation.items() if k not in (LazyAttr.AFFINE, LazyAttr.SHAPE)} | {"lazy": False}
-    result = MetaTensor(interpolate(image.as_tensor(), taps), meta=dict(image.meta))
-    result.affine = pending.peek_pending_affine()
-    result.applied_operations = [*image.applied_operations, trace]
-    return result

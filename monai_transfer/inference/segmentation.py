@@ -1,18 +1,86 @@
-"""The result of segmenting one volume: its labels are mended, measured and handed on."""
+"""A segmentation: what may be asked of it, what it holds, and how it is mended and written.
 
-from collections.abc import Mapping, Sequence
+Options are checked before anything that takes seconds is imported, so torch and MONAI are not imported here.
+"""
+
+import colorsys
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
 
 import numpy as np
-import torch
-from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Transform
+from pydantic import Field
 from scipy import ndimage
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.options import Cleaning
-from monai_transfer.inference.results import PROBABILITY_SCALE
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.files import cannot_write, write_text
+from monai_transfer.inference.output_folder import LABELS, PREVIEW, PROBABILITIES, SIDECARS, UNCERTAINTY
+from monai_transfer.machine import require_disk
+from monai_transfer.options import Precision, Runtime, validated
+from monai_transfer.text import one_line
+from monai_transfer.volumes.volume import Reading, Volume
+
+PROBABILITY_SCALE = 65535
+"""Stored probabilities are integers from 0 to this."""
+
+_PACKED = {"labels": 0.001, "probabilities": 0.1, "uncertainty": 0.3}
+"""Share of its bytes that a compressed result takes at the very least; measured label maps take ten times that."""
+
+_GOLDEN = 0.618033988749895
+"""The golden section: steps of it around the circle of hues never come close to an earlier one."""
+
+
+WindowBatch = Annotated[int, Field(title="--batch", ge=1, le=4096)]
+
+
+@validated
+class Cleaning:
+    """What is mended.
+
+    Attributes:
+        largest_component: names of labels of which only the largest connected piece is kept; ``("all",)`` for all.
+        fill_holes: give background that one label encloses to that label.
+        smallest_ml: pieces smaller than this many millilitres become background.
+    """
+
+    largest_component: tuple[str, ...] = ()
+    fill_holes: bool = False
+    smallest_ml: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+
+    def __bool__(self) -> bool:
+        return bool(self.largest_component) or self.fill_holes or self.smallest_ml > 0
+
+
+@validated
+class SegmentOptions:
+    """What may be asked of a segmentation beyond the label map.
+
+    Attributes:
+        precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
+        runtime: what computes the network: ``"torch"``, ``"openvino"``, ``"onnx"`` (both on a CPU), or ``"auto"``:
+            OpenVINO on a CPU for large volumes where it is installed, else PyTorch.
+        skip_empty: do not compute windows that hold only air.
+        probabilities: keep the class probabilities on the native grid.
+        uncertainty: keep the entropy of the class probabilities on the native grid.
+        mirror_axes: axes of test-time mirroring, () for none.
+        batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
+        compile: run the network through ``torch.compile``.
+        cleaning: what is mended in the finished label map.
+        reading: how strictly the volumes are read.
+    """
+
+    precision: Precision = "float32"
+    runtime: Runtime = "auto"
+    skip_empty: bool = True
+    probabilities: bool = False
+    uncertainty: bool = False
+    mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
+    batch: WindowBatch | None = None
+    compile: bool = False
+    cleaning: Cleaning = field(default_factory=Cleaning)
+    reading: Reading = field(default_factory=Reading)
 
 
 @dataclass
@@ -48,34 +116,6 @@ class Segmentation:
         if self.stored_probabilities is None:
             return None
         return self.stored_probabilities.astype(np.float32) / PROBABILITY_SCALE
-
-
-def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, overlapping: bool) -> dict[str, float]:
-    """Millilitres per label name, the background left out; per mask where labels overlap."""
-    if overlapping:
-        return {names[n]: round(float(mask.sum(dtype=np.int64)) * voxel_ml, 4) for n, mask in enumerate(labels)}
-    flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
-    counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
-    return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
-
-
-def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
-    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
-    if values is None:
-        return labels
-    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
-    return np.asarray(table[labels])
-
-
-def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:
-    """Run a transform of the bundle's postprocessing on the finished labels."""
-    key = getattr(transform, "keys", ("pred",))[0]
-    channels = labels if labels.ndim > len(volume.shape) else labels[None]
-    tensor = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(channels).astype(np.float32)), affine=torch.from_numpy(volume.affine)
-    )
-    result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
-    return result if labels.ndim > len(volume.shape) else result[0]
 
 
 def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, str], voxel_ml: float) -> None:
@@ -116,3 +156,92 @@ def keep_pieces(mask: np.ndarray, *, only_largest: bool, smallest: float) -> np.
     if only_largest:
         keep &= np.arange(count + 1) == sizes.argmax()
     return np.asarray(keep[pieces])
+
+
+def require_room_for_results(
+    folder: Path, volume: Volume, *, classes: int, probabilities: bool, uncertainty: bool
+) -> None:
+    """Compare the least that the results of a volume take with the room on the disk.
+
+    Raises:
+        UserError: with the numbers.
+    """
+    native = volume.array[0].size
+    needed = native * _PACKED["labels"]
+    needed += 2 * classes * native * _PACKED["probabilities"] if probabilities else 0
+    needed += 4 * native * _PACKED["uncertainty"] if uncertainty else 0
+    require_disk(folder, needed, f"The results of {volume.path}")
+
+
+def write_results(result: Segmentation, folder: Path, name: str, *, preview: bool = False) -> list[Path]:
+    """Write all that a segmentation holds as ``folder/name…``: all of it or, where that fails, nothing.
+
+    Returns:
+        the files, the label map first.
+
+    Raises:
+        OSError: when a file cannot be written.
+    """
+    from monai_transfer.volumes.nifti import write_volume  # nibabel is not needed to name the results
+
+    written: list[Path] = []
+
+    def write(array: np.ndarray, product: str, *, slope: float = 1.0) -> None:
+        written.insert(0, folder / f"{name}{product}")
+        write_volume(array, written[0], like=result.source, slope=slope)
+
+    try:
+        if result.stored_probabilities is not None:
+            write(np.moveaxis(result.stored_probabilities, 0, -1), PROBABILITIES, slope=1.0 / PROBABILITY_SCALE)
+        if result.entropy is not None:
+            write(result.entropy.astype(np.float32), UNCERTAINTY)
+        if preview and len(result.source.shape) == 3:
+            from monai_transfer.inference.preview import write_preview  # matplotlib takes a second to import
+
+            written.insert(0, folder / f"{name}{PREVIEW}")
+            write_preview(result.source.array[0], result.labels, result.affine, written[0])
+        write(result.labels, LABELS)  # last, so that where it lies the others do
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
+    return written
+
+
+def write_sidecars(label_names: Mapping[int, str], folder: Path) -> None:
+    """Write ``labels.json``, ``labels.itksnap.txt`` (ITK-SNAP) and ``labels.ctbl`` (3D Slicer) into a folder.
+
+    Raises:
+        UserError: when they cannot be written.
+    """
+    entries = sorted(label_names.items())
+    described = {str(n): {"name": name, "colour": list(colour(n))} for n, name in entries}
+    snap = ["# ITK-SnAP Label Description File", "# IDX -R- -G- -B- -A-- VIS MSH LABEL"]
+    slicer = ["# Color table file labels.ctbl", f"# {len(entries)} values"]
+    for number, name in entries:
+        red, green, blue = colour(number)
+        seen = int(number != 0)
+        plain = _in_one_line(name)
+        snap.append(f'{number:5d} {red:5d} {green:4d} {blue:4d} {seen:8d} {seen:2d} {seen:2d}    "{plain}"')
+        slicer.append(f"{number} {plain.replace(' ', '_')} {red} {green} {blue} {255 * seen}")
+    texts = (json.dumps(described, indent=2), "\n".join(snap), "\n".join(slicer))
+    for name, text in zip(SIDECARS, texts, strict=True):
+        try:
+            write_text(folder / name, text + "\n")
+        except OSError as error:
+            raise cannot_write(folder / name, error) from error
+
+
+def _in_one_line(name: str) -> str:
+    """A label's name for tables whose columns are told by spaces and quotes: a bundle may call its labels anything."""
+    return " ".join(one_line(name).replace('"', " ").split()) or "_"
+
+
+def colour(label: int) -> tuple[int, int, int]:
+    """A colour for a label: hues a golden section apart, so that neighbours differ; black for 0."""
+    if label == 0:
+        return (0, 0, 0)
+    hue = (0.02 + (label - 1) * _GOLDEN) % 1.0
+    saturation, value = (0.75, 0.95) if label % 2 else (0.55, 0.80)
+    red, green, blue = colorsys.hsv_to_rgb(hue, saturation, value)
+    return round(red * 255), round(green * 255), round(blue * 255)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Transform
 
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.options import SegmentOptions
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
@@ -23,7 +24,7 @@ from monai_transfer.inference.predictor import (
     one_core,
 )
 from monai_transfer.inference.preprocessing import preprocess, working_shape
-from monai_transfer.inference.segmentation import Segmentation, apply_after, clean, volumes_ml, with_values_of
+from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, clean
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.reading import read_volume
@@ -244,3 +245,31 @@ def _require_same(one: InferenceBundle, other: InferenceBundle) -> None:
                 f"{other.root} has another {what} than {one.root}; the bundles of an ensemble may differ in weights "
                 "only."
             )
+
+
+def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, overlapping: bool) -> dict[str, float]:
+    """Millilitres per label name, the background left out; per mask where labels overlap."""
+    if overlapping:
+        return {names[n]: round(float(mask.sum(dtype=np.int64)) * voxel_ml, 4) for n, mask in enumerate(labels)}
+    flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
+    counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
+    return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
+
+
+def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
+    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
+    if values is None:
+        return labels
+    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+    return np.asarray(table[labels])
+
+
+def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Run a transform of the bundle's postprocessing on the finished labels."""
+    key = getattr(transform, "keys", ("pred",))[0]
+    channels = labels if labels.ndim > len(volume.shape) else labels[None]
+    tensor = MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(channels).astype(np.float32)), affine=torch.from_numpy(volume.affine)
+    )
+    result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
+    return result if labels.ndim > len(volume.shape) else result[0]

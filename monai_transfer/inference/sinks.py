@@ -3,18 +3,34 @@
 import math
 import tempfile
 from collections.abc import Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 
-from monai_transfer.bundle.reading import Decision
-from monai_transfer.inference.results import PROBABILITY_SCALE
+from monai_transfer.bundle.inference_settings import Decision
+from monai_transfer.inference.segmentation import PROBABILITY_SCALE
 
 MOST_IN_MEMORY = 2 << 30
 """Bytes of probabilities that are kept in memory; more lie in a temporary file."""
 
 NativeArrays = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 """Labels, probabilities and entropy on the native grid; masks and probabilities have a first axis of classes."""
+
+
+class Sink(Protocol):
+    """Takes the class probabilities of one native slice."""
+
+    def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
+        """Take a native slice.
+
+        Args:
+            index: native slice along the streaming axis.
+            rows: native rows that ``slices`` covers; elsewhere no listed class reaches the floor.
+            columns: native columns that ``slices`` covers.
+            classes: the classes in ``slices``, rising; no other reaches the floor.
+            slices: probabilities, (len(classes), rows, columns); may be overwritten.
+        """
 
 
 class ArgmaxSink:

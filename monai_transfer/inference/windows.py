@@ -1,10 +1,11 @@
-"""Which windows cover a volume, in which order, with which weights: MONAI's grid, sorted along one axis.
+"""Sliding-window inference whose memory grows with one slab, not with the volume.
 
-Windows that hold only air need not be computed: a coarse mask says where there may be a body, and would rather keep air
-than lose tissue.
+The windows are MONAI's, sorted along one axis. Their weighted logits are added up in a slab as thick as one window.
+When the last window of a layer has been added, the slices before the next layer will not change any more: they are
+divided by the sum of their weights, handed on, and the slab rolls forward.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,20 +13,11 @@ import torch
 import torch.nn.functional as F
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.utils import ensure_tuple_rep, fall_back_tuple
-from scipy import ndimage
 
-from monai_transfer.bundle.window import WindowSettings
+from monai_transfer.bundle.inference_settings import WindowSettings
+from monai_transfer.inference.preprocessing import BLOCK, body_mask
 
 Start = tuple[int, int, int]
-
-BLOCK = 4
-"""Voxels along the edge of a block of the body mask: small beside any window, and 64 times fewer than voxels."""
-
-MARGIN = 8
-"""Voxels around the body that count as body, so that no window with an organ at its rim is left out."""
-
-SHARE = 0.05
-"""Part of the range of intensities within which a block is dark or flat; the noise of air in a CT stays below it."""
 
 
 @dataclass(frozen=True)
@@ -128,31 +120,6 @@ def _layers(starts: Sequence[tuple[int, ...]], axis: int, size: int) -> tuple[La
     )
 
 
-def body_mask(image: torch.Tensor) -> np.ndarray:
-    """Blocks of a volume that may hold tissue.
-
-    A block of 4×4×4 voxels is empty when it is both dark (its brightest voxel lies in the lowest 5 % of the range of
-    intensities) and flat (its voxels differ by less than 5 % of that range), in every channel. That is true of air in
-    a windowed CT and of masked background; tissue has noise and texture, and so has the air of many MR scans, which
-    then counts as body. Empty blocks that body surrounds (lungs, bowel) count as body, and so does a margin of two
-    blocks.
-
-    Args:
-        image: the preprocessed volume, (C, X, Y, Z).
-
-    Returns:
-        bool, (ceil(X / 4), ceil(Y / 4), ceil(Z / 4)).
-    """
-    kernel = tuple(min(BLOCK, n) for n in image.shape[1:])
-    highest = F.max_pool3d(image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
-    lowest = -F.max_pool3d(-image[None].float(), kernel, BLOCK, ceil_mode=True)[0]
-    floor = lowest.amin(dim=(1, 2, 3), keepdim=True)
-    tolerance = SHARE * (highest.amax(dim=(1, 2, 3), keepdim=True) - floor)
-    body = ((highest - floor > tolerance) | (highest - lowest > tolerance)).any(dim=0).cpu().numpy()
-    filled = ndimage.binary_fill_holes(body)
-    return np.asarray(ndimage.binary_dilation(filled, iterations=MARGIN // BLOCK))
-
-
 def wanted_windows(image: torch.Tensor, plan: WindowPlan) -> Callable[[Start], bool]:
     """A test that tells whether the window at a start touches the body.
 
@@ -167,3 +134,150 @@ def wanted_windows(image: torch.Tensor, plan: WindowPlan) -> Callable[[Start], b
         return bool(mask[part].any())
 
     return wanted
+
+
+Predict = Callable[[torch.Tensor], torch.Tensor]
+"""Windows (B, C_in, *roi) -> logits (B, C, *roi) in float32, on the accumulator's device."""
+
+
+CERTAIN = 1e4
+"""The logit that stands for certainty where no window was computed."""
+
+
+class RollingSlab:
+    """Weighted sums of logits over a window-thick slab that moves along the streaming axis.
+
+    Args:
+        plan: the windows.
+        channels: number of classes.
+        device: where the slab lives.
+        dtype: number type of the sums; float16 halves the memory where the logits are moderate.
+    """
+
+    def __init__(
+        self, plan: WindowPlan, channels: int, *, device: torch.device | str, dtype: torch.dtype = torch.float32
+    ) -> None:
+        self.plan = plan
+        self.order = plan.order
+        thickness, *plane = (plan.roi[self.order[0]], *(plan.shape[a] for a in self.order[1:]))
+        self.sums = torch.zeros(thickness, channels, *plane, device=device, dtype=dtype)
+        self.weights = torch.zeros(thickness, 1, *plane, device=device)
+        self.importance = plan.importance.to(device).permute(self.order).contiguous()
+
+    def add(self, start: Start, logits: torch.Tensor) -> None:
+        """Add the logits (C, *roi) of the window at ``start``."""
+        rows, columns = (slice(start[a], start[a] + self.plan.roi[a]) for a in self.order[1:])
+        moved = logits.permute(1 + self.order[0], 0, 1 + self.order[1], 1 + self.order[2])
+        weight = self.importance[:, None]
+        target = self.sums[:, :, rows, columns]
+        if target.dtype == moved.dtype:
+            target.addcmul_(moved, weight)
+        else:
+            target.add_((moved * weight).to(target.dtype))
+        self.weights[:, :, rows, columns].add_(weight)
+
+    def means(self, count: int, *, chunk: int = 8) -> Iterator[torch.Tensor]:
+        """The weighted means of the first ``count`` slices, ``chunk`` at a time: (n, C, rows, columns)."""
+        for first in range(0, count, chunk):
+            part = slice(first, min(first + chunk, count))
+            empty = self.weights[part] == 0
+            means = self.sums[part].float() / self.weights[part].masked_fill(empty, 1.0)
+            yield fill_background(means, empty) if bool(empty.any()) else means
+
+    def roll(self, count: int) -> None:
+        """Drop the first ``count`` slices and make room for as many new ones."""
+        for buffer in (self.sums, self.weights):
+            kept = len(buffer) - count
+            for first in range(0, kept, count):
+                last = min(first + count, kept)
+                buffer[first:last] = buffer[first + count : last + count]
+            buffer[kept:] = 0
+
+
+def fill_background(means: torch.Tensor, empty: torch.Tensor) -> torch.Tensor:
+    """Make the slices certain background where ``empty`` (n, 1, rows, columns): class 0 high, the others low."""
+    certain = torch.full((means.shape[1], 1, 1), -CERTAIN, device=means.device)
+    if means.shape[1] > 1:
+        certain[0] = CERTAIN
+    return torch.where(empty, certain, means)
+
+
+def pad_to_plan(image: torch.Tensor, plan: WindowPlan, *, mode: str = "constant", value: float = 0.0) -> torch.Tensor:
+    """Pad a volume (C, X, Y, Z) that is smaller than the window, as ``SlidingWindowInferer`` does."""
+    if not any(sum(p) for p in plan.padding):
+        return image
+    flat = [n for before_after in reversed(plan.padding) for n in before_after]
+    if mode == "constant":
+        return F.pad(image, flat, mode=mode, value=value)
+    return F.pad(image[None], flat, mode=mode)[0]
+
+
+def stream(
+    image: torch.Tensor,
+    plan: WindowPlan,
+    predict: Predict,
+    *,
+    channels: int | None = None,
+    device: torch.device | str | None = None,
+    dtype: torch.dtype = torch.float32,
+    batch: Callable[[], int] = lambda: 1,
+    wanted: Callable[[Start], bool] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[tuple[int, torch.Tensor]]:
+    """Predict window after window and yield the finished slices as soon as they are final.
+
+    Args:
+        image: the padded volume, (C_in, *plan.shape).
+        plan: the windows.
+        predict: the network.
+        channels: number of classes; None to learn it from the first window.
+        device: where the slab lives; by default with the image.
+        dtype: number type of the slab.
+        batch: asked before each forward pass for the number of windows in it.
+        wanted: says whether the window at a start is to be computed; the others count as background.
+        progress: called with the number of windows done since the last call.
+
+    Yields:
+        (first slice, mean logits (n, C, rows, columns)), slices along ``plan.axis`` in rising order, without the
+        padding along that axis and across it.
+    """
+    if channels is None:
+        channels = predict(image[None, :, *(slice(0, r) for r in plan.roi)]).shape[1]
+    slab = RollingSlab(plan, channels, device=device or image.device, dtype=dtype)
+    before, after = plan.padding[plan.axis]
+    rows, columns = (slice(plan.padding[a][0], plan.shape[a] - plan.padding[a][1]) for a in slab.order[1:])
+    last = plan.shape[plan.axis] - after
+    for layer in plan.layers:
+        _add_layer(slab, image, layer, predict, batch, wanted, progress)
+        position = layer.start
+        for means in slab.means(layer.stop - layer.start):
+            begin, end = max(before - position, 0), min(len(means), last - position)
+            if begin < end:
+                yield position + begin - before, means[begin:end, :, rows, columns]
+            position += len(means)
+        slab.roll(layer.stop - layer.start)
+
+
+def _add_layer(
+    slab: RollingSlab,
+    image: torch.Tensor,
+    layer: Layer,
+    predict: Predict,
+    batch: Callable[[], int],
+    wanted: Callable[[Start], bool] | None,
+    progress: Callable[[int], None] | None,
+) -> None:
+    roi = slab.plan.roi
+    waiting = [start for start in layer.windows if wanted is None or wanted(start)]
+    if progress is not None and len(waiting) < len(layer.windows):
+        progress(len(layer.windows) - len(waiting))
+    while waiting:
+        size = max(batch(), 1)
+        size += size > 1 and len(waiting) == size + 1  # a window left alone would run slower than with two others
+        starts, waiting = waiting[:size], waiting[size:]
+        cut = [image[:, x : x + roi[0], y : y + roi[1], z : z + roi[2]] for x, y, z in starts]
+        logits = predict(torch.stack(cut))
+        for start, window in zip(starts, logits, strict=True):
+            slab.add(start, window)
+        if progress is not None:
+            progress(len(starts))

@@ -1,11 +1,14 @@
-"""What is asked of a file before a byte of it becomes voxels: that it is one, and that its claims are possible."""
+"""What is asked of a file before its bytes become voxels, in the same words for every format.
+
+It must be a regular file, its claims must be possible, and it must be a volume of grey values that says how it lies.
+"""
 
 import os
 import stat
 from pathlib import Path
 
 from monai_transfer.machine import free_memory
-from monai_transfer.volumes.volume import VolumeError, damaged
+from monai_transfer.volumes.volume import Note, Reading, VolumeError, damaged
 
 GZIP_RATIO = 1032
 """Deflate cannot pack tighter: a run of 258 equal bytes takes two bits at least."""
@@ -78,6 +81,57 @@ def require_room(path: Path, claimed: int, *, stored: int, ratio: int = 1, worki
             f"{path} needs {_size(claimed + working)} of memory but only {_size(free)} are free: crop or resample it, "
             "or use a larger machine.",
         )
+
+
+def require_grey(path: Path, *, components: int, is_complex: bool) -> None:
+    """Refuse colours and complex numbers, in the same words for every format.
+
+    Raises:
+        VolumeError: the voxels are no single real numbers.
+    """
+    if components > 1:
+        message = f"{path} holds {components} values per voxel (a colour picture): give the scan itself in grey values."
+        raise VolumeError("colour", message)
+    if is_complex:
+        raise VolumeError("complex", f"{path} holds complex numbers: export the magnitude image.")
+
+
+def require_voxels(path: Path, shape: tuple[int, ...]) -> None:
+    """Refuse what has no voxels, a single slice, or axes beyond one for channels; a picture of two axes may pass.
+
+    Raises:
+        VolumeError: the shape is none of a volume.
+    """
+    sizes = "×".join(map(str, shape)) or "none"
+    if not shape or min(shape) < 1:
+        raise VolumeError("empty", f"{path} has no voxels (shape {sizes}): export it again.")
+    if len(shape) < 2 or 1 in shape[:3]:
+        raise VolumeError("not_3d", f"{path} is a single slice ({sizes}): give a volume with several slices.")
+    if any(size > 1 for size in shape[4:]):
+        message = f"{path} is {len(shape)}D ({sizes}): split it into 3D volumes, one file each."
+        raise VolumeError("not_3d", message)
+
+
+def unplaced(path: Path, reading: Reading) -> Note:
+    """The note of a file that does not say how it lies in space.
+
+    Raises:
+        VolumeError: guesses are not wanted.
+    """
+    if reading.assume_affine:
+        message = f"{path} does not say how it lies in space: its own guess is taken, left and right may be swapped."
+        return Note("no_orientation", message)
+    raise VolumeError(
+        "no_orientation",
+        f"{path} does not say how it lies in space (no valid affine code): export it again, or take its "
+        "guess with --assume-affine.",
+    )
+
+
+def degenerate(path: Path, what: str) -> VolumeError:
+    """The error of an affine that cannot be used; it is never replaced by a guess."""
+    message = f"{path} has {what} that is no grid in space (zero, flat, huge or not finite): export it again."
+    return VolumeError("affine", message)
 
 
 def _missing(path: Path) -> str:

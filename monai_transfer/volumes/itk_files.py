@@ -5,9 +5,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK
 
-from monai_transfer.volumes.guards import GZIP_RATIO, require_file, require_room
+from monai_transfer.volumes.guards import (
+    GZIP_RATIO,
+    require_file,
+    require_grey,
+    require_room,
+    require_voxels,
+    unplaced,
+)
 from monai_transfer.volumes.gzipped import unpacked
-from monai_transfer.volumes.nifti import require_grey, require_voxels, unplaced
 from monai_transfer.volumes.text_headers import meta_header, nrrd_header
 from monai_transfer.volumes.volume import Note, Reading, Volume
 

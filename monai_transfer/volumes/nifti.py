@@ -1,4 +1,8 @@
-"""NIfTI and MGH files: the header first, then, when it claims nothing impossible, the voxels."""
+"""NIfTI and MGH files, in and out.
+
+The header is read first and the voxels when it claims nothing impossible. What is written on the grid of an input has
+its header, is compressed on all cores, and is never half a file.
+"""
 
 import io
 import math
@@ -11,16 +15,37 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from monai_transfer.volumes.grids import is_degenerate, largest_shift, spacing_of
-from monai_transfer.volumes.guards import GZIP_RATIO, require_file, require_room
-from monai_transfer.volumes.gzipped import unpacked, unpacked_start
-from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged
+from monai_transfer.files import replacing
+from monai_transfer.volumes.guards import (
+    GZIP_RATIO,
+    degenerate,
+    require_file,
+    require_grey,
+    require_room,
+    require_voxels,
+    unplaced,
+)
+from monai_transfer.volumes.gzipped import FastGzip, unpacked, unpacked_start
+from monai_transfer.volumes.volume import (
+    Note,
+    Reading,
+    Volume,
+    damaged,
+    is_degenerate,
+    largest_shift,
+    shear_of,
+    spacing_of,
+)
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MGH_SUFFIXES = (".mgh", ".mgz")
 
 _TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 """Where scanners and scripts write freely, names of patients included."""
+
+_PERPENDICULAR = 1e-5
+"""Cosine between two axes that float32 rounding explains; beyond it a qform would bend the grid."""
+
 
 _SCALED_AT_ONCE = 1 << 22
 """Voxels that are scaled in float64 at a time: exact as nibabel is, without its memory."""
@@ -68,55 +93,61 @@ def read_mgh(path: Path, reading: Reading) -> Volume:
     return Volume(path, _channels_first(_native(raw)), np.array(header.get_affine(), np.float64), None, tuple(notes))
 
 
-def require_grey(path: Path, *, components: int, is_complex: bool) -> None:
-    """Refuse colours and complex numbers, in the same words for every format.
+def write_volume(
+    array: NDArray[Any],
+    path: Path,
+    *,
+    like: Volume | None = None,
+    affine: NDArray[np.float64] | None = None,
+    slope: float = 1.0,
+) -> None:
+    """Write an array as ``.nii`` or ``.nii.gz``; the file appears when it is complete.
+
+    On the grid of a NIfTI the header is the input's: qform and sform are never computed again, so that the result lies
+    on its input to the last bit. Elsewhere both say the affine, or the sform alone where a shear leaves no qform.
+
+    Args:
+        array: ``(*native shape)`` or ``(*native shape, channels)``.
+        path: the file to write.
+        like: the image that the array belongs to.
+        affine: voxel to world, RAS mm, ``(4, 4)``, where there is no such image.
+        slope: factor that readers multiply the stored values with.
 
     Raises:
-        VolumeError: the voxels are no single real numbers.
+        OSError: the file cannot be written.
     """
-    if components > 1:
-        message = f"{path} holds {components} values per voxel (a colour picture): give the scan itself in grey values."
-        raise VolumeError("colour", message)
-    if is_complex:
-        raise VolumeError("complex", f"{path} holds complex numbers: export the magnitude image.")
+    image = _nifti(array, like, affine, slope=slope)
+    with replacing(path) as file:
+        if path.name.endswith(".gz"):
+            with FastGzip(file) as packed:
+                image.to_stream(packed)
+        else:
+            image.to_stream(file)
 
 
-def require_voxels(path: Path, shape: tuple[int, ...]) -> None:
-    """Refuse what has no voxels, a single slice, or axes beyond one for channels; a picture of two axes may pass.
-
-    Raises:
-        VolumeError: the shape is none of a volume.
-    """
-    sizes = "×".join(map(str, shape)) or "none"
-    if not shape or min(shape) < 1:
-        raise VolumeError("empty", f"{path} has no voxels (shape {sizes}): export it again.")
-    if len(shape) < 2 or 1 in shape[:3]:
-        raise VolumeError("not_3d", f"{path} is a single slice ({sizes}): give a volume with several slices.")
-    if any(size > 1 for size in shape[4:]):
-        message = f"{path} is {len(shape)}D ({sizes}): split it into 3D volumes, one file each."
-        raise VolumeError("not_3d", message)
-
-
-def unplaced(path: Path, reading: Reading) -> Note:
-    """The note of a file that does not say how it lies in space.
-
-    Raises:
-        VolumeError: guesses are not wanted.
-    """
-    if reading.assume_affine:
-        message = f"{path} does not say how it lies in space: its own guess is taken, left and right may be swapped."
-        return Note("no_orientation", message)
-    raise VolumeError(
-        "no_orientation",
-        f"{path} does not say how it lies in space (no valid affine code): export it again, or take its "
-        "guess with --assume-affine.",
-    )
-
-
-def degenerate(path: Path, what: str) -> VolumeError:
-    """The error of an affine that cannot be used; it is never replaced by a guess."""
-    message = f"{path} has {what} that is no grid in space (zero, flat, huge or not finite): export it again."
-    return VolumeError("affine", message)
+def _nifti(
+    array: NDArray[Any], like: Volume | None, affine: NDArray[np.float64] | None, *, slope: float
+) -> nib.Nifti1Image:
+    header = like.header if like is not None else None
+    # NIfTI-1 counts voxels in 16 bits.
+    nifti2 = max(array.shape) > np.iinfo(np.int16).max or isinstance(header, nib.Nifti2Header)
+    kind = nib.Nifti2Image if nifti2 else nib.Nifti1Image
+    if header is not None:
+        header = header.copy()
+        header.set_data_shape(array.shape)
+        image = kind(array, None, header)
+    else:
+        place = like.affine if like is not None else affine
+        if place is None:
+            raise ValueError("write_volume needs like or affine")
+        image = kind(array, place)
+        image.header.set_xyzt_units("mm")
+        image.set_sform(place, 1)
+        image.set_qform(place, 0 if shear_of(place) > _PERPENDICULAR else 1)
+    image.header.set_data_dtype(array.dtype)
+    image.header.set_slope_inter(slope, 0.0)
+    image.header["cal_min"] = image.header["cal_max"] = 0
+    return image
 
 
 def _image_file(path: Path) -> Path:

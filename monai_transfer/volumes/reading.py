@@ -9,19 +9,26 @@ from pathlib import Path
 
 import numpy as np
 
-from monai_transfer.volumes.grids import is_degenerate, same_grid, shear_of, spacing_of
-from monai_transfer.volumes.guards import is_dicom, require_file
+from monai_transfer.volumes.guards import degenerate, is_dicom, require_file, require_voxels
 from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
 from monai_transfer.volumes.nifti import (
     MGH_SUFFIXES,
     NIFTI_SUFFIXES,
-    degenerate,
     read_mgh,
     read_nifti,
-    require_voxels,
 )
 from monai_transfer.volumes.pictures import PICTURE_SUFFIXES, read_picture
-from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged
+from monai_transfer.volumes.volume import (
+    Note,
+    Reading,
+    Volume,
+    VolumeError,
+    damaged,
+    is_degenerate,
+    same_grid,
+    shear_of,
+    spacing_of,
+)
 
 _FORMATS: tuple[tuple[tuple[str, ...], Callable[[Path, Reading], Volume]], ...] = (
     (NIFTI_SUFFIXES, read_nifti),

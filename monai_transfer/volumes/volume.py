@@ -1,7 +1,12 @@
-"""What a volume is once it is read, what may be odd about it, and how strictly it was read."""
+"""What a volume is once it is read: voxels on a grid in the world, and what may be odd about them.
+
+A grid is an affine, voxel to RAS millimetres, and a shape. Options name this module and are checked before anything
+that takes long is imported, so nibabel, torch and MONAI are imported where they are needed.
+"""
 
 import warnings
 from dataclasses import dataclass, field, replace
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +22,13 @@ if TYPE_CHECKING:
 
 _TORCH_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.float32)
 """What torch takes over without a copy; 64-bit integers would double the memory for nothing."""
+
+
+GRID_TOLERANCE_MM = 0.5
+"""How far apart two grids may place the same voxel and still count as one grid, mm; never more than a quarter voxel."""
+
+_SMALLEST_MM, _LARGEST_MM = 1e-6, 1e6
+"""Voxels of a nanometre, and distances of a kilometre, come from headers full of noise and not from a scanner."""
 
 
 class VolumeError(UserError):
@@ -139,7 +151,7 @@ class Volume:
 
     def turned_like(self, affine: NDArray[np.float64]) -> "Volume":
         """The volume with its axes swapped and flipped into the orientation of ``affine``; nothing is resampled."""
-        import nibabel as nib  # here: options name this module, and are checked before anything else is imported
+        import nibabel as nib
 
         turn = nib.orientations.ornt_transform(nib.io_orientation(self.affine), nib.io_orientation(affine))
         if len(self.shape) != 3 or np.array_equal(turn, [[0, 1], [1, 1], [2, 1]]):
@@ -147,3 +159,55 @@ class Volume:
         array = np.stack([nib.orientations.apply_orientation(channel, turn) for channel in self.array])
         turned = self.affine @ nib.orientations.inv_ornt_aff(turn, self.shape)
         return replace(self, array=array, affine=turned, header=None)
+
+
+def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Voxel size along each axis, ``(3,)``, mm."""
+    return np.asarray(np.linalg.norm(affine[:3, :3], axis=0))
+
+
+def is_degenerate(affine: NDArray[np.float64]) -> bool:
+    """Whether the affine is not finite, absurdly large or small, or maps the volume onto less than a space."""
+    if not np.isfinite(affine).all() or np.abs(affine).max() > _LARGEST_MM:
+        return True
+    if (spacing_of(affine) < _SMALLEST_MM).any():
+        return True
+    return bool(abs(np.linalg.det(affine[:3, :3] / spacing_of(affine))) < 1e-3)
+
+
+def shear_of(affine: NDArray[np.float64]) -> float:
+    """Largest cosine between two axes of the grid; 0 when they are perpendicular."""
+    axes = affine[:3, :3] / spacing_of(affine)
+    return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
+
+def to_ras(affine: NDArray[np.float64], values: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Values per voxel axis in the order left-right, back-front, feet-head."""
+    import nibabel as nib
+
+    order = np.argsort(nib.io_orientation(affine)[:, 0])
+    x, y, z = (float(values[axis]) for axis in order)
+    return x, y, z
+
+
+def orientation_code(affine: NDArray[np.float64]) -> str:
+    """``RAS``, ``LPS``, …: where the voxel axes point."""
+    import nibabel as nib
+
+    return "".join(str(code) for code in nib.orientations.aff2axcodes(affine))
+
+
+def largest_shift(first: NDArray[np.float64], second: NDArray[np.float64], shape: tuple[int, ...]) -> float:
+    """How far apart two affines place the same corner of a volume at most, mm."""
+    sizes = (*shape, 1, 1)[:3]  # a picture of two axes lies in space too
+    corners = np.array([[*corner, 1.0] for corner in product(*((0, size - 1) for size in sizes))])
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
+def same_grid(affine: NDArray[np.float64], reference: NDArray[np.float64], shape: tuple[int, ...]) -> bool:
+    """Whether two affines place every voxel of a shape alike, up to :data:`GRID_TOLERANCE_MM`.
+
+    Label maps that went through another program come back with rounded affines, but never a quarter voxel off.
+    """
+    tolerance = min(GRID_TOLERANCE_MM, float(spacing_of(reference).min()) / 4)
+    return largest_shift(affine, reference, shape) <= tolerance

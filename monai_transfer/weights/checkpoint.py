@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from monai_transfer.errors import UserError
-from monai_transfer.literals import plain
 from monai_transfer.machine import require_memory
+from monai_transfer.text import plain
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
 """Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""

@@ -10,9 +10,8 @@ from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE, diagnosis_configs
 from monai_transfer.bundle.diagnosis_networks import DIAGNOSIS_NETWORKS, diagnosis_network, with_outputs
 from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions, DiagnosisPlan, Sensitivity, make_diagnosis_plan
-from monai_transfer.bundle.facts import inspect_bundle
+from monai_transfer.bundle.facts import in_one_sentence, inspect_bundle
 from monai_transfer.bundle.folder import BundleFolder, require_free
-from monai_transfer.bundle.reading import in_one_sentence
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import ExamDataset, require_sound_exams
 from monai_transfer.errors import UserError

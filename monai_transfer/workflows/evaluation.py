@@ -15,8 +15,9 @@ from monai_transfer.figures.overlays import best_median_worst
 from monai_transfer.figures.report import evaluation_headline, evaluation_warnings, write_evaluation_report
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.files import write_text
-from monai_transfer.inference import CaseProgress, Segmenter, SegmentOptions, segment_folder
+from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.machine import hardware, versions
+from monai_transfer.workflows.segmenting import CaseProgress, segment
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, all, name)."""
@@ -85,7 +86,7 @@ class Predictions:
             bundle, device=device, options=SegmentOptions(reading=dataset.reading), trust=trust
         )
         # A folder of this package's own, which every evaluation, of every checkpoint, fills anew.
-        manifest = segment_folder(inputs, segmenter, output, overwrite=True, progress=show)
+        manifest = segment(inputs, segmenter, output, overwrite=True, progress=show)
         entries = {images[entry["input"]]: entry for entry in manifest["cases"] if entry["input"] in images}
         return cls(
             where={case: Path(entry["output"]) for case, entry in entries.items() if entry["status"] == "ok"},

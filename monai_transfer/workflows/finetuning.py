@@ -6,10 +6,10 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from monai_transfer.bundle.facts import in_one_sentence
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.plan_options import PlanOptions
-from monai_transfer.bundle.reading import in_one_sentence
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
 from monai_transfer.errors import UserError

@@ -14,9 +14,9 @@ from monai_transfer.bundle.folder import require_free
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
-from monai_transfer.inference.segmentation import with_values_of
+from monai_transfer.inference.segmenter import with_values_of
 from monai_transfer.transforms import preset
-from monai_transfer.volumes.writing import write_volume
+from monai_transfer.volumes.nifti import write_volume
 
 LEAST_PATCH = 16
 """Voxels along an axis that a patch needs at least."""

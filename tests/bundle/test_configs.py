@@ -12,7 +12,7 @@ from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptati
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.bundle.templates import template
+from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import Case, CaseDataset
 from monai_transfer.phantoms import write_phantoms
 from tests.conftest import WriteVolume

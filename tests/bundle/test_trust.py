@@ -11,8 +11,14 @@ import pytest
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.templates import templates
-from monai_transfer.bundle.trust import UntrustedBundleError, is_foreign, remember, require_trust, state_folder
+from monai_transfer.bundle.trust import (
+    UntrustedBundleError,
+    is_foreign,
+    remember,
+    require_trust,
+    state_folder,
+    templates,
+)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import torch
 from monai.bundle import ConfigWorkflow, run, verify_metadata, verify_net_in_out
 
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.templates import templates
+from monai_transfer.bundle.trust import templates
 
 SCHEMA = Path(__file__).parent / "metadata_schema.json"
 QUICK = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "spacing": [16.0] * 3, "roi_size": [16] * 3}

@@ -12,7 +12,7 @@ from PIL import Image
 
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.templates import template
+from monai_transfer.bundle.trust import template
 
 ROOT = template("diagnosis_transfer")
 SCHEMA = Path(__file__).parent / "metadata_schema.json"

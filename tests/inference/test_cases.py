@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.cases import find_cases
-from monai_transfer.inference.results import MANIFEST, SIDECARS, files_of, harmless, names_apart
+from monai_transfer.inference.output_folder import MANIFEST, SIDECARS, files_of, harmless, names_apart
 
 from .conftest import write_nifti
 

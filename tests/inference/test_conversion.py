@@ -10,9 +10,10 @@ import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference import Segmenter, SegmentOptions, conversion, predictor, segment_folder
+from monai_transfer.inference import Segmenter, SegmentOptions, conversion, predictor
 from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork
 from monai_transfer.inference.predictor import Predictor
+from monai_transfer.workflows.segmenting import segment
 
 from .conftest import UNET, MakeBundle, body, write_nifti
 
@@ -124,7 +125,7 @@ def test_torch_computes_what_cannot_be_converted(make_bundle: MakeBundle, tmp_pa
     image = write_nifti(tmp_path / "ct.nii.gz", body((45, 38, 29)))
     segmenter = Segmenter.from_bundle(root, device="cpu", options=SegmentOptions(runtime="openvino"))
     segmenter.predictor.networks[0] = Unconvertible()
-    segment_folder([image], segmenter, tmp_path / "out")
+    segment([image], segmenter, tmp_path / "out")
     case = json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"][0]
     assert (case["status"], case["runtime"]) == ("ok", "torch")
     (warning,) = [text for text in case["warnings"] if "PyTorch computes it" in text]

@@ -9,8 +9,8 @@ import pytest
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference import SegmentOptions, find_cases
-from monai_transfer.inference.folder import segment_folder
 from monai_transfer.volumes.volume import Reading
+from monai_transfer.workflows.segmenting import segment
 from tests.inference.conftest import MakeBundle
 from tests.volumes.dicom_files import CENTRE, axial, save, slice_of, tilted, write_series
 
@@ -22,7 +22,7 @@ REPORT = "1.2.840.10008.5.1.4.1.1.88.11"
 def test_labels_lie_where_the_tilted_frames_lie(tmp_path: Path, make_bundle: MakeBundle, degrees: float) -> None:
     positions, axes = tilted(PLACES, degrees)
     write_series(tmp_path / "scan", positions, axes)
-    result = segment_folder(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu")
+    result = segment(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu")
     assert [case["error"] for case in result["cases"]] == [None]
     image = nibabel.load(tmp_path / "out" / "scan.nii.gz")
     # The block of 200 HU is nearest to the third of the four bands of the bundle's window.
@@ -34,7 +34,7 @@ def test_labels_lie_where_the_tilted_frames_lie(tmp_path: Path, make_bundle: Mak
 
 def test_nothing_of_the_patient_reaches_a_result(tmp_path: Path, make_bundle: MakeBundle) -> None:
     write_series(tmp_path / "scan", axial(PLACES))
-    segment_folder(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu")
+    segment(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu")
     for file in (tmp_path / "out").rglob("*"):
         if file.is_file():
             image = nibabel.load(file).header.binaryblock if file.name.endswith(".nii.gz") else b""
@@ -66,7 +66,7 @@ def test_a_folder_of_reports_is_no_case(tmp_path: Path) -> None:
 def test_a_bad_series_fails_alone(tmp_path: Path, make_bundle: MakeBundle) -> None:
     write_series(tmp_path / "in" / "bad", axial([z for z in PLACES if z != PLACES[5]]))
     write_series(tmp_path / "in" / "good", axial(PLACES))
-    segment_folder(tmp_path / "in", make_bundle(), tmp_path / "out", device="cpu")
+    segment(tmp_path / "in", make_bundle(), tmp_path / "out", device="cpu")
     cases = {case["case"]: case for case in json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"]}
     assert cases["good"]["status"] == "ok"
     assert "lie 3.000 mm where 1.500 mm are expected, 1 slice is missing there" in cases["bad"]["error"]
@@ -75,7 +75,7 @@ def test_a_bad_series_fails_alone(tmp_path: Path, make_bundle: MakeBundle) -> No
 def test_missing_slices_are_interpolated_where_that_is_allowed(tmp_path: Path, make_bundle: MakeBundle) -> None:
     write_series(tmp_path / "scan", axial([z for z in PLACES if z != PLACES[5]]))
     options = SegmentOptions(reading=Reading(allow_irregular=True))
-    result = segment_folder(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu", options=options)
+    result = segment(tmp_path / "scan", make_bundle(), tmp_path / "out", device="cpu", options=options)
     (case,) = result["cases"]
     assert case["status"] == "ok"
     assert any("1 of 24 slices are interpolated" in warning for warning in case["warnings"])

@@ -10,10 +10,11 @@ import pytest
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
-from monai_transfer.inference.results import colour, write_sidecars
+from monai_transfer.inference.segmentation import colour, write_sidecars
+from monai_transfer.volumes.gzipped import FastGzip
+from monai_transfer.volumes.nifti import write_volume
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading
-from monai_transfer.volumes.writing import FastGzip, write_volume
 
 from .conftest import body, write_nifti
 

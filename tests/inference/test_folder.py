@@ -11,8 +11,8 @@ import pytest
 from monai_transfer.inference import (
     Segmenter,
     SegmentOptions,
-    segment_folder,
 )
+from monai_transfer.workflows.segmenting import segment
 
 from .conftest import MakeBundle, body, write_nifti
 
@@ -31,7 +31,7 @@ def scans(tmp_path: Path) -> Path:
 
 def test_one_bad_input_stops_nobody(scans: Path, bundle: Path, tmp_path: Path) -> None:
     seen: list[tuple[str, int, int]] = []
-    manifest = segment_folder(
+    manifest = segment(
         scans,
         bundle,
         tmp_path / "out",
@@ -67,14 +67,14 @@ def test_one_bad_input_stops_nobody(scans: Path, bundle: Path, tmp_path: Path) -
 
 def test_resume_skips_what_is_finished(scans: Path, bundle: Path, make_bundle: MakeBundle, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, bundle, out)
+    segment(scans, bundle, out)
     stamps = {p.name: p.stat().st_mtime_ns for p in out.glob("case*.nii.gz")}
     (out / "case1.nii.gz").unlink()
-    manifest = segment_folder(scans, bundle, out, resume=True)
+    manifest = segment(scans, bundle, out, resume=True)
     after = {p.name: p.stat().st_mtime_ns for p in out.glob("case*.nii.gz")}
     assert [name for name in stamps if after[name] != stamps[name]] == ["case1.nii.gz"]
     assert sum(c["status"] == "ok" for c in manifest["cases"]) == 3
-    segment_folder(scans, make_bundle(smooth=False), out, resume=True)
+    segment(scans, make_bundle(smooth=False), out, resume=True)
     assert all(p.stat().st_mtime_ns != stamps[p.name] for p in out.glob("case*.nii.gz"))
 
 
@@ -84,7 +84,7 @@ def test_processes_share_a_folder(scans: Path, bundle: Path, tmp_path: Path, mon
     parts = []
     for rank in range(2):
         monkeypatch.setenv("RANK", str(rank))
-        parts.append({c["case"] for c in segment_folder(scans, bundle, tmp_path / "out", device="cpu")["cases"]})
+        parts.append({c["case"] for c in segment(scans, bundle, tmp_path / "out", device="cpu")["cases"]})
     assert not parts[0] & parts[1]
     together = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert {c["case"] for c in together["cases"]} == parts[0] | parts[1]
@@ -94,7 +94,7 @@ def test_processes_share_a_folder(scans: Path, bundle: Path, tmp_path: Path, mon
 def test_probabilities_and_uncertainty_are_written(bundle: Path, tmp_path: Path) -> None:
     image = write_nifti(tmp_path / "image.nii.gz", body((20, 18, 16)))
     options = SegmentOptions(probabilities=True, uncertainty=True)
-    segment_folder(image, bundle, tmp_path / "out", options=options)
+    segment(image, bundle, tmp_path / "out", options=options)
     stored = nibabel.load(tmp_path / "out" / "image_probabilities.nii.gz")
     assert stored.shape == (20, 18, 16, 4)
     values = stored.get_fdata()

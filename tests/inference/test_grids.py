@@ -4,8 +4,7 @@ import scipy.sparse
 import torch
 from monai.networks.layers import AffineTransform
 
-from monai_transfer.inference.grids import axis_steps
-from monai_transfer.inference.taps import NotSeparable, Taps, linear_matrix
+from monai_transfer.inference.resampling import NotSeparable, Taps, axis_steps, linear_matrix
 
 
 def test_linear_interpolation_by_hand() -> None:

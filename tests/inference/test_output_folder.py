@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference import Segmenter, SegmentOptions, segment_folder
+from monai_transfer.inference import Segmenter, SegmentOptions
+from monai_transfer.workflows.segmenting import segment
 
 from .conftest import body, write_nifti
 
@@ -61,7 +62,7 @@ def test_inputs_are_never_among_the_results(scans: Path, segmenter: Segmenter, t
     before = _content(tmp_path)
     for overwrite in (False, True):
         with pytest.raises(UserError, match="lies in the"):
-            segment_folder(inputs, segmenter, output, overwrite=overwrite)
+            segment(inputs, segmenter, output, overwrite=overwrite)
     assert _content(tmp_path) == before
 
 
@@ -69,7 +70,7 @@ def test_the_working_folder(scans: Path, segmenter: Segmenter, monkeypatch: pyte
     monkeypatch.chdir(scans)
     before = _content(scans)
     with pytest.raises(UserError, match="lies in the output folder"):
-        segment_folder(".", segmenter, ".")
+        segment(".", segmenter, ".")
     assert _content(scans) == before
 
 
@@ -77,41 +78,41 @@ def test_a_result_that_is_a_hard_link_to_an_input(scans: Path, segmenter: Segmen
     (tmp_path / "out").mkdir()
     os.link(scans / "a.nii.gz", tmp_path / "out" / "a.nii.gz")
     with pytest.raises(UserError, match="are one file"):
-        segment_folder(scans, segmenter, tmp_path / "out", overwrite=True)
+        segment(scans, segmenter, tmp_path / "out", overwrite=True)
 
 
 def test_an_output_within_the_input_is_never_an_input(scans: Path, segmenter: Segmenter) -> None:
-    first = segment_folder(scans, segmenter, scans / "out")
+    first = segment(scans, segmenter, scans / "out")
     assert [c["case"] for c in first["cases"]] == ["a", "b"]
-    again = segment_folder(scans, segmenter, scans / "out", resume=True)
+    again = segment(scans, segmenter, scans / "out", resume=True)
     assert [c["case"] for c in again["cases"]] == ["a", "b"]
-    other = segment_folder(scans, segmenter, scans / "out2")
+    other = segment(scans, segmenter, scans / "out2")
     assert [c["case"] for c in other["cases"]] == ["a", "b"]
     assert {Path(s["input"]).name for s in other["skipped"]} >= {"out"}
 
 
 def test_results_of_others_are_not_replaced(scans: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans / "a.nii.gz", segmenter, out)
+    segment(scans / "a.nii.gz", segmenter, out)
     other = write_nifti(tmp_path / "a.nii.gz", body((9, 9, 9), seed=5))
     before = _content(out)
     for resume in (False, True):
         with pytest.raises(UserError, match="is the result of another input"):
-            segment_folder(other, segmenter, out, resume=resume)
+            segment(other, segmenter, out, resume=resume)
     with pytest.raises(UserError, match="--resume to keep what is finished, --overwrite"):
-        segment_folder(scans / "a.nii.gz", segmenter, out)
+        segment(scans / "a.nii.gz", segmenter, out)
     assert _content(out) == before
-    segment_folder(scans / "deep", segmenter, out)  # other names: they come beside
-    (entry,) = segment_folder(other, segmenter, out, overwrite=True)["cases"]
+    segment(scans / "deep", segmenter, out)  # other names: they come beside
+    (entry,) = segment(other, segmenter, out, overwrite=True)["cases"]
     assert entry["input"] == str(other)
     assert {c["case"] for c in json.loads((out / "manifest.json").read_text())["cases"]} == {"a", "b"}
 
 
 def test_side_products_of_an_old_result_do_not_stay_beside_a_new_one(scans: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans / "a.nii.gz", bundle, out, options=SegmentOptions(uncertainty=True))
+    segment(scans / "a.nii.gz", bundle, out, options=SegmentOptions(uncertainty=True))
     assert (out / "a_uncertainty.nii.gz").is_file()
-    segment_folder(write_nifti(tmp_path / "a.nii.gz", body((9, 9, 9), seed=5)), bundle, out, overwrite=True)
+    segment(write_nifti(tmp_path / "a.nii.gz", body((9, 9, 9), seed=5)), bundle, out, overwrite=True)
     assert not (out / "a_uncertainty.nii.gz").exists()
 
 
@@ -121,41 +122,41 @@ def test_files_of_the_user_are_not_replaced(scans: Path, segmenter: Segmenter, t
     out.mkdir()
     (out / name).write_text("mine")
     with pytest.raises(UserError, match="add --overwrite or choose another --output"):
-        segment_folder(scans, segmenter, out)
+        segment(scans, segmenter, out)
     assert _content(out) == {name: b"mine"}
 
 
 def test_results_with_other_labels_are_not_mixed(
     scans: Path, segmenter: Segmenter, make_bundle: Any, tmp_path: Path
 ) -> None:
-    segment_folder(scans / "a.nii.gz", segmenter, tmp_path / "out")
+    segment(scans / "a.nii.gz", segmenter, tmp_path / "out")
     other = make_bundle(channels={"0": "background", "1": "spleen", "2": "liver", "3": "aorta"})
     with pytest.raises(UserError, match="results with other labels, such as a"):
-        segment_folder(scans / "deep", other, tmp_path / "out")
+        segment(scans / "deep", other, tmp_path / "out")
 
 
 @pytest.mark.parametrize("place", ["file", "file/deeper"])
 def test_an_output_that_is_a_file(scans: Path, segmenter: Segmenter, tmp_path: Path, place: str) -> None:
     (tmp_path / "file").write_text("mine")
     with pytest.raises(UserError, match="a file is in the way"):
-        segment_folder(scans, segmenter, tmp_path / place)
+        segment(scans, segmenter, tmp_path / place)
 
 
 def test_a_disk_that_fills_up_fails_the_case_and_leaves_nothing(
     scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monai_transfer.volumes import writing
+    from monai_transfer.volumes import nifti
 
-    real = writing.write_volume
+    real = nifti.write_volume
 
     def full(array: np.ndarray, path: Path, **options: Any) -> None:
         if path.name == "a.nii.gz":
             raise OSError(28, "No space left on device")
         real(array, path, **options)
 
-    monkeypatch.setattr(writing, "write_volume", full)
+    monkeypatch.setattr(nifti, "write_volume", full)
     out = tmp_path / "out"
-    manifest = segment_folder(scans, bundle, out, options=SegmentOptions(uncertainty=True))
+    manifest = segment(scans, bundle, out, options=SegmentOptions(uncertainty=True))
     assert [c["status"] for c in manifest["cases"]] == ["failed", "ok"]
     assert "the disk is full" in manifest["cases"][0]["error"]
     assert not list(out.glob("a*"))
@@ -166,7 +167,7 @@ def test_names_that_meet(segmenter: Segmenter, tmp_path: Path) -> None:
     for number, path in enumerate(inputs):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_nifti(path, body((8, 8, 8 + number), seed=number))
-    manifest = segment_folder(tmp_path / "in", segmenter, tmp_path / "out")
+    manifest = segment(tmp_path / "in", segmenter, tmp_path / "out")
     assert len({c["output"].lower() for c in manifest["cases"]}) == 4
     for case in manifest["cases"]:
         assert nibabel.load(case["input"]).shape == nibabel.load(case["output"]).shape
@@ -174,7 +175,7 @@ def test_names_that_meet(segmenter: Segmenter, tmp_path: Path) -> None:
 
 def test_memory_is_compared_before_it_is_taken(segmenter: Segmenter, tmp_path: Path) -> None:
     coarse = write_nifti(tmp_path / "coarse.nii.gz", np.zeros((64, 64, 64), np.int16), np.diag([100.0, 100, 100, 1]))
-    (entry,) = segment_folder(coarse, segmenter, tmp_path / "out")["cases"]
+    (entry,) = segment(coarse, segmenter, tmp_path / "out")["cases"]
     assert "working grid of 4267 × 4267 × 3200 voxels" in entry["error"]
     assert "(100 × 100 × 100 mm)" in entry["error"]
 
@@ -183,5 +184,5 @@ def test_room_on_the_disk_is_compared(scans: Path, segmenter: Segmenter, tmp_pat
     import shutil
 
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
-    manifest = segment_folder(scans, segmenter, tmp_path / "out")
+    manifest = segment(scans, segmenter, tmp_path / "out")
     assert all("0.0 MB are free" in case["error"] for case in manifest["cases"])

@@ -17,7 +17,8 @@ import pytest
 import torch
 
 from monai_transfer.files import temporary_beside
-from monai_transfer.inference import Segmenter, SegmentOptions, segment_folder
+from monai_transfer.inference import Segmenter, SegmentOptions
+from monai_transfer.workflows.segmenting import segment
 
 from .conftest import MakeBundle, body, write_nifti
 
@@ -67,10 +68,10 @@ CHANGES: dict[str, Callable[[Path, Path], Any]] = {
 @pytest.mark.parametrize("change", CHANGES)
 def test_one_case_is_done_again(scans: Path, segmenter: Segmenter, tmp_path: Path, change: str) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, segmenter, out)
+    segment(scans, segmenter, out)
     before = _stamps(out)
     CHANGES[change](scans, out)
-    manifest = segment_folder(scans, segmenter, out, resume=True)
+    manifest = segment(scans, segmenter, out, resume=True)
     after = _stamps(out)
     assert [name for name in sorted(after) if after[name] != before[name]] == ["s1.nii.gz"]
     fresh = segmenter.segment(scans / "s1.nii.gz").labels
@@ -80,11 +81,11 @@ def test_one_case_is_done_again(scans: Path, segmenter: Segmenter, tmp_path: Pat
 
 def test_a_side_product_that_is_newly_asked_for(scans: Path, bundle: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, bundle, out)
-    segment_folder(scans, bundle, out, preview=True, resume=True, options=SegmentOptions(uncertainty=True))
+    segment(scans, bundle, out)
+    segment(scans, bundle, out, preview=True, resume=True, options=SegmentOptions(uncertainty=True))
     assert len(list(out.glob("*_uncertainty.nii.gz"))) == len(list(out.glob("*_preview.png"))) == 3
     before = _stamps(out)
-    segment_folder(scans, bundle, out, resume=True)  # less is asked for: all of it is there
+    segment(scans, bundle, out, resume=True)  # less is asked for: all of it is there
     assert _stamps(out) == before
 
 
@@ -92,36 +93,36 @@ def test_other_options_or_another_bundle_do_all_again(
     scans: Path, bundle: Path, make_bundle: MakeBundle, tmp_path: Path
 ) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, bundle, out)
+    segment(scans, bundle, out)
     for which, options in ((bundle, SegmentOptions(mirror_axes=(0,))), (make_bundle(smooth=False), SegmentOptions())):
         before = _stamps(out)
-        segment_folder(scans, which, out, resume=True, options=options)
+        segment(scans, which, out, resume=True, options=options)
         assert all(after != before[name] for name, after in _stamps(out).items())
 
 
 def test_results_of_different_runs_are_told_apart(scans: Path, bundle: Path, tmp_path: Path) -> None:
     """A run with other options that ended after one case leaves a head that does not fit the other cases."""
     out, mirrored = tmp_path / "out", SegmentOptions(mirror_axes=(0,))
-    segment_folder(scans, bundle, out)
-    segment_folder(scans / "s0.nii.gz", bundle, out, options=mirrored, overwrite=True)
+    segment(scans, bundle, out)
+    segment(scans / "s0.nii.gz", bundle, out, options=mirrored, overwrite=True)
     before = _stamps(out)
-    segment_folder(scans, bundle, out, options=mirrored, resume=True)
+    segment(scans, bundle, out, options=mirrored, resume=True)
     assert {name for name, after in _stamps(out).items() if after != before[name]} == {"s1.nii.gz", "s2.nii.gz"}
 
 
 def test_a_case_that_failed_is_tried_again(scans: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     (scans / "s1.nii.gz").write_bytes(b"broken")
     out = tmp_path / "out"
-    assert segment_folder(scans, segmenter, out)["cases"][1]["status"] == "failed"
+    assert segment(scans, segmenter, out)["cases"][1]["status"] == "failed"
     write_nifti(scans / "s1.nii.gz", body((9, 9, 9)))
-    assert segment_folder(scans, segmenter, out, resume=True)["cases"][1]["status"] == "ok"
+    assert segment(scans, segmenter, out, resume=True)["cases"][1]["status"] == "ok"
 
 
 def test_a_result_whose_input_now_fails_does_not_stay(scans: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, segmenter, out)
+    segment(scans, segmenter, out)
     (scans / "s1.nii.gz").write_bytes(b"broken")
-    assert segment_folder(scans, segmenter, out, resume=True)["cases"][1]["status"] == "failed"
+    assert segment(scans, segmenter, out, resume=True)["cases"][1]["status"] == "failed"
     assert not (out / "s1.nii.gz").exists()
 
 
@@ -130,9 +131,9 @@ def test_a_result_whose_input_now_fails_does_not_stay(scans: Path, segmenter: Se
 )
 def test_a_damaged_manifest(scans: Path, segmenter: Segmenter, tmp_path: Path, text: str) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, segmenter, out)
+    segment(scans, segmenter, out)
     (out / "manifest.json").write_text(text)
-    manifest = segment_folder(scans, segmenter, out, resume=True, overwrite=True)
+    manifest = segment(scans, segmenter, out, resume=True, overwrite=True)
     assert [case["status"] for case in manifest["cases"]] == ["ok"] * 3
 
 
@@ -156,7 +157,7 @@ def test_what_libraries_say_is_told_per_case(
         return read(case, *reading)
 
     monkeypatch.setattr(InputCase, "read", odd)
-    manifest = segment_folder(scans, segmenter, tmp_path / "out")
+    manifest = segment(scans, segmenter, tmp_path / "out")
     told = {case["case"]: case["warnings"] for case in manifest["cases"]}
     assert {"an odd header", "pixdim[0] is 7"} <= set(told["s1"])
     assert not {"an odd header", "pixdim[0] is 7"} & {*told["s0"], *told["s2"]}
@@ -165,11 +166,11 @@ def test_what_libraries_say_is_told_per_case(
 
 def test_what_a_killed_run_left_is_swept(scans: Path, segmenter: Segmenter, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    segment_folder(scans, segmenter, out)
+    segment(scans, segmenter, out)
     left = temporary_beside(out / "s0.nii.gz")
     left.write_bytes(b"half")
     os.utime(left, (1, 1))  # before this process began: the number of the process was another's
-    segment_folder(scans, segmenter, out, resume=True)
+    segment(scans, segmenter, out, resume=True)
     assert not left.exists()
 
 
@@ -179,7 +180,7 @@ def _run_in_child(scans: Path, segmenter: Segmenter, out: Path, *, kill_after: f
     if child == 0:
         status = 1
         try:
-            segment_folder(scans, segmenter, out, resume=True)
+            segment(scans, segmenter, out, resume=True)
             status = 0
         finally:
             os._exit(status)

@@ -7,16 +7,14 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 
-from monai_transfer.bundle.window import WindowSettings
+from monai_transfer.bundle.inference_settings import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
-from monai_transfer.inference.grids import GridMap
 from monai_transfer.inference.predictor import on_all_cores, one_core
-from monai_transfer.inference.restoration import Restorer
+from monai_transfer.inference.resampling import Taps, linear_matrix
+from monai_transfer.inference.restoration import GridMap, Restorer
 from monai_transfer.inference.sinks import ArgmaxSink
-from monai_transfer.inference.streaming import RollingSlab, stream
-from monai_transfer.inference.taps import Taps, linear_matrix
-from monai_transfer.inference.windows import plan_windows
+from monai_transfer.inference.windows import RollingSlab, plan_windows, stream
 
 
 def network(spatial_dims: int = 3) -> UNet:

@@ -1,7 +1,10 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from monai_transfer.volumes.grids import (
+from monai_transfer.volumes.volume import (
+    Volume,
     is_degenerate,
     largest_shift,
     orientation_code,
@@ -9,7 +12,6 @@ from monai_transfer.volumes.grids import (
     shear_of,
     spacing_of,
     to_ras,
-    turned_like,
 )
 
 
@@ -51,9 +53,10 @@ def test_shift_grows_to_the_corner() -> None:
 def test_a_flipped_grid_is_the_same_grid() -> None:
     affine = np.diag([2.0, 3.0, 4.0, 1.0])
     flipped = np.array([[0, -2.0, 0, 18], [3.0, 0, 0, 0], [0, 0, 4.0, 0], [0, 0, 0, 1]])
-    turned, shape = turned_like(flipped, (7, 10, 5), affine)
-    assert shape == (10, 7, 5)
-    assert turned == pytest.approx(affine)
+    volume = Volume(Path("scan.nii"), np.zeros((1, 7, 10, 5), np.uint8), flipped)
+    turned = volume.turned_like(affine)
+    assert turned.shape == (10, 7, 5)
+    assert turned.affine == pytest.approx(affine)
 
 
 def test_tolerance_never_exceeds_a_quarter_voxel() -> None:

@@ -14,9 +14,9 @@ from monai.transforms import LoadImage, LoadImaged
 
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.monai_reader import VolumeReader, load_volumes
+from monai_transfer.volumes.nifti import write_volume
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import VolumeError
-from monai_transfer.volumes.writing import write_volume
 
 FAULTS = Path(__file__).resolve().parents[2].parent / "shared" / "faults"
 PLAIN = LoadImage(ensure_channel_first=True)

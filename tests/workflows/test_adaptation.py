@@ -16,7 +16,6 @@ from monai.networks.nets import UNet
 from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
-from monai_transfer.inference import segment_folder
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.adaptation import (
     Adaptation,
@@ -25,6 +24,7 @@ from monai_transfer.workflows.adaptation import (
     plan_adaptation,
 )
 from monai_transfer.workflows.reporting import report_adaptation
+from monai_transfer.workflows.segmenting import segment
 
 OWN_METHOD = '''
 """A method from outside the package, in one file."""
@@ -101,7 +101,7 @@ def test_monai_without_this_package_gives_the_same_label_map(
     images.mkdir()
     for name in ("mr_001", "mr_004"):
         (images / f"{name}.nii.gz").write_bytes((domains / "mr" / "images" / f"{name}.nii.gz").read_bytes())
-    segment_folder(images, finished.bundle.root, tmp_path / "ours", device="cpu")
+    segment(images, finished.bundle.root, tmp_path / "ours", device="cpu")
     config = finished.bundle.root / "configs" / "inference.json"
     code = (
         "import sys; sys.modules['monai_transfer'] = None\n"
