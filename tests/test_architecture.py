@@ -45,6 +45,7 @@ LONG_FUNCTIONS = {
     "adapt_command",
     "finetune",
     "finetune_command",
+    "segment",
     "segment_command",
     "translate_source",
 }
