@@ -41,6 +41,7 @@ Channels = Annotated[int, Field(title="--in-channels", ge=1, le=1024)]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Runtime = Literal["auto", "torch", "openvino", "onnx"]
+ExportFormat = Literal["torchscript", "onnx"]
 Backbone = Literal["unet", "resnet18"]
 Blending = Literal["gaussian", "constant"]
 Task = Literal["segmentation", "diagnosis"]

@@ -22,6 +22,7 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import sweep, temporary_beside
+from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import Runtime
 from monai_transfer.weights.fetching import cache_folder
 
@@ -145,7 +146,7 @@ def _convert(network: nn.Module, shape: tuple[int, ...], runtime: Runtime, file:
         expected = network(window)
         if not isinstance(expected, torch.Tensor):
             raise ConversionError(f"it returns {type(expected).__name__} and not a tensor")
-        _WRITERS[runtime](network, window, file)
+        _WRITERS[runtime](exportable(network), window, file)
         found = _OPENERS[runtime](file, torch.get_num_threads(), False)(_array(window))
     largest = float(expected.abs().max())
     difference = float((torch.from_numpy(found) - expected).abs().max())

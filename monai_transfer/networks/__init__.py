@@ -5,6 +5,7 @@ from monai_transfer.networks.discriminators import PatchDomainDiscriminator, Poo
 from monai_transfer.networks.feature_tap import feature_channels, feature_layers, tap
 from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
+from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
 from monai_transfer.networks.vgg import VGGEncoder
 from monai_transfer.networks.vgg_classifier import VGGClassifier
@@ -18,7 +19,9 @@ __all__ = [
     "TranslationGenerator",
     "VGGClassifier",
     "VGGEncoder",
+    "ZeroPaddedShortcut",
     "encoder_levels",
+    "exportable",
     "feature_channels",
     "feature_layers",
     "names_of",

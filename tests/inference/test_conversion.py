@@ -59,7 +59,11 @@ def require(runtime: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "runtime"),
-    [("unet", "openvino"), ("unet", "onnx"), pytest.param("resnet18", "openvino", marks=pytest.mark.slow)],
+    [
+        ("unet", "openvino"),
+        ("unet", "onnx"),
+        *(pytest.param("resnet18", runtime, marks=pytest.mark.slow) for runtime in ("openvino", "onnx")),
+    ],
 )
 def test_labels_are_those_of_torch(make_bundle: MakeBundle, tmp_path: Path, name: str, runtime: str) -> None:
     require(runtime)
