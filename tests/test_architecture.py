@@ -28,6 +28,7 @@ ROOMS = (
     "weights",
     "finetuning",
     "adaptation",
+    "pretraining",
     "engines",
     "bundle",
     "inference",

@@ -1,5 +1,6 @@
 """The trainer that steps, and its handlers."""
 
+from monai_transfer.engines.budget import Budget
 from monai_transfer.engines.checkpoints import Checkpoints
 from monai_transfer.engines.history import History, read_history
 from monai_transfer.engines.interrupt import GracefulInterrupt
@@ -13,6 +14,7 @@ from monai_transfer.engines.trainer import AdaptationTrainer
 __all__ = [
     "AdaptationTrainer",
     "BalanceSchedule",
+    "Budget",
     "Checkpoints",
     "ContourPanels",
     "ExactResume",

@@ -11,6 +11,7 @@ from monai_transfer.losses.patch_nce import patch_nce_loss
 from monai_transfer.losses.proportions import size_divergence
 from monai_transfer.losses.samples import voxel_samples
 from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
+from monai_transfer.losses.voxel_contrast import voxel_contrast
 
 __all__ = [
     "ClassBalancedDiceCELoss",
@@ -30,5 +31,6 @@ __all__ = [
     "size_divergence",
     "soft_cross_entropy",
     "soft_neighbourhood_density",
+    "voxel_contrast",
     "voxel_samples",
 ]

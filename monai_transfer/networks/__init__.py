@@ -2,7 +2,7 @@
 
 from monai_transfer.networks.densenet import DenseNetEncoder
 from monai_transfer.networks.discriminators import PatchDomainDiscriminator, PooledDiscriminator
-from monai_transfer.networks.feature_tap import feature_channels, feature_layers, tap
+from monai_transfer.networks.feature_tap import decoder_layers, feature_channels, feature_layers, tap
 from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
@@ -20,6 +20,7 @@ __all__ = [
     "VGGClassifier",
     "VGGEncoder",
     "ZeroPaddedShortcut",
+    "decoder_layers",
     "encoder_levels",
     "exportable",
     "feature_channels",

@@ -54,6 +54,24 @@ def feature_layers(network: nn.Module) -> tuple[str, ...]:
     )
 
 
+def decoder_layers(network: nn.Module) -> tuple[str, ...]:
+    """Module paths of the decoder's levels, from coarse to fine, in a ``UNet`` beginning with the bottom.
+
+    ``UNet``'s topmost up layer gives the logits and is not among them.
+
+    Raises:
+        UserError: the network is no ``UNet`` and no ``FlexibleUNet``.
+    """
+    network = _bare(network)
+    if isinstance(network, FlexibleUNet):
+        return tuple(f"decoder.blocks.{index}" for index in range(len(network.decoder.blocks)))
+    if isinstance(network, UNet):
+        *levels, bottom = feature_layers(network)
+        ups = [f"{level.removesuffix('.0')}.2" for level in reversed(levels[1:])]
+        return (bottom, *ups)
+    raise UserError(f"the decoder levels of a {type(network).__name__} are not known: give a UNet or a FlexibleUNet")
+
+
 def _tensors(output: Any) -> list[Tensor]:
     if isinstance(output, Tensor):
         return [output]
