@@ -30,8 +30,9 @@ def voxel_contrast(features: Tensor, labels: Tensor, temperature: float = 0.33) 
         True
     """
     # in float32: an exponential of a number with eight bits is off by percents
-    unit = F.normalize(features.float(), dim=-1)
-    similarity = unit @ unit.transpose(1, 2) / temperature
+    with torch.autocast(features.device.type, enabled=False):
+        unit = F.normalize(features.float(), dim=-1)
+        similarity = unit @ unit.transpose(1, 2) / temperature
     itself = torch.eye(similarity.shape[-1], dtype=torch.bool, device=similarity.device)
     likelihood = similarity - similarity.masked_fill(itself, float("-inf")).logsumexp(dim=-1, keepdim=True)
     fellow = (labels[:, :, None] == labels[:, None, :]) & ~itself

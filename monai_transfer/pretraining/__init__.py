@@ -1,6 +1,6 @@
 """Learning from what nobody labelled: random shapes, painted anew at each step on the device that trains."""
 
-from monai_transfer.pretraining.appearances import paint
+from monai_transfer.pretraining.appearances import paint_shapes
 from monai_transfer.pretraining.contrast import ContrastiveAgreement
 from monai_transfer.pretraining.loader import FIRST, SECOND, ShapeLoader
 from monai_transfer.pretraining.panels import ShapePanels
@@ -15,5 +15,5 @@ __all__ = [
     "ShapeLoader",
     "ShapePanels",
     "draw_shapes",
-    "paint",
+    "paint_shapes",
 ]

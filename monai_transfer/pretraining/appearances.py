@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from monai_transfer.pretraining.noise import blur, smooth_noise, uniform, white_noise
 
 
-def paint(shapes: Tensor, count: int, generator: Generator, choices: random.Random) -> Tensor:
+def paint_shapes(shapes: Tensor, count: int, generator: Generator, choices: random.Random) -> Tensor:
     """Paint label maps.
 
     Args:
@@ -30,7 +30,7 @@ def paint(shapes: Tensor, count: int, generator: Generator, choices: random.Rand
     Example:
         >>> shapes = torch.zeros(1, 1, 8, 8, 8, dtype=torch.long)
         >>> shapes[..., 4:] = 1
-        >>> image = paint(shapes, 2, torch.Generator().manual_seed(0), random.Random(0))
+        >>> image = paint_shapes(shapes, 2, torch.Generator().manual_seed(0), random.Random(0))
         >>> image.shape, bool(image.isfinite().all())
         (torch.Size([1, 1, 8, 8, 8]), True)
     """

@@ -7,7 +7,7 @@ import torch
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.pretraining.appearances import paint
+from monai_transfer.pretraining.appearances import paint_shapes
 from monai_transfer.pretraining.shapes import MOST_SHAPES, draw_shapes
 
 FIRST, SECOND = "first", "second"
@@ -68,7 +68,7 @@ class ShapeLoader:
         length = choices.choice(self.lengths)
         shapes, kinds = draw_shapes(self.batch_size, (length,) * 3, generator, choices)
         return {
-            view: {Keys.IMAGE: paint(shapes, MOST_SHAPES, generator, choices), Keys.LABEL: kinds, SHAPES: shapes}
+            view: {Keys.IMAGE: paint_shapes(shapes, MOST_SHAPES, generator, choices), Keys.LABEL: kinds, SHAPES: shapes}
             for view in (FIRST, SECOND)
         }
 

@@ -95,7 +95,8 @@ def _divide(place: Tensor, generator: Generator, choices: random.Random) -> Tens
 def _scale(place: int, generator: Generator, batch: int) -> Tensor:
     """Half the length of the shape at this place of the pile, falling from the largest to the smallest."""
     mean = _LARGEST * (_SMALLEST / _LARGEST) ** (place / (_PILE - 1))
-    return mean * torch.exp(uniform(-0.4, 0.4, (batch, 1, 1, 1, 1), generator))
+    scale: Tensor = mean * torch.exp(uniform(-0.4, 0.4, (batch, 1, 1, 1, 1), generator))
+    return scale
 
 
 def _local(place: Tensor, lengths: tuple[float, float], spread: float, generator: Generator) -> Tensor:
@@ -120,12 +121,14 @@ def _local(place: Tensor, lengths: tuple[float, float], spread: float, generator
 
 
 def _unit(vector: Tensor) -> Tensor:
-    return vector / vector.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    unit: Tensor = vector / vector.norm(dim=1, keepdim=True).clamp(min=1e-6)
+    return unit
 
 
 def _solid(local: Tensor, power: float) -> Tensor:
     """Below 0 inside of a superquadric: power 2 is an ellipsoid, a large power a box."""
-    return local.abs().pow(power).sum(dim=1) - 1
+    level: Tensor = local.abs().pow(power).sum(dim=1) - 1
+    return level
 
 
 def _ellipsoid(place: Tensor, scale: Tensor, generator: Generator) -> Tensor:

@@ -39,7 +39,7 @@ def _data(name: str, phantoms: Path) -> dict[str, str]:
 
 
 def test_the_package_brings_its_bundles() -> None:
-    assert set(templates()) == {*NAMES, "diagnosis_transfer"}
+    assert set(templates()) == {*NAMES, "diagnosis_transfer", "pretraining"}
 
 
 @pytest.mark.parametrize("name", NAMES)
