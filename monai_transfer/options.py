@@ -37,6 +37,7 @@ PhantomSize = Annotated[float, Field(title="--size", ge=0.1, le=8)]
 Share = Annotated[float, Field(title="--minimum", ge=0, le=1)]
 GeneratorWidth = Annotated[int, Field(title="--width", ge=4, le=1024)]
 Dimensions = Annotated[int, Field(title="--spatial-dims", ge=2, le=3)]
+ChannelDropout = Annotated[float, Field(title="--channel-dropout", ge=0, le=1)]
 Channels = Annotated[int, Field(title="--in-channels", ge=1, le=1024)]
 
 Precision = Literal["float32", "bfloat16", "float16"]

@@ -52,7 +52,7 @@ _PARTS = {
         "StatsHandler",
     ),  # CheckpointLoader reads tensors alone (weights_only)
     "monai_transfer.inference": ("StreamingInferer",),
-    "monai_transfer.networks": ("VGGClassifier",),
+    "monai_transfer.networks": ("StemmedUNet", "VGGClassifier"),
     "torch": ("device",),
 }
 
@@ -105,10 +105,13 @@ def allowed_targets() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def allowed_expressions() -> frozenset[str]:
     """The exact expressions of the packaged bundles' inference, which every bundle that is made here has too."""
+    from monai_transfer.bundle.inference_config import mr_intensity_config  # here: it imports the presets
+
     found: set[str] = set()
     for folder in templates().values():
         config = json.loads((folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         found |= {text for _, text in _texts(config, "") if text.startswith("$")}
+    found |= {step["func"] for step in mr_intensity_config(2)}  # no packaged bundle has several channels
     return frozenset(found)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.arms import PAINTING, Arm, class_names
 from monai_transfer.bundle.domains import LABELLED_TARGET, Domains
+from monai_transfer.bundle.facts import OPTIONAL_CHANNELS
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.inference_config import inference_config, metadata_config
 from monai_transfer.bundle.networks import network_definition
@@ -43,11 +44,12 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
         training: labelled cases to learn from.
         validation: labelled cases of the same set to watch; ``None`` watches the training cases.
     """
-    channels = len(training.channel_names)
+    names = training.channel_names
     train = with_values(
         template_config("segmentation_transfer", "train"),
         {
-            **_training(plan, channels),
+            **_training(plan, len(names)),
+            "channel_dropout": plan.channel_dropout if len(names) > 1 else 0.0,
             "modality": plan.source_modality,
             "dataset_dir": folder_of(training),
             "train_cases": case_names(training),
@@ -55,7 +57,10 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
         },
     )
     train = read_by(train, training)
-    return {"train": train, **_inference("segmentation_transfer", plan, plan.source_modality, channels)}
+    return {
+        "train": train,
+        **_inference("segmentation_transfer", plan, plan.source_modality, names, plan.channel_dropout),
+    }
 
 
 def finetuning_configs(
@@ -125,9 +130,9 @@ def adaptation_configs(
     Raises:
         UserError: when the oracle has no target labels.
     """
-    channels = len(domains.source.channel_names)
+    names = domains.source.channel_names
     changes: dict[str, Any] = {
-        **_training(plan, channels),
+        **_training(plan, len(names)),
         "source_modality": plan.source_modality,
         "target_modality": plan.target_modality,
         "target_dir": folder_of(domains.target),
@@ -149,7 +154,7 @@ def adaptation_configs(
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
     _leave_out_unused(train)
     train = read_by(train, domains.source)
-    return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, channels)}
+    return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, names)}
 
 
 def split_source(source: CaseDataset) -> tuple[CaseDataset, CaseDataset]:
@@ -188,11 +193,16 @@ def template_config(bundle: str, config: str) -> dict[str, Any]:
     return content
 
 
-def _inference(bundle: str, plan: Plan, modality: Modality, channels: int) -> Configs:
+def _inference(
+    bundle: str, plan: Plan, modality: Modality, channel_names: Sequence[str], channel_dropout: float = 0.0
+) -> Configs:
     inference, metadata = template_config(bundle, "inference"), template_config(bundle, "metadata")
+    described = metadata_config(plan, modality, channel_names, metadata)
+    if len(channel_names) > 1:
+        described[OPTIONAL_CHANNELS] = channel_dropout > 0
     return {
-        "inference": with_values(inference, inference_config(plan, modality, channels, inference)),
-        "metadata": with_values(metadata, metadata_config(plan, modality, channels, metadata)),
+        "inference": with_values(inference, inference_config(plan, modality, len(channel_names), inference)),
+        "metadata": with_values(metadata, described),
     }
 
 

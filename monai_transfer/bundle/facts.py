@@ -28,6 +28,9 @@ DEEPEST = 100
 _FILES = ("train", "inference")
 """The configurations that say what a bundle is."""
 
+OPTIONAL_CHANNELS = "optional_channels"
+"""Entry of the metadata: whether the network was trained to do without some of its channels."""
+
 _PLANNED = ("spacing", "roi_size", "window", "size")
 """What of a training's working grid a new training may take over."""
 

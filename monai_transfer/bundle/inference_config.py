@@ -1,9 +1,9 @@
 """What a bundle's ``inference.json`` and ``metadata.json`` say: plain MONAI, spelled out from the plan."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.networks import needs_package, network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
@@ -22,7 +22,9 @@ def inference_config(plan: Plan, modality: Modality, channels: int, template: Ma
     """
     changes: dict[str, Any] = {
         "network_def": network_definition(plan.network, classes=plan.classes, channels=channels),
-        "preprocessing#transforms": inference_preprocessing(modality, spacing=plan.spacing, window=plan.window),
+        "preprocessing#transforms": inference_preprocessing(
+            modality, spacing=plan.spacing, window=plan.window, channels=channels
+        ),
         "inferer#roi_size": list(plan.roi_size),
     }
     if plan.label_values is not None:
@@ -39,25 +41,27 @@ def inference_config(plan: Plan, modality: Modality, channels: int, template: Ma
     return changes
 
 
-def metadata_config(plan: Plan, modality: Modality, channels: int, template: Mapping[str, Any]) -> dict[str, Any]:
+def metadata_config(
+    plan: Plan, modality: Modality, channel_names: Sequence[str], template: Mapping[str, Any]
+) -> dict[str, Any]:
     """Ids and values of ``metadata.json``.
 
     Args:
         plan: the choices.
         modality: of the images to segment.
-        channels: of the images.
+        channel_names: of the images.
         template: the metadata that the values are for.
     """
     image = "network_data_format#inputs#image"
     pred = "network_data_format#outputs#pred"
-    shape = list(plan.roi_size)
+    shape, channels = list(plan.roi_size), len(channel_names)
     changes = {
         f"{image}#format": "hounsfield" if modality == "ct" else "magnitude",
         f"{image}#modality": modality.upper(),
         f"{image}#num_channels": channels,
         f"{image}#spatial_shape": shape,
         f"{image}#value_range": [-1, 1] if modality == "ct" else [-10, 10],
-        f"{image}#channel_def": {str(channel): "image" for channel in range(channels)},
+        f"{image}#channel_def": channel_definition(channel_names),
         f"{pred}#num_channels": plan.classes,
         f"{pred}#spatial_shape": shape,
         f"{pred}#channel_def": {str(number): literal(name) for number, name in plan.class_names.items()},
@@ -66,14 +70,19 @@ def metadata_config(plan: Plan, modality: Modality, channels: int, template: Map
     }
     if plan.label_values is not None:
         changes["label_values"] = plan.label_values
-    if plan.network.startswith(("vgg", "densenet")):
+    if needs_package(plan.network):
         packages = template["required_packages_version"]
         changes["required_packages_version"] = {**packages, "monai-transfer": template["version"]}
     return changes
 
 
+def channel_definition(names: Sequence[str]) -> dict[str, str]:
+    """``channel_def`` of the images: their modalities where there are several."""
+    return {str(number): literal(name) for number, name in enumerate(names)} if len(names) > 1 else {"0": "image"}
+
+
 def inference_preprocessing(
-    modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float]
+    modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float], channels: int = 1
 ) -> list[dict[str, Any]]:
     """The preset of :mod:`monai_transfer.transforms.presets` for inference, spelled out in MONAI's transforms alone."""
     geometry: list[dict[str, Any]] = [
@@ -82,7 +91,7 @@ def inference_preprocessing(
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(spacing), "mode": "bilinear"},
     ]
-    return geometry + (_ct_intensity(window) if modality == "ct" else _mr_intensity())
+    return geometry + (_ct_intensity(window) if modality == "ct" else mr_intensity_config(channels))
 
 
 def _ct_intensity(window: tuple[float, float]) -> list[dict[str, Any]]:
@@ -95,11 +104,11 @@ def _ct_intensity(window: tuple[float, float]) -> list[dict[str, Any]]:
     ]
 
 
-def _mr_intensity() -> list[dict[str, Any]]:
-    clip = f"$lambda x: x.clamp(max=float({_PERCENTILE}(x[x >= x.mean()], 99.5)))"
+def mr_intensity_config(channels: int) -> list[dict[str, Any]]:
+    """Clipping and z-score by the foreground, of each channel by itself where there are several."""
     foreground = "x[x >= x.mean()]"
-    scale = f"$lambda x: (x - {foreground}.mean()) / {foreground}.std(correction=0).clamp(min=1e-6)"
-    return [
-        {"_target_": "Lambdad", "keys": "image", "func": clip},
-        {"_target_": "Lambdad", "keys": "image", "func": scale},
-    ]
+    clip = f"x.clamp(max=float({_PERCENTILE}({foreground}, 99.5)))"
+    scale = f"(x - {foreground}.mean()) / {foreground}.std(correction=0).clamp(min=1e-6)"
+    if channels > 1:
+        clip, scale = (f"torch.cat([{each} for x in x.split(1)])" for each in (clip, scale))
+    return [{"_target_": "Lambdad", "keys": "image", "func": f"$lambda x: {each}"} for each in (clip, scale)]

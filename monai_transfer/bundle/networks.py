@@ -8,8 +8,12 @@ from monai_transfer.errors import UserError
 LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 """Name of a light network -> its normalisation."""
 
+STEMMED = "unet_stems"
+"""The light network with a stem for each channel."""
+
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
+    STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
     **{f"resnet{depth}": f"FlexibleUNet with a ResNet-{depth} encoder" for depth in (10, 18, 34, 50, 101)},
     **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
@@ -33,16 +37,16 @@ def network_definition(
     Raises:
         UserError: when there is no network of that name.
     """
-    if name in LIGHT:
+    if name in (*LIGHT, STEMMED):
         return {
-            "_target_": "UNet",
+            "_target_": "monai_transfer.networks.StemmedUNet" if name == STEMMED else "UNet",
             "spatial_dims": spatial_dims,
             "in_channels": channels,
             "out_channels": classes,
             "channels": [32, 64, 128, 256, 256],
             "strides": [2, 2, 2, 2],
             "num_res_units": 0,
-            "norm": LIGHT[name],
+            "norm": LIGHT.get(name, "INSTANCE"),
             "dropout": dropout,
         }
     require_network(name)
@@ -58,6 +62,11 @@ def network_definition(
     }
 
 
+def needs_package(name: str) -> bool:
+    """Whether a bundle with this network needs this package at inference, for MONAI has no such network."""
+    return name.startswith(("vgg", "densenet")) or name == STEMMED
+
+
 def require_network(name: str) -> None:
     """See that ``--network`` names a network.
 
@@ -70,7 +79,10 @@ def require_network(name: str) -> None:
 
 def network_name(definition: Mapping[str, Any]) -> str | None:
     """The name by which ``--network`` would ask for a ``network_def``; ``None`` where no name would."""
-    if str(definition.get("_target_", "")).rpartition(".")[2] == "UNet":
+    kind = str(definition.get("_target_", "")).rpartition(".")[2]
+    if kind == "StemmedUNet":
+        return STEMMED
+    if kind == "UNet":
         return next((name for name, norm in LIGHT.items() if norm == definition.get("norm")), "unet")
     return known_network(str(definition.get("backbone", "")))
 

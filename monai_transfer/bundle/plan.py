@@ -9,13 +9,14 @@ from typing import Annotated, Any, Self
 import torch
 from pydantic import WithJsonSchema
 
-from monai_transfer.bundle.networks import LIGHT, require_network
+from monai_transfer.bundle.networks import LIGHT, STEMMED, require_network
 from monai_transfer.bundle.plan_options import require_order
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_memory
 from monai_transfer.options import (
     BatchSize,
+    ChannelDropout,
     Hounsfield,
     LearningRate,
     Seed,
@@ -58,6 +59,7 @@ class Plan:
         batch_size: cases per domain and step.
         seed: seed of every random generator.
         device: where to train.
+        channel_dropout: share of the training images of several channels that lose some of them.
     """
 
     source_modality: Modality
@@ -73,6 +75,7 @@ class Plan:
     batch_size: BatchSize = 2
     seed: Seed = 0
     further_modalities: tuple[Modality, ...] = ()
+    channel_dropout: ChannelDropout = 0.25
 
     def __post_init__(self) -> None:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
@@ -163,7 +166,7 @@ def make_plan(
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, on_cpu=on_cpu)
     most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
     _require_room(extent, chosen)
-    light = options.get("network") in (None, *LIGHT)
+    light = options.get("network") in (None, STEMMED, *LIGHT)
     of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
     smallest = [min(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     roi = tuple(

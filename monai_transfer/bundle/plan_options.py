@@ -7,7 +7,7 @@ from typing import Any
 from monai_transfer.bundle.networks import require_network
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_device
-from monai_transfer.options import BatchSize, Hounsfield, LearningRate, Seed, Spacing, Steps, validated
+from monai_transfer.options import BatchSize, ChannelDropout, Hounsfield, LearningRate, Seed, Spacing, Steps, validated
 
 
 @validated
@@ -21,6 +21,7 @@ class PlanOptions:
         steps: optimizer steps.
         learning_rate: peak learning rate.
         batch_size: cases per domain and step.
+        channel_dropout: share of the training images of several channels that lose some of them.
         seed: seed of every random generator.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
 
@@ -35,6 +36,7 @@ class PlanOptions:
     steps: Steps | None = None
     learning_rate: LearningRate | None = None
     batch_size: BatchSize | None = None
+    channel_dropout: ChannelDropout | None = None
     seed: Seed | None = None
     device: str = "auto"
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import (
+    OPTIONAL_CHANNELS,
     bundle_concerns,
     config_file,
     formats_of,
@@ -51,6 +52,8 @@ class InferenceBundle:
         in_channels: image channels that the network expects, None when the metadata does not say.
         out_channels: output channels, None when the metadata does not say.
         checksum: SHA-256 over the configuration and the weights.
+        channel_names: of the image.
+        optional_channels: whether the network was trained to do without some of them.
     """
 
     root: Path
@@ -64,6 +67,8 @@ class InferenceBundle:
     in_channels: int | None
     out_channels: int | None
     checksum: str
+    channel_names: Mapping[int, str] = field(default_factory=dict)
+    optional_channels: bool = False
 
 
 def read_bundle(
@@ -117,6 +122,8 @@ def read_bundle(
             in_channels=whole_number(image_format.get("num_channels")),
             out_channels=whole_number(pred_format.get("num_channels")),
             checksum=checksum((config, checkpoint)),
+            channel_names=label_names(image_format.get("channel_def"), root),
+            optional_channels=metadata.get(OPTIONAL_CHANNELS) is True,
         )
 
 

@@ -19,6 +19,7 @@ from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
     CasesOption,
+    ChannelDropoutOption,
     DeviceOption,
     DryRunOption,
     JsonOption,
@@ -86,6 +87,7 @@ def finetune_command(
     steps: StepsOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; 0.001 by default.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    channel_dropout: ChannelDropoutOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     size: SizeOption = None,
@@ -123,6 +125,7 @@ def finetune_command(
         steps=steps,
         learning_rate=learning_rate,
         batch_size=batch_size,
+        channel_dropout=channel_dropout,
         seed=seed,
     )
     strategy = Strategy(
@@ -143,6 +146,7 @@ def finetune_command(
         "test_cases": test_cases,
         "compare": compare,
         "fractions": fractions,
+        "channel_dropout": channel_dropout,
         **reads,
     }
     segmenting |= {"old_cases": old_cases, "joint": joint, "resume": resume}

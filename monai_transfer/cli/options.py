@@ -23,6 +23,10 @@ TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps,
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+ChannelDropoutOption = Annotated[
+    float | None,
+    typer.Option(help="Share of the training images of several channels that lose some; 0.25 by default."),
+]
 AssumeAffineOption = Annotated[
     bool,
     typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space."),

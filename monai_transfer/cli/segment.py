@@ -124,6 +124,9 @@ def segment_command(
             ) from None
     for skipped in manifest["skipped"]:
         console.note(f"{skipped['input']} was left out: {skipped['reason']}.")
+    for case in manifest["cases"]:
+        if case.get("absent_channels"):
+            console.note(case["warnings"][0])
     failed = [case for case in manifest["cases"] if case["status"] != "ok"]
     for case in failed:
         console.error(str(case["error"]))

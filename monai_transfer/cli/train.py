@@ -19,6 +19,7 @@ from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
     CasesOption,
+    ChannelDropoutOption,
     DeviceOption,
     DryRunOption,
     JsonOption,
@@ -44,6 +45,7 @@ def train_command(
     steps: StepsOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    channel_dropout: ChannelDropoutOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     size: SizeOption = None,
@@ -71,13 +73,13 @@ def train_command(
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
     own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
-    segmenting = {"cases": cases, "resume": resume, **reads}
+    segmenting = {"cases": cases, "resume": resume, "channel_dropout": channel_dropout, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     if task == "diagnosis":
         how = {"sensitivity": sensitivity, "overwrite": overwrite, "dry_run": dry_run, "as_json": as_json}
         train_diagnosis_command(data, output, **how, **own, **common)  # type: ignore[arg-type]
         return
-    options = PlanOptions(**common)  # type: ignore[arg-type]
+    options = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
 
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 

@@ -68,7 +68,7 @@ def _read(root: Path) -> ExamDataset:
 
 def _from_list(root: Path, file: Path | None) -> ExamDataset:
     if file is None:
-        found, base = ExamList(_walk(root)), root
+        found, base = ExamList(_walk(root)), Path()  # the walk begins at the root, and its paths with it
     else:
         readers = {".csv": read_table, ".json": read_datalist}
         if file.suffix.lower() not in readers:
@@ -163,7 +163,7 @@ def _names(lines: Sequence[Listed], base: Path, root: Path) -> list[str]:
             twin = next(line for line, own in zip(lines, names, strict=True) if own.casefold() == name)
             raise UserError(f"{twin.where}: the examination {name!r} is there more than once: list each image once.")
     for name in names:
-        require_name(name, base)
+        require_name(name, root)
     return names
 
 

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+
 from monai_transfer.errors import UserError
 from monai_transfer.inference.output_folder import is_result_folder, names_apart, require_apart
 from monai_transfer.volumes.guards import is_dicom
@@ -33,12 +35,14 @@ class InputCase:
         source: its file, its DICOM folder, or one file per channel.
         series: which DICOM series of the folder, where it is one.
         fault: why it cannot be segmented, where that is known without reading it.
+        absent: numbers of the channels that have no file, where the bundle does without them.
     """
 
     name: str
     source: Path | tuple[Path, ...]
     series: str | None = None
     fault: str | None = None
+    absent: tuple[int, ...] = ()
 
     @property
     def paths(self) -> tuple[Path, ...]:
@@ -56,7 +60,7 @@ class InputCase:
         return "|".join([*(str(path.resolve()) for path in self.paths), *([self.series] if self.series else [])])
 
     def read(self, reading: Reading = Reading()) -> Volume:  # noqa: B008 (frozen)
-        """The volume, all channels.
+        """The volume, all channels; an absent one holds air.
 
         Args:
             reading: how strictly.
@@ -72,7 +76,8 @@ class InputCase:
         from monai_transfer.volumes.reading import read_volume  # here: SimpleITK is not needed to list cases
 
         source = self.source if isinstance(self.source, Path) else list(self.source)
-        return read_volume(source, series=self.series, reading=reading)
+        volume = read_volume(source, series=self.series, reading=reading)
+        return _with_absent(volume, self.absent) if self.absent else volume
 
     def identity(self) -> str:
         """A digest of where the case lies and what is there: path, size, time and beginning of each file.
@@ -107,7 +112,9 @@ class Inputs:
     skipped: list[Skipped] = field(default_factory=list)
 
 
-def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: Path | None = None) -> Inputs:
+def find_cases(
+    inputs: Sequence[Path], *, channels: int | None = None, optional: bool = False, output: Path | None = None
+) -> Inputs:
     """List the volumes in files and folders, each once, in a fixed order.
 
     A folder may hold volumes, a DICOM series (or several), or folders of these. Of a data set with ``imagesTs``,
@@ -120,6 +127,7 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
     Args:
         inputs: files and folders.
         channels: channels that the bundle expects; with several, ``NAME_0000``, ``NAME_0001`` … form one case.
+        optional: whether the bundle does without some of the channels.
         output: the folder of the results, which is left out.
 
     Raises:
@@ -133,7 +141,7 @@ def find_cases(inputs: Sequence[Path], *, channels: int | None = None, output: P
         walk.found.cases += walk.folder(given) if given.is_dir() else [InputCase(_stem(given), given)]
     found = walk.found
     if channels is not None and channels > 1:
-        found.cases = list(_group_channels(found.cases, channels))
+        found.cases = list(_group_channels(found.cases, channels, optional=optional))
     unique: dict[str, InputCase] = {}
     for case in found.cases:
         first = unique.setdefault(case.where, case)
@@ -244,8 +252,8 @@ def _head(file: Path) -> str:
         return ""
 
 
-def _group_channels(cases: Sequence[InputCase], channels: int) -> Iterator[InputCase]:
-    """One case of ``NAME_0000``, ``NAME_0001`` …, in the place of its first file; a fault where one is missing."""
+def _group_channels(cases: Sequence[InputCase], channels: int, *, optional: bool) -> Iterator[InputCase]:
+    """One case of ``NAME_0000``, ``NAME_0001`` …, in the place of its first file; a fault where one must not miss."""
     groups: dict[tuple[Path, str], list[InputCase]] = {}
     for case in cases:
         single = channel_of(case.name) is None or not isinstance(case.source, Path) or case.path.is_dir()
@@ -258,10 +266,19 @@ def _group_channels(cases: Sequence[InputCase], channels: int) -> Iterator[Input
         found.sort(key=lambda case: case.name)
         numbers = [channel_of(case.name) for case in found]
         fault = None
-        if numbers != list(range(channels)):
+        absent = tuple(number for number in range(channels) if number not in numbers) if optional else ()
+        if sorted([*map(int, absent), *(number or 0 for number in numbers)]) != list(range(channels)):
             listed = ", ".join(f"{number:04d}" for number in numbers)
             fault = (
                 f"{folder / name} has the channels {listed}, but the bundle takes 0000 to {channels - 1:04d}, each "
                 "once; add or remove files."
             )
-        yield InputCase(name, tuple(case.path for case in found), fault=fault)
+        yield InputCase(name, tuple(case.path for case in found), fault=fault, absent=absent)
+
+
+def _with_absent(volume: Volume, absent: Sequence[int]) -> Volume:
+    """The volume with channels of air in the places of absent ones, which any normalisation makes a constant of."""
+    there = iter(volume.array)
+    air = np.full_like(volume.array[0], volume.array.min())
+    count = len(volume.array) + len(absent)
+    return replace(volume, array=np.stack([air if number in absent else next(there) for number in range(count)]))

@@ -107,6 +107,11 @@ class Segmenter:
         return {n if values is None else values[n]: name for n, name in self._class_names.items()}
 
     @property
+    def channel_names(self) -> list[str]:
+        """Name of each channel of the image; ``channel N`` where the bundle gives none."""
+        return [self.bundle.channel_names.get(n, f"channel {n}") for n in range(self.bundle.in_channels or 1)]
+
+    @property
     def _class_names(self) -> dict[int, str]:
         count = self._channels or len(self.bundle.label_names)
         return {n: self.bundle.label_names.get(n, "background" if n == 0 else f"label_{n}") for n in range(count)}

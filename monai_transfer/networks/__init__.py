@@ -6,6 +6,7 @@ from monai_transfer.networks.feature_tap import decoder_layers, feature_channels
 from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
+from monai_transfer.networks.stems import StemmedUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
 from monai_transfer.networks.vgg import VGGEncoder
 from monai_transfer.networks.vgg_classifier import VGGClassifier
@@ -16,6 +17,7 @@ __all__ = [
     "PatchDomainDiscriminator",
     "PatchProjection",
     "PooledDiscriminator",
+    "StemmedUNet",
     "TranslationGenerator",
     "VGGClassifier",
     "VGGEncoder",

@@ -1,5 +1,6 @@
 """What MONAI's transforms lack: modality-breaking augmentation, and the CT and MR presets."""
 
+from monai_transfer.transforms.channel_dropout import RandChannelDropout, RandChannelDropoutd
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
@@ -25,6 +26,8 @@ __all__ = [
     "N4BiasCorrectiond",
     "PseudoLabeld",
     "PseudoLabels",
+    "RandChannelDropout",
+    "RandChannelDropoutd",
     "RandClassIntensityd",
     "RandContrastCurve",
     "RandContrastCurved",

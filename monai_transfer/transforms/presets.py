@@ -29,9 +29,10 @@ from monai.transforms import (
 from monai.transforms.utils_pytorch_numpy_unification import percentile
 from monai.utils import PytorchPadMode
 from monai.utils.enums import CommonKeys as Keys
-from torch import Tensor
+from torch import Tensor, cat, split
 
 from monai_transfer.errors import UserError
+from monai_transfer.transforms.channel_dropout import RandChannelDropoutd
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyled
@@ -60,6 +61,9 @@ _CURVED = 0.9
 _KNOTS = (3, 5)
 _BORROWED = 0.8
 
+ABSENT: dict[Modality, float] = {"ct": -1.0, "mr": 0.0}
+"""What the intensity transforms make of a channel of a single value, air, which stands for one that is absent."""
+
 WEAK = "weak"
 """Key under which the unlabelled training pipeline keeps the image as it was before strong augmentation."""
 
@@ -80,10 +84,11 @@ def preset(
     pseudo_labels: PseudoLabels | None = None,
     references: Sequence[Reference] | None = None,
     label_values: Sequence[int] | None = None,
+    channel_dropout: float = 0.0,
     reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
     device: torch.device | str = "cpu",
 ) -> Compose:
-    """The transforms of one modality for one stage, from files to tensors ``(1, *roi_size)``.
+    """The transforms of one modality for one stage, from files to tensors ``(channels, *roi_size)``.
 
     Args:
         modality: ``"ct"`` (HU window, body crop) or ``"mr"`` (percentile clipping and z-score of the foreground).
@@ -104,6 +109,7 @@ def preset(
         pseudo_labels: of unlabelled training images; they go under ``"pseudo_label"``.
         references: images of the target that lend their appearance (see :class:`ReferencePool`).
         label_values: the value of each class in label maps, where it is not the class's number.
+        channel_dropout: share of the training images of several channels that lose some of them.
         reading: how strictly the files are read; a configuration gives it by its fields.
         device: where random crops are deformed and change their looks.
 
@@ -135,6 +141,8 @@ def preset(
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
         steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
+        if channel_dropout:
+            steps.append(RandChannelDropoutd(Keys.IMAGE, channel_dropout, fill=ABSENT[modality]))
     return Compose(steps)
 
 
@@ -185,14 +193,17 @@ def above_air(image: Tensor) -> Tensor:
 
 
 def clip_to_foreground(image: Tensor) -> Tensor:
-    """Clip bright outliers at the 99.5th percentile of the foreground, the voxels of at least mean intensity."""
-    return image.clamp(max=float(percentile(image[image >= image.mean()], 99.5)))
+    """Clip each channel at the 99.5th percentile of its foreground, the voxels of at least mean intensity."""
+    return cat([x.clamp(max=float(percentile(x[x >= x.mean()], 99.5))) for x in split(image, 1)])
 
 
 def standardise_foreground(image: Tensor) -> Tensor:
-    """Subtract the foreground's mean and divide by its deviation; the foreground is at least mean intensity."""
-    foreground = image[image >= image.mean()]
-    return (image - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
+    """Subtract from each channel its foreground's mean, and divide by the foreground's deviation."""
+    return cat([_standardised(x, x[x >= x.mean()]) for x in split(image, 1)])
+
+
+def _standardised(channel: Tensor, foreground: Tensor) -> Tensor:
+    return (channel - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
 
 
 def appearance(

@@ -93,7 +93,9 @@ def segment(
     require_there(given)
     require_apart(given, folder)  # before the bundle is read, which takes a while
     segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
-    found = find_cases(given, channels=segmenter.bundle.in_channels, output=folder)
+    found = find_cases(
+        given, channels=segmenter.bundle.in_channels, optional=segmenter.bundle.optional_channels, output=folder
+    )
     manifest = Manifest(folder, _head(segmenter, found))
     job = _Job(segmenter, folder, manifest, preview=preview, progress=progress)
     cases = found.cases[rank::world]
@@ -209,9 +211,12 @@ class _Job:
                 written.result()
 
     def _pending(self, case: InputCase) -> dict[str, Any]:
+        absent = [self.segmenter.channel_names[number] for number in case.absent]
+        warnings = [f"{case.path} is segmented without {', '.join(absent)}."] if absent else []
         return {
             "case": case.name, "input": str(case.path), "output": None, "status": "pending", "error": None,
-            "warnings": [], "seconds": {}, "peak_memory_mb": None, "volumes_ml": {}, "files": {},
+            "absent_channels": absent, "warnings": warnings, "seconds": {}, "peak_memory_mb": None,
+            "volumes_ml": {}, "files": {},
             "asked": self.products, "source": case.where, "identity": case.identity(),
             "made_with": self.manifest.made_with,
         }  # fmt: skip

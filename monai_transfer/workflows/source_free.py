@@ -149,7 +149,7 @@ def adapt_to_inputs(
     Raises:
         UserError: when there is no input, or none can be read.
     """
-    cases = find_cases(list(inputs), channels=bundle.in_channels).cases
+    cases = find_cases(list(inputs), channels=bundle.in_channels, optional=bundle.optional_channels).cases
     adapted = adapt_network(bundle, cases, settings=settings, reading=reading)
     checksum = f"{bundle.checksum}+adapted" if adapted.kept else bundle.checksum
     return replace(bundle, network=adapted.network, checksum=checksum), adapted

@@ -208,3 +208,11 @@ def test_the_command(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["check", str(tmp_path / "data"), "--task", "diagnosis"])
     assert result.exit_code == 1
     assert "same pixels" in result.stdout
+
+
+def test_a_folder_can_be_named_by_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder_per_class(tmp_path / "data", {"healthy": 1, "lesion": 1})
+    monkeypatch.chdir(tmp_path)
+    exams = read_exams("data")
+    assert [exam.images[0].is_file() for exam in exams.exams] == [True, True]
+    assert exams.names == read_exams(tmp_path / "data").names

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 from hypothesis import given
@@ -133,6 +134,21 @@ def test_channels_that_are_not_all_there(tmp_path: Path, names: tuple[str, ...])
     _touch(tmp_path, *names)
     (case,) = find_cases([tmp_path], channels=2).cases
     with pytest.raises(UserError, match=r"p has the channels .* the bundle takes 0000 to 0001"):
+        case.read()
+
+
+def test_a_bundle_that_does_without_a_channel_gets_air_in_its_place(tmp_path: Path) -> None:
+    image = nibabel.Nifti1Image(np.arange(-5, 19, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
+    nibabel.save(image, tmp_path / "p_0001.nii.gz")
+    (case,) = find_cases([tmp_path], channels=3, optional=True).cases
+    assert (case.name, case.absent, case.fault) == ("p", (0, 2), None)
+    channels = case.read().array
+    assert channels.shape == (3, 2, 3, 4)
+    assert (channels[[0, 2]] == -5).all()
+    np.testing.assert_array_equal(channels[1], np.asarray(image.dataobj))
+    (tmp_path / "p_0003.nii.gz").touch()
+    (case,) = find_cases([tmp_path], channels=3, optional=True).cases
+    with pytest.raises(UserError, match="the bundle takes 0000 to 0002"):
         case.read()
 
 

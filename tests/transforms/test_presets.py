@@ -1,16 +1,19 @@
 """The presets equal what a bundle's inference spells out, and give tensors a network can train on."""
 
+from pathlib import Path
 from typing import get_args
 
+import nibabel
 import pytest
 import torch
 from monai.bundle import ConfigParser
 
+from monai_transfer.bundle.allowed import is_allowed_expression
 from monai_transfer.bundle.inference_config import inference_preprocessing
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
-from monai_transfer.transforms.presets import Augmentation, clip_to_foreground, standardise_foreground
+from monai_transfer.transforms.presets import ABSENT, Augmentation, Modality, clip_to_foreground, standardise_foreground
 
 
 @pytest.fixture(scope="module")
@@ -35,6 +38,32 @@ def test_the_bundles_spelling_gives_the_same_tensor(case: dict[str, dict[str, st
     ours = preset(modality, "infer", spacing=[8.0] * 3)({"image": case[modality]["image"]})["image"]  # type: ignore[arg-type]
     torch.testing.assert_close(ours.as_tensor(), theirs.as_tensor(), rtol=0, atol=0)
     torch.testing.assert_close(ours.affine, theirs.affine)
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_channels_are_normalised_apart_and_an_absent_one_is_a_constant(
+    case: dict[str, dict[str, str]], modality: Modality
+) -> None:
+    alone = preset(modality, "infer", spacing=[8.0] * 3)(case[modality])["image"]
+    volume = nibabel.load(case[modality]["image"])
+    scaled = nibabel.Nifti1Image(3 * volume.get_fdata(dtype="float32"), volume.affine)
+    empty = nibabel.Nifti1Image(0 * volume.get_fdata(dtype="float32") - 2000, volume.affine)
+    folder = Path(case[modality]["image"]).parent
+    files = [case[modality]["image"], str(folder / "scaled.nii"), str(folder / "empty.nii")]
+    nibabel.save(scaled, files[1])
+    nibabel.save(empty, files[2])
+    ours = preset(modality, "infer", spacing=[8.0] * 3)({"image": files})["image"]
+    spelled = inference_preprocessing(modality, spacing=(8.0, 8.0, 8.0), window=(-160.0, 240.0), channels=3)
+    parser = ConfigParser(
+        {"imports": ["$import monai", "$import torch"], "chain": {"_target_": "Compose", "transforms": spelled}}
+    )
+    theirs = parser.get_parsed_content("chain")({"image": files})["image"]
+    torch.testing.assert_close(ours.as_tensor(), theirs.as_tensor(), rtol=0, atol=0)
+    torch.testing.assert_close(ours[0].as_tensor(), alone[0].as_tensor())
+    assert (ours[2] == ABSENT[modality]).all()
+    assert all(is_allowed_expression(step["func"]) for step in spelled if step["_target_"] == "Lambdad")
+    if modality == "mr":
+        torch.testing.assert_close(ours[1].as_tensor(), alone[0].as_tensor(), rtol=1e-4, atol=1e-4)
 
 
 def test_ct_intensities_are_the_window(case: dict[str, dict[str, str]]) -> None:
