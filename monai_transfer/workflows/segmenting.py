@@ -93,12 +93,10 @@ def segment(
     require_there(given)
     require_apart(given, folder)  # before the bundle is read, which takes a while
     segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
-    found = find_cases(
-        given, channels=segmenter.bundle.in_channels, optional=segmenter.bundle.optional_channels, output=folder
-    )
-    manifest = Manifest(folder, _head(segmenter, found))
+    expected = segmenter.bundle
+    found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
+    manifest, cases = Manifest(folder, _head(segmenter, found)), found.cases[rank::world]
     job = _Job(segmenter, folder, manifest, preview=preview, progress=progress)
-    cases = found.cases[rank::world]
     files = {case: [case.name + product for product in job.products] for case in cases}
     require_unclaimed(folder, files, manifest, resume=resume, overwrite=overwrite)
     require_folder(folder)
@@ -212,13 +210,11 @@ class _Job:
 
     def _pending(self, case: InputCase) -> dict[str, Any]:
         absent = [self.segmenter.channel_names[number] for number in case.absent]
-        warnings = [f"{case.path} is segmented without {', '.join(absent)}."] if absent else []
         return {
             "case": case.name, "input": str(case.path), "output": None, "status": "pending", "error": None,
-            "absent_channels": absent, "warnings": warnings, "seconds": {}, "peak_memory_mb": None,
-            "volumes_ml": {}, "files": {},
-            "asked": self.products, "source": case.where, "identity": case.identity(),
-            "made_with": self.manifest.made_with,
+            "warnings": [f"{case.path} is segmented without {', '.join(absent)}."] * bool(absent), "seconds": {},
+            "peak_memory_mb": None, "volumes_ml": {}, "files": {}, "asked": self.products, "source": case.where,
+            "identity": case.identity(), "made_with": self.manifest.made_with, "absent_channels": absent,
         }  # fmt: skip
 
     def _read_ahead(self, todo: "Sequence[Task]") -> "Iterator[tuple[InputCase, dict[str, Any], Future[Read]]]":

@@ -28,5 +28,5 @@ def test_the_light_networks_differ_in_their_normalisation_alone(name: str, norm:
 
 def test_what_is_no_network_of_ours_has_no_name() -> None:
     assert network_name({"_target_": "SegResNet"}) is None
-    with pytest.raises(UserError, match="choose one of unet, unet_bn, resnet10"):
+    with pytest.raises(UserError, match="choose one of unet, unet_bn, unet_stems, resnet10"):
         network_definition("unett", classes=3)
