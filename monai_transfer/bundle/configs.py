@@ -197,7 +197,7 @@ def _inference(
     bundle: str, plan: Plan, modality: Modality, channel_names: Sequence[str], channel_dropout: float = 0.0
 ) -> Configs:
     inference, metadata = template_config(bundle, "inference"), template_config(bundle, "metadata")
-    described = metadata_config(plan, modality, channel_names, metadata)
+    described = metadata_config(plan, modality, channel_names)
     if len(channel_names) > 1:
         described[OPTIONAL_CHANNELS] = channel_dropout > 0
     return {

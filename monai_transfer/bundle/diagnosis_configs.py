@@ -210,7 +210,4 @@ def _metadata(plan: DiagnosisPlan, names: Sequence[str]) -> dict[str, Any]:
         "image_classes": f"{plan.channels}-channel {modality} image",
         "data_source": "the user's own",
     }
-    if plan.network.startswith("vgg"):
-        packages = metadata["required_packages_version"]
-        changes["required_packages_version"] = {**packages, "monai-transfer": metadata["version"]}
     return with_values(metadata, changes)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai_transfer.bundle.networks import needs_package, network_definition
+from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
@@ -41,16 +41,13 @@ def inference_config(plan: Plan, modality: Modality, channels: int, template: Ma
     return changes
 
 
-def metadata_config(
-    plan: Plan, modality: Modality, channel_names: Sequence[str], template: Mapping[str, Any]
-) -> dict[str, Any]:
+def metadata_config(plan: Plan, modality: Modality, channel_names: Sequence[str]) -> dict[str, Any]:
     """Ids and values of ``metadata.json``.
 
     Args:
         plan: the choices.
         modality: of the images to segment.
         channel_names: of the images.
-        template: the metadata that the values are for.
     """
     image = "network_data_format#inputs#image"
     pred = "network_data_format#outputs#pred"
@@ -70,9 +67,6 @@ def metadata_config(
     }
     if plan.label_values is not None:
         changes["label_values"] = plan.label_values
-    if needs_package(plan.network):
-        packages = template["required_packages_version"]
-        changes["required_packages_version"] = {**packages, "monai-transfer": template["version"]}
     return changes
 
 
@@ -86,7 +80,9 @@ def inference_preprocessing(
 ) -> list[dict[str, Any]]:
     """The preset of :mod:`monai_transfer.transforms.presets` for inference, spelled out in MONAI's transforms alone."""
     geometry: list[dict[str, Any]] = [
-        {"_target_": "LoadImaged", "keys": "image", "ensure_channel_first": True},
+        {"_target_": "LoadImaged", "keys": "image"},
+        # a step of its own: MONAI Deploy reads images itself and leaves the loading out
+        {"_target_": "EnsureChannelFirstd", "keys": "image"},
         {"_target_": "EnsureTyped", "keys": "image"},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(spacing), "mode": "bilinear"},

@@ -62,11 +62,6 @@ def network_definition(
     }
 
 
-def needs_package(name: str) -> bool:
-    """Whether a bundle with this network needs this package at inference, for MONAI has no such network."""
-    return name.startswith(("vgg", "densenet")) or name == STEMMED
-
-
 def require_network(name: str) -> None:
     """See that ``--network`` names a network.
 

@@ -33,14 +33,24 @@ def list_bundles(as_json: JsonOption = False) -> None:
 
 @bundles.command("copy")
 def copy_bundle(
-    name: Annotated[str, typer.Argument(help="Name of the bundle.")],
+    name: Annotated[str, typer.Argument(help="Name of the bundle, or the folder of a trained one.")],
     folder: Annotated[Path, typer.Argument(help="Folder to make.")],
     overwrite: OverwriteOption = False,
 ) -> None:
-    """Copy a bundle, to change it and run it with ``python -m monai.bundle``.
+    """Copy a bundle, to change it and run it with ``python -m monai.bundle``, or to hand it on.
+
+    A trained bundle is copied with its weights and without the folders and the case names of its maker, which its
+    training configurations hold.
 
     Example: monai-transfer bundles copy domain_adaptation my_bundle
     """
     from monai_transfer.bundle.folder import BundleFolder
+    from monai_transfer.bundle.handing_on import hand_on
 
-    console.tell(str(BundleFolder.create(name, folder, overwrite=overwrite).root))
+    trained = (Path(name).expanduser() / "configs").is_dir()
+    copy = (
+        hand_on(name, folder, overwrite=overwrite)
+        if trained
+        else BundleFolder.create(name, folder, overwrite=overwrite)
+    )
+    console.tell(str(copy.root))

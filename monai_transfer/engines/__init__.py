@@ -1,5 +1,6 @@
 """The trainer that steps, and its handlers."""
 
+from monai_transfer.engines.attached import Attached
 from monai_transfer.engines.budget import Budget
 from monai_transfer.engines.checkpoints import Checkpoints
 from monai_transfer.engines.history import History, read_history
@@ -13,6 +14,7 @@ from monai_transfer.engines.trainer import AdaptationTrainer
 
 __all__ = [
     "AdaptationTrainer",
+    "Attached",
     "BalanceSchedule",
     "Budget",
     "Checkpoints",

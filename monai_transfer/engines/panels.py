@@ -16,7 +16,8 @@ class ContourPanels:
     """Writes one panel per validation case: label contours in cyan, prediction contours in orange.
 
     The slice is the one with the most foreground along the last axis (of the label where there is one, else of the
-    prediction). A handler of the trainer, whose step the panels carry.
+    prediction). A case that was restored to its native grid is left out, for its image stays on the working grid. A
+    handler of the trainer, whose step the panels carry.
 
     Args:
         summary_writer: a TensorBoard writer.
@@ -51,6 +52,8 @@ class ContourPanels:
             image = _array(output[Keys.IMAGE])[0]
             prediction = _label_map(output[Keys.PRED])
             label = _label_map(output[Keys.LABEL]) if output.get(Keys.LABEL) is not None else None
+            if prediction.shape != image.shape or (label is not None and label.shape != image.shape):
+                continue
             panel = draw_panel(image, prediction, label)
             name = f"validation/case_{(first + offset) % engine.state.epoch_length}"
             self.summary_writer.add_image(name, panel, trainer.state.iteration, dataformats="HWC")

@@ -6,14 +6,14 @@ it gave the logits and the labels of the original network.
 """
 
 import importlib.util
-import io
 import json
 import logging
+import tempfile
 import warnings
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,9 +26,6 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, replacing
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import ExportFormat
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 ENDINGS: dict[ExportFormat, str] = {"torchscript": ".ts", "onnx": ".onnx"}
 
@@ -93,7 +90,7 @@ def export_bundle(
     try:
         with replacing(file) as stream, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing speaks of Python values, exporting of its own deprecations
-            _written(network, torch.zeros(2, *window), read, format, stream)
+            stream.write(_contents(network, torch.zeros(2, *window), read, format, file.name))
             stream.flush()
             difference, equal = parity(read, window, _OPENERS[format](Path(stream.name)))
             if difference > LARGEST_DIFFERENCE or equal < LEAST_EQUAL:
@@ -152,11 +149,11 @@ def _labels(logits: np.ndarray, bundle: InferenceBundle) -> np.ndarray:
     return logits.argmax(axis=1) if bundle.decision.threshold is None else logits > 0
 
 
-def _written(
-    network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, format: ExportFormat, stream: "BinaryIO"
-) -> None:
+def _contents(
+    network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, format: ExportFormat, name: str
+) -> bytes:
     try:
-        _WRITERS[format](network, windows, bundle, stream)
+        return _WRITERS[format](network, windows, bundle, name)
     except OSError:
         raise
     except Exception as error:  # any of the exporter's own
@@ -166,16 +163,18 @@ def _written(
         ) from error
 
 
-def _write_torchscript(network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, stream: "BinaryIO") -> None:
+def _write_torchscript(network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, name: str) -> bytes:
     # the names under which MONAI's ckpt_export keeps them, and under which MONAI Deploy looks for them
     extra = {f"{name}.json": text for name, text in _configurations(bundle).items()}
-    buffer = io.BytesIO()
     traced = torch.jit.trace(network, windows, check_trace=False)  # type: ignore[no-untyped-call]
-    torch.jit.save(traced, buffer, _extra_files=extra)
-    stream.write(buffer.getvalue())
+    with tempfile.TemporaryDirectory() as folder:
+        # MONAI Deploy looks for the configurations under the file's own name, which torch gives to the archive's folder
+        named = Path(folder) / name
+        torch.jit.save(traced, str(named), _extra_files=extra)
+        return named.read_bytes()
 
 
-def _write_onnx(network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, stream: "BinaryIO") -> None:
+def _write_onnx(network: nn.Module, windows: torch.Tensor, bundle: InferenceBundle, name: str) -> bytes:
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)  # it lists the operations of torchvision, which is absent
     program = torch.onnx.export(
         network,
@@ -189,7 +188,8 @@ def _write_onnx(network: nn.Module, windows: torch.Tensor, bundle: InferenceBund
     if program is None:
         raise RuntimeError("the exporter returned nothing")
     program.model.metadata_props.update(_configurations(bundle))
-    stream.write(program.model_proto.SerializeToString())
+    contents: bytes = program.model_proto.SerializeToString()
+    return contents
 
 
 def _configurations(bundle: InferenceBundle) -> dict[str, str]:
@@ -220,7 +220,7 @@ def _open_onnx(file: Path) -> Compute:
     return compute
 
 
-_WRITERS: dict[ExportFormat, Callable[[nn.Module, torch.Tensor, InferenceBundle, Any], None]] = {
+_WRITERS: dict[ExportFormat, Callable[[nn.Module, torch.Tensor, InferenceBundle, str], bytes]] = {
     "torchscript": _write_torchscript,
     "onnx": _write_onnx,
 }

@@ -107,7 +107,7 @@ def test_train_evaluate_infer_from_another_folder(
     assert (bundle.root / "eval" / "val_mean_dice_summary.csv").is_file()
 
     images = phantoms / "mr" / "images"
-    small = {"inferer#roi_size": [16] * 3, "preprocessing#transforms#3#pixdim": [16.0] * 3}
+    small = {"inferer#roi_size": [16] * 3, "preprocessing#transforms#4#pixdim": [16.0] * 3}
     run(
         config_file=str(configs / "inference.json"),
         workflow_type="inference",

@@ -1,8 +1,13 @@
 """Panels show contours where they are."""
 
-import numpy as np
+from unittest.mock import Mock
 
-from monai_transfer.engines.panels import LABEL_COLOUR, PREDICTION_COLOUR, draw_panel
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.utils.enums import CommonKeys as Keys
+
+from monai_transfer.engines.panels import LABEL_COLOUR, PREDICTION_COLOUR, ContourPanels, draw_panel
 
 
 def test_the_slice_with_most_foreground_is_drawn_with_both_contours() -> None:
@@ -25,3 +30,12 @@ def test_without_a_label_the_prediction_chooses() -> None:
     prediction[1:4, 1:4, 2] = 1
     panel = draw_panel(np.random.default_rng(0).normal(size=(6, 6, 3)), prediction, None)
     assert (panel == np.asarray(PREDICTION_COLOUR)).all(axis=-1).any()
+
+
+def test_a_case_on_its_native_grid_is_left_out() -> None:
+    """The image stays on the working grid, so there is nothing to draw the contours on."""
+    writer, evaluator = Mock(), Engine(lambda engine, batch: batch)
+    ContourPanels(writer, evaluator).attach(Engine(lambda engine, batch: None))
+    native = {Keys.IMAGE: torch.rand(1, 8, 8, 8), Keys.PRED: torch.ones(2, 9, 9, 9), Keys.LABEL: torch.ones(2, 9, 9, 9)}
+    evaluator.run([[native]])
+    assert not writer.add_image.called

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ def test_torchscript_computes_the_same(tmp_path: Path, name: str) -> None:
     assert network(torch.zeros(5, 1, *ROI)).shape == (5, 4, *ROI)
     assert json.loads(extra["metadata.json"])["network_data_format"]["outputs"]["pred"]["num_channels"] == 4
     assert "preprocessing" in json.loads(extra["inference.json"])
+    assert "model/extra/inference.json" in zipfile.ZipFile(exported.file).namelist()  # where MONAI Deploy reads it
 
 
 WITHOUT_TORCH = """
