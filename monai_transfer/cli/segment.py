@@ -38,6 +38,9 @@ def segment_command(
     mirror: Annotated[bool, typer.Option("--mirror", help="Test-time augmentation: average all mirrorings.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write class probabilities.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also write the entropy, 0 to 1.")] = False,
+    dicom_seg: Annotated[
+        bool, typer.Option("--dicom-seg", help="Also write a DICOM SEG of each DICOM series.")
+    ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a PNG with outlines.")] = False,
     largest_component: Annotated[
         list[str] | None, typer.Option(help="Label of which only the largest piece is kept, or 'all'.")
@@ -81,6 +84,7 @@ def segment_command(
         skip_empty=skip_empty,
         probabilities=probabilities,
         uncertainty=uncertainty,
+        dicom_seg=dicom_seg,
         mirror_axes=(0, 1, 2) if mirror else (),
         batch=batch,
         compile=compile,

@@ -32,7 +32,8 @@ LABELS = ".nii.gz"
 PROBABILITIES = "_probabilities.nii.gz"
 UNCERTAINTY = "_uncertainty.nii.gz"
 PREVIEW = "_preview.png"
-PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW)
+DICOM_SEG = "_seg.dcm"
+PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW, DICOM_SEG)
 """What may follow the name of a case."""
 
 MANIFEST = "manifest.json"
@@ -46,7 +47,7 @@ _HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\u202a-\u202e\u
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 """Names that open a device on Windows, whatever their ending."""
 
-_PRODUCT_OPTIONS = ("probabilities", "uncertainty")
+_PRODUCT_OPTIONS = ("probabilities", "uncertainty", "dicom_seg")
 """Options that add files and change none."""
 
 

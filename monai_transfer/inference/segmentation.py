@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
-from monai_transfer.inference.output_folder import LABELS, PREVIEW, PROBABILITIES, SIDECARS, UNCERTAINTY
+from monai_transfer.inference.output_folder import DICOM_SEG, LABELS, PREVIEW, PROBABILITIES, SIDECARS, UNCERTAINTY
 from monai_transfer.machine import require_disk
 from monai_transfer.options import Precision, Runtime, validated
 from monai_transfer.text import one_line
@@ -64,6 +64,7 @@ class SegmentOptions:
         skip_empty: do not compute windows that hold only air.
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
+        dicom_seg: also write a DICOM SEG object for volumes that were read from DICOM.
         mirror_axes: axes of test-time mirroring, () for none.
         batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
         compile: run the network through ``torch.compile``.
@@ -76,6 +77,7 @@ class SegmentOptions:
     skip_empty: bool = True
     probabilities: bool = False
     uncertainty: bool = False
+    dicom_seg: bool = False
     mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
     batch: WindowBatch | None = None
     compile: bool = False
@@ -173,7 +175,9 @@ def require_room_for_results(
     require_disk(folder, needed, f"The results of {volume.path}")
 
 
-def write_results(result: Segmentation, folder: Path, name: str, *, preview: bool = False) -> list[Path]:
+def write_results(
+    result: Segmentation, folder: Path, name: str, *, preview: bool = False, dicom_seg: bool = False
+) -> list[Path]:
     """Write all that a segmentation holds as ``folder/name…``: all of it or, where that fails, nothing.
 
     Returns:
@@ -181,6 +185,7 @@ def write_results(result: Segmentation, folder: Path, name: str, *, preview: boo
 
     Raises:
         OSError: when a file cannot be written.
+        UserError: when the volume has no DICOM series that a DICOM SEG could refer to.
     """
     from monai_transfer.volumes.nifti import write_volume  # nibabel is not needed to name the results
 
@@ -200,6 +205,11 @@ def write_results(result: Segmentation, folder: Path, name: str, *, preview: boo
 
             written.insert(0, folder / f"{name}{PREVIEW}")
             write_preview(result.source.array[0], result.labels, result.affine, written[0])
+        if dicom_seg:
+            from monai_transfer.inference.dicom_seg import write_dicom_seg  # highdicom takes a second to import
+
+            written.insert(0, folder / f"{name}{DICOM_SEG}")
+            write_dicom_seg(result, written[0])
         write(result.labels, LABELS)  # last, so that where it lies the others do
     except BaseException:
         for path in written:

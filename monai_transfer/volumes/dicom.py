@@ -139,7 +139,8 @@ def read_series(series: Series, *, reading: Reading | None = None) -> Volume:
     array = read_pixels(found.frames, found.weights)[None]
     if any(frame.is_ct and frame.rescale is None for frame in frames):
         notes.append(Note("no_rescale", f"{series.path} gives no RescaleSlope: its values may be no Hounsfield units."))
-    return Volume(series.path, array, found.affine, notes=(*notes, *found.notes))
+    files = tuple(dict.fromkeys(frame.path for frame in found.frames))
+    return Volume(series.path, array, found.affine, notes=(*notes, *found.notes), files=files)
 
 
 def _files(paths: Iterable[Path]) -> list[Path]:

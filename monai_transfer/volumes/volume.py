@@ -94,6 +94,7 @@ class Volume:
         affine: voxel to RAS millimetres, ``(4, 4)``, float64.
         header: the NIfTI header that a label map on this grid carries on.
         notes: what is odd about the file.
+        files: the DICOM files of its slices, in their order; empty for other formats.
 
     Example:
         >>> volume = Volume(Path("scan.nii"), np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 2.0, 1.0]))
@@ -106,6 +107,7 @@ class Volume:
     affine: NDArray[np.float64]
     header: "nib.Nifti1Header | None" = field(default=None, repr=False)
     notes: tuple[Note, ...] = ()
+    files: tuple[Path, ...] = field(default=(), repr=False)
 
     @property
     def shape(self) -> tuple[int, ...]:

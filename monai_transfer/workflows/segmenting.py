@@ -14,6 +14,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sha256, sweep
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.chatter import Chatter
+from monai_transfer.inference.dicom_seg import require_highdicom
 from monai_transfer.inference.output_folder import PRODUCTS, Manifest, require_apart, require_unclaimed
 from monai_transfer.inference.segmentation import (
     Segmentation,
@@ -92,6 +93,8 @@ def segment(
     given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     require_there(given)
     require_apart(given, folder)  # before the bundle is read, which takes a while
+    if (options or getattr(bundle, "options", None) or SegmentOptions()).dicom_seg:
+        require_highdicom()
     segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
     expected = segmenter.bundle
     found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
@@ -181,7 +184,7 @@ class _Job:
     def products(self) -> list[str]:
         """The endings of the files that are asked for."""
         options = self.segmenter.options
-        asked = (True, options.probabilities, options.uncertainty, self.preview)
+        asked = (True, options.probabilities, options.uncertainty, self.preview, options.dicom_seg)
         return [product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked]
 
     def run(self, cases: Sequence[InputCase], *, resume: bool) -> None:
@@ -241,6 +244,8 @@ class _Job:
             volume, seconds = reading.result()
             entry["warnings"] += [note.message for note in getattr(volume, "notes", ())]
             options, classes = self.segmenter.options, len(self.segmenter.label_names)
+            if options.dicom_seg and not volume.files:
+                raise UserError(f"{volume.path} is no DICOM series, which a DICOM SEG refers to: omit --dicom-seg.")
             require_room_for_results(
                 self.output,
                 volume,
@@ -271,15 +276,21 @@ class _Job:
         if self.progress is not None:
             self.progress(step)
 
+    def _results(self, name: str, result: Segmentation) -> list[Path]:
+        options = self.segmenter.options
+        return write_results(result, self.output, name, preview=self.preview, dicom_seg=options.dicom_seg)
+
     def _write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
         begin = time.perf_counter()
         entry["status"] = "failed"
         if result is not None:
             try:
                 with self.chatter.about(entry["warnings"]):
-                    written = write_results(result, self.output, entry["case"], preview=self.preview)
+                    written = self._results(entry["case"], result)
                 entry |= {"output": str(written[0]), "status": "ok"}
                 entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
+            except UserError as error:
+                entry["error"] = str(error)
             except OSError as error:
                 entry["error"] = str(cannot_write(self.output / entry["case"], error))
             except Exception as error:
