@@ -199,6 +199,6 @@ def test_a_training_case_is_changed_on_the_gpu(case: dict[str, dict[str, str]], 
         intensities=intensities,
         device="cuda",
     ).set_random_state(0)
-    made = make(case["mr"])
+    made = make(case["mr"])[0]  # a list of one crop
     assert made["image"].device.type == made["label"].device.type == "cuda"
     assert bool(made["image"].isfinite().all())
