@@ -85,7 +85,7 @@ def adapt_command(
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
-    segmenting = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases, "resume": resume, **reads}
+    segmenting = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases, **reads}
     require_options_of(task, segmentation=segmenting)
     if task == "diagnosis":
         adapt_diagnosis_command(
@@ -97,6 +97,7 @@ def adapt_command(
             oracle=oracle,
             keep_adapted=keep_adapted,
             overwrite=overwrite,
+            resume=resume,
             dry_run=dry_run,
             as_json=as_json,
             spacing=split_numbers(spacing, "--spacing"),

@@ -23,6 +23,7 @@ from monai_transfer.cli.check import check
 from monai_transfer.cli.demo import demo
 from monai_transfer.cli.diagnose import diagnose_command
 from monai_transfer.cli.evaluate import evaluate_command
+from monai_transfer.cli.explain import explain_command
 from monai_transfer.cli.export import export_command
 from monai_transfer.cli.finetune import finetune_command
 from monai_transfer.cli.info import info
@@ -67,6 +68,7 @@ app.add_typer(benchmark, name="benchmark")
 app.add_typer(bundles, name="bundles")
 app.command("check")(check)
 app.command("diagnose")(diagnose_command)
+app.command("explain")(explain_command)
 app.command("evaluate")(evaluate_command)
 app.command("demo")(demo)
 app.command("export")(export_command)

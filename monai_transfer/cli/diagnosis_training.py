@@ -38,6 +38,7 @@ def train_diagnosis_command(
     sensitivity: float | None = None,
     trust: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
     **options: Any,
@@ -76,6 +77,7 @@ def train_diagnosis_command(
         old=read_exams(old_data) if old_data is not None else None,
         trust=trust,
         overwrite=overwrite,
+        resume=resume,
         say=console.say_section,
     )
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
@@ -119,6 +121,7 @@ def adapt_diagnosis_command(
     oracle: bool = True,
     keep_adapted: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     dry_run: bool = False,
     as_json: bool = False,
     **options: Any,
@@ -134,6 +137,7 @@ def adapt_diagnosis_command(
         oracle: whether to train the ceiling.
         keep_adapted: whether the adapted weights stay whatever the label-free score says.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with trainings that were cut off there.
         dry_run: stop before anything is written.
         as_json: print JSON.
         options: those of ``DiagnosisOptions``.
@@ -160,6 +164,7 @@ def adapt_diagnosis_command(
         oracle=oracle,
         choose=not keep_adapted,
         overwrite=overwrite,
+        resume=resume,
         say=console.say_section,
     )
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)

@@ -149,7 +149,7 @@ def finetune_command(
         "channel_dropout": channel_dropout,
         **reads,
     }
-    segmenting |= {"old_cases": old_cases, "joint": joint, "resume": resume}
+    segmenting |= {"old_cases": old_cases, "joint": joint}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     if task == "diagnosis":
         train_diagnosis_command(
@@ -162,6 +162,7 @@ def finetune_command(
             sensitivity=sensitivity,
             trust=trust,
             overwrite=overwrite,
+            resume=resume,
             dry_run=dry_run,
             as_json=as_json,
             spacing=split_numbers(spacing, "--spacing"),

@@ -73,11 +73,11 @@ def train_command(
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
     own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
-    segmenting = {"cases": cases, "resume": resume, "channel_dropout": channel_dropout, **reads}
+    segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     if task == "diagnosis":
-        how = {"sensitivity": sensitivity, "overwrite": overwrite, "dry_run": dry_run, "as_json": as_json}
-        train_diagnosis_command(data, output, **how, **own, **common)  # type: ignore[arg-type]
+        how = {"sensitivity": sensitivity, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
+        train_diagnosis_command(data, output, as_json=as_json, **how, **own, **common)  # type: ignore[arg-type]
         return
     options = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
 

@@ -1,11 +1,17 @@
 """Pictures of where a network looked: the image in grey, the map over it in colour."""
 
+import base64
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import matplotlib
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
+
+from monai_transfer.figures.report import page_environment
+from monai_transfer.files import write_text
 
 _COLOURS = "inferno"
 _STRENGTH = 0.65
@@ -45,3 +51,23 @@ def _axial(
     image, heat = (nib.orientations.apply_orientation(array, turn) for array in (image, heat))
     index = int(np.argmax(heat.reshape(-1, heat.shape[2]).max(0)))
     return image[..., index], heat[..., index]
+
+
+def write_heat_page(path: Path, pictures: Sequence[tuple[str, Path]], *, title: str, method: str) -> None:
+    """Write a page of pictures of :func:`heat_picture`.
+
+    Args:
+        path: the HTML file.
+        pictures: a caption, and the PNG of each picture, which goes into the page.
+        title: stands above.
+        method: how the maps were made.
+    """
+    shown = [
+        {"title": caption, "source": "data:image/png;base64," + base64.b64encode(file.read_bytes()).decode()}
+        for caption, file in pictures
+    ]
+    page = {"title": title, "headline": f"{len(shown)} maps by {method}.", "pictures": shown}
+    write_text(path, page_environment().get_template("heat.html.j2").render({**page, **_EMPTY}))
+
+
+_EMPTY: dict[str, Any] = {"sentences": [], "warnings": [], "overlays": [], "run": {}}

@@ -5,13 +5,16 @@ and understanding convolutional networks", ECCV 2014.
 """
 
 import copy
+from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from monai.data.meta_tensor import MetaTensor
+from monai.inferers import sliding_window_inference
 from monai.transforms import Compose, Invertd
 from monai.visualize import GradCAM, GradCAMpp, OcclusionSensitivity
 from torch import Tensor, nn
+from torch.nn import functional
 
 from monai_transfer.networks import feature_layers, tap
 
@@ -58,6 +61,41 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
             found = cam(x=batch, class_idx=class_index)[0, 0].detach()
     positive = found.clamp_min(0)
     return positive / positive.max().clamp_min(1e-12)
+
+
+def label_saliency(
+    network: nn.Module, working: Tensor, label: int, *, window: Sequence[int], method: Method = "gradcam"
+) -> Tensor | None:
+    """How much each place speaks for a label of a segmentation, within the window around it.
+
+    Args:
+        network: gives logits ``(1, classes, *spatial)``.
+        working: ``(C, *spatial)``, preprocessed.
+        label: number of the output.
+        window: what the network takes at once; -1 for a whole axis.
+        method: ``gradcam``, ``gradcam++`` or ``occlusion``.
+
+    Returns:
+        ``(*spatial)`` from 0 to 1, 0 outside of the window; None where the network finds no voxel of the label.
+    """
+    image, space = torch.as_tensor(working), working.shape[1:]
+    size = [wanted if wanted > 0 else have for wanted, have in zip(window, space, strict=True)]
+    found = sliding_window_inference(image[None], size, 1, network, padding_mode="replicate")
+    places = (found.argmax(1)[0] == label).nonzero()
+    if not len(places):
+        return None
+    middle = places.float().mean(0).round().int().tolist()
+    corners = [max(0, min(m - s // 2, n - s)) for m, s, n in zip(middle, size, space, strict=True)]
+    box = tuple(slice(corner, corner + s) for corner, s in zip(corners, size, strict=True))
+    part = image[(slice(None), *box)]
+    # an image that is smaller than the window is seen as inference sees it, with its borders repeated
+    short = [s - n for s, n in zip(size, part.shape[1:], strict=True)]
+    padding = [number for s in reversed(short) for number in (0, s)]
+    seen = functional.pad(part[None], padding, mode="replicate")[0]
+    heat = torch.zeros(space, device=image.device)
+    inner = tuple(slice(0, n) for n in part.shape[1:])
+    heat[box] = saliency(network, seen, label, method=method)[inner]
+    return heat
 
 
 def explaining_layer(network: nn.Module, batch: Tensor) -> str:

@@ -122,6 +122,7 @@ def train_diagnosis(
     old: ExamDataset | None = None,
     trust: bool = False,
     overwrite: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> DiagnosisTraining:
     """Train a bundle, calibrate it on the validation's examinations, score it on the held ones and report it.
@@ -136,6 +137,7 @@ def train_diagnosis(
         old: labelled examinations that the starting bundle knew, to report what is forgotten.
         trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with a training of the same command that was cut off there.
         say: called with a sentence when the training begins.
 
     Raises:
@@ -150,7 +152,7 @@ def train_diagnosis(
     if start is not None:
         start.require_trust(trust)
     previous = start.require_bundle("--old-data") if old is not None and start is not None else None
-    require_free(output, overwrite=overwrite)
+    require_free(output, overwrite=overwrite or resume)
     configs = diagnosis_configs(
         plan,
         split.training,
@@ -160,8 +162,8 @@ def train_diagnosis(
         weights=_absolute_spec(start.spec) if start is not None else "",
         every_epoch=strategy.watches_validation,
     )
-    bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite)
-    say(f"training: {plan.steps} steps on {plan.device}")
+    bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite, resume=resume)
+    say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", "finetune", device=plan.device)
     calibrate(bundle, split.validation, device=str(plan.device), sensitivity=sensitivity)
     forgotten = None

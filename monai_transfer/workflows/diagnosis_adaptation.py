@@ -134,6 +134,7 @@ def adapt_diagnosis(
     oracle: bool = True,
     choose: bool = True,
     overwrite: bool = False,
+    resume: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> DiagnosisAdaptation:
     """Train source-only, adapted and, where target labels allow it, the oracle; keep what looks better without labels.
@@ -149,14 +150,18 @@ def adapt_diagnosis(
         oracle: whether to train the ceiling.
         choose: whether source-only may be kept where it looks better.
         overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with trainings of the same command that were cut off there.
         say: called with a sentence before each training.
 
     Raises:
         UserError: the output folder is taken.
     """
-    require_free(output, overwrite=overwrite)
+    if resume and not overwrite and (Path(output) / "report.json").is_file():
+        raise UserError(f"{output} is finished: omit --resume and add --overwrite to adapt again.")
+    require_free(output, overwrite=overwrite or resume)
+    existing = {"overwrite": overwrite, "resume": resume}
     say(f"adapted: {plan.steps} steps on {plan.device}")
-    bundle = _train(domains.source, domains.target, plan, kind, output, methods, overwrite=overwrite)
+    bundle = _train(domains.source, domains.target, plan, kind, output, methods, **existing)
     others = {"source_only": (domains.source, plan)}
     if oracle and domains.test is not None and domains.target.labelled.exams:
         # at least one patient of each class to watch, as in every training
@@ -166,7 +171,7 @@ def adapt_diagnosis(
     for arm, (split, own) in others.items():
         say(f"{arm}: {plan.steps} steps")
         place = bundle.root / "comparison" / arm
-        arms[arm] = _train(split, domains.target, own, kind, place, (), overwrite=overwrite)
+        arms[arm] = _train(split, domains.target, own, kind, place, (), **existing)
     information = {arm: _information(arms[arm], domains.target, plan) for arm in ("source_only", "adapted")}
     scores = {}
     if domains.test is not None:
@@ -187,6 +192,7 @@ def _train(
     methods: Sequence[Mapping[str, Any]],
     *,
     overwrite: bool,
+    resume: bool,
 ) -> BundleFolder:
     classes = len(plan.class_names)
     definition = diagnosis_network(
@@ -194,7 +200,7 @@ def _train(
     )
     configs = diagnosis_configs(plan, split.training, split.validation, definition=definition, strategy=Strategy())
     configs = diagnosis_adaptation(configs, plan, target, kind=kind, definition=definition, methods=methods)
-    bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite)
+    bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite, resume=resume)
     bundle.run("train", "finetune", *(["adapt"] if methods else []), device=plan.device)
     return bundle
 

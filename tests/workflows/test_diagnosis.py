@@ -2,21 +2,25 @@
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 from monai.networks.nets import ResNet
 from PIL import Image
 from typer.testing import CliRunner
 
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.cli.app import app
-from monai_transfer.errors import UserError
+from monai_transfer.engines import AdaptationTrainer
+from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.inference import Segmenter
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.phantoms import write_phantoms
@@ -240,13 +244,11 @@ def test_options_that_are_refused(pictures: Path, tmp_path: Path, options: list[
 @pytest.mark.parametrize(
     "arguments",
     [
-        ["train", "--task", "diagnosis", "--resume"],
         ["train", "--task", "diagnosis", "--assume-affine"],
         ["train", "--focal", "2"],
-        ["finetune", "--weights", "W", "--task", "diagnosis", "--resume"],
+        ["train", "--task", "diagnosis", "--channel-dropout", "0.5"],
         ["finetune", "--weights", "W", "--task", "diagnosis", "--allow-irregular"],
         ["finetune", "--weights", "W", "--sensitivity", "0.9"],
-        ["adapt", "--source", "S", "--task", "diagnosis", "--resume"],
         ["adapt", "--source", "S", "--task", "diagnosis", "--assume-affine"],
     ],
 )
@@ -259,3 +261,28 @@ def test_options_of_the_other_task_are_refused(arguments: list[str], tmp_path: P
     assert isinstance(result.exception, UserError), result.output
     assert str(result.exception).startswith(f"{option} is for ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_training_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(
+    pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(output: Path, *more: str) -> Result:
+        arguments = ["train", "--task", "diagnosis", "--data", str(pictures), "--output", str(output), "--steps", "75"]
+        return RUNNER.invoke(app, [*arguments, "--size", "32", "--device", "cpu", *more])
+
+    assert train(tmp_path / "whole").exit_code == 0
+    iteration = AdaptationTrainer._iteration
+
+    def cut(trainer: AdaptationTrainer, engine: Any, batchdata: Any) -> Any:
+        if trainer.state.iteration == 40:
+            raise Interrupted("cut off", signal.SIGTERM)
+        return iteration(trainer, engine, batchdata)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AdaptationTrainer, "_iteration", cut)
+        assert isinstance(train(tmp_path / "cut").exception, Interrupted)
+    result = train(tmp_path / "cut", "--resume")
+    assert result.exit_code == 0, result.output
+    assert "goes on after step 25" in result.stderr
+    whole, gone_on = (tmp_path / name / "models" / "model.pt" for name in ("whole", "cut"))
+    assert whole.read_bytes() == gone_on.read_bytes()

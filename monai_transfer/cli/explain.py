@@ -1,0 +1,57 @@
+"""``monai-transfer explain``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from monai_transfer.cli import console
+from monai_transfer.cli.options import DeviceOption, JsonOption, TrustOption
+from monai_transfer.cli.progress import case_progress
+from monai_transfer.cli.trusting import settle_trust
+
+
+def explain_command(
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, or folders of volumes.")],
+    bundle: Annotated[Path, typer.Option(help="Bundle folder that segments.")],
+    output: Annotated[Path, typer.Option(help="Folder of the results.")],
+    label: Annotated[list[str] | None, typer.Option(help="Name of a label; several times for several.")] = None,
+    method: Annotated[
+        Literal["gradcam", "gradcam++", "occlusion"], typer.Option(help="How maps of attention are made.")
+    ] = "gradcam",
+    device: DeviceOption = "auto",
+    trust: TrustOption = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show where a network that segments looked for each label.
+
+    Writes OUTPUT/CASE_LABEL.nii.gz on the grid of the input, 0 to 1, and OUTPUT/explanation.html. One bad volume stops
+    nobody; the exit status is then 1. For diagnosis, diagnose makes such maps.
+
+    Example: monai-transfer explain scan.nii.gz --bundle bundles/organs --output why --label liver
+    """
+    from monai_transfer.workflows.explaining import PAGE, explain
+
+    trusted = settle_trust([bundle], trust=trust, dry_run=False)
+    with case_progress("explaining") as progress:
+        record = explain(
+            inputs,
+            bundle,
+            output,
+            labels=label or (),
+            method=method,
+            device=device,
+            trust=trusted,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    failed = [entry for entry in record["volumes"] if entry["status"] != "ok"]
+    for entry in failed:
+        console.error(str(entry["error"]))
+    if as_json:
+        console.emit_json(record)
+    else:
+        console.tell(f"{sum(len(entry['maps']) for entry in record['volumes'])} maps: {output / PAGE}")
+    if failed:
+        raise typer.Exit(1)
