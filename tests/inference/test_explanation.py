@@ -8,7 +8,7 @@ from monai.networks.nets import DenseNet121, ResNet, UNet
 from monai.transforms import Compose, EnsureTyped, Resized
 from torch import nn
 
-from monai_transfer.inference.explanation import explaining_layer, saliency, to_native
+from monai_transfer.inference.explanation import explaining_layer, label_saliency, saliency, to_native
 from monai_transfer.networks import VGGClassifier
 
 
@@ -90,3 +90,42 @@ def test_a_map_comes_back_to_the_grid_of_the_file() -> None:
     place = np.unravel_index(int(native.argmax()), native.shape)
     assert 29 <= place[0] <= 35
     assert 4 <= place[1] <= 10
+
+
+def a_unet(seed: int) -> UNet:
+    torch.manual_seed(seed)
+    return UNet(2, 1, 3, channels=[8, 16, 16], strides=[2, 2]).eval()
+
+
+def test_a_label_is_explained_within_the_window_around_it() -> None:
+    image = torch.rand(1, 48, 40, generator=torch.Generator().manual_seed(0))
+    network = a_unet(0)
+    label = int(network(image[None]).argmax(1).flatten().mode().values)
+    heat = label_saliency(network, image, label, window=[32, 32])
+    assert heat is not None
+    assert heat.shape == (48, 40)
+    assert 0 < int((heat > 0).any(1).sum()) <= 32
+    whole = label_saliency(network, image[:, :20, :20], label, window=[32, -1])
+    assert whole is not None
+    assert whole.shape == (20, 20)
+
+
+def test_random_weights_explain_a_label_by_another_map() -> None:
+    """Adebayo et al., "Sanity checks for saliency maps", NeurIPS 2018."""
+    image = torch.rand(1, 32, 32, generator=torch.Generator().manual_seed(1))
+    maps = []
+    for seed in range(2):
+        network = a_unet(seed)
+        label = int(network(image[None]).argmax(1).flatten().mode().values)
+        heat = label_saliency(network, image, label, window=[32, 32])
+        assert heat is not None
+        maps.append(heat.flatten())
+    assert abs(float(torch.corrcoef(torch.stack(maps))[0, 1])) < 0.7
+
+
+def test_a_label_that_is_not_found_has_no_map() -> None:
+    class Background(nn.Module):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            return torch.cat([torch.ones_like(image), torch.zeros_like(image)], dim=1)
+
+    assert label_saliency(Background(), torch.rand(1, 16, 16), 1, window=[16, 16]) is None

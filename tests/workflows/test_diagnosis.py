@@ -280,7 +280,8 @@ def test_a_training_that_was_cut_off_ends_with_the_bits_of_one_that_was_not(
 
     with monkeypatch.context() as patch:
         patch.setattr(AdaptationTrainer, "_iteration", cut)
-        assert isinstance(train(tmp_path / "cut").exception, Interrupted)
+        with pytest.raises(Interrupted):
+            train(tmp_path / "cut")
     result = train(tmp_path / "cut", "--resume")
     assert result.exit_code == 0, result.output
     assert "goes on after step 25" in result.stderr
