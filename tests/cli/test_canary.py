@@ -28,6 +28,7 @@ Arguments = Callable[[Path, Path, Path], list[str]]
 COMMANDS: dict[str, Arguments] = {
     "segment": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
     "diagnose": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
+    "explain": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
     "evaluate": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data), "--output", str(out)],
     "adapt": lambda bundle, data, out: [
         *("--bundle", str(bundle), "--target", str(data), "--output", str(out), "--steps", "1", "--device", "cpu")
@@ -198,7 +199,7 @@ DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
 def test_every_command_that_reads_data_is_tried() -> None:
     reading = {name for name, command in FOUND.items() if {p.name for p in command.params} & set(READING)}
     # these read images, whose names no configuration takes
-    assert reading - {"segment", "diagnose"} == set(DATA_COMMANDS)
+    assert reading - {"segment", "diagnose", "explain"} == set(DATA_COMMANDS)
 
 
 @pytest.fixture(scope="module")
