@@ -168,9 +168,7 @@ def train_diagnosis(
     calibrate(bundle, split.validation, device=str(plan.device), sensitivity=sensitivity)
     forgotten = None
     if old is not None and previous is not None:
-        forgotten = tuple(
-            score_exams(root, old, device=str(plan.device), trust=trust) for root in (previous, bundle.root)
-        )
+        forgotten = tuple(score_exams(at, old, device=str(plan.device), trust=trust) for at in (previous, bundle.root))
     return report_diagnosis(bundle, split, plan, start, strategy, forgotten)
 
 
