@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_memory
 from monai_transfer.text import plain
+from monai_transfer.weights.refusals import other_kind, python_objects
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
 """Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""
@@ -37,6 +38,7 @@ class Checkpoint:
         tensors: by the name that the file gives them.
         wrapper: the key of the file under which they lay, ``""`` for a flat file.
         label_names: names of the classes by index, where a bundle gives them.
+        origin: what the network was pretrained on, where the file says so.
 
     Example:
         >>> import tempfile
@@ -51,6 +53,7 @@ class Checkpoint:
     tensors: Mapping[str, Tensor]
     wrapper: str = ""
     label_names: Mapping[int, str] = field(default_factory=dict)
+    origin: str = ""
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -64,12 +67,15 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         return _read_bundle(path)
     if not path.is_file():
         raise UserError(f"There is no weights file {path}: give a file, a bundle folder or a name of `weights list`.")
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_pickle(path)
+    if kind := other_kind(path):
+        raise UserError(f"{path} is refused, {kind}.")
+    safe = path.suffix == ".safetensors"
+    content = _read_safetensors(path) if safe else _read_pickle(path)
     wrapper, tensors = _unwrap(content)
     if not tensors:
         keys = ", ".join(sorted(str(key) for key in content)[:6]) if isinstance(content, Mapping) else ""
         raise UserError(f"{path} holds no tensors ({keys or type(content).__name__}): it is not a weights file.")
-    return Checkpoint(path=path, tensors=tensors, wrapper=wrapper)
+    return Checkpoint(path=path, tensors=tensors, wrapper=wrapper, origin=_origin(path) if safe else "")
 
 
 def _read_bundle(folder: Path) -> Checkpoint:
@@ -78,7 +84,7 @@ def _read_bundle(folder: Path) -> Checkpoint:
     if path is None:
         raise UserError(f"The folder {folder} is no bundle with weights: models/model.pt is missing.")
     content = read_checkpoint(path)
-    return Checkpoint(path, content.tensors, content.wrapper, bundle_label_names(folder))
+    return Checkpoint(path, content.tensors, content.wrapper, bundle_label_names(folder), content.origin)
 
 
 def bundle_label_names(folder: Path) -> dict[int, str]:
@@ -108,6 +114,12 @@ def _read_safetensors(path: Path) -> Mapping[str, Tensor]:
     return tensors
 
 
+def _origin(path: Path) -> str:
+    """What the header of a safetensors file says of it."""
+    with safe_open(path, framework="pt") as file:
+        return plain(str((file.metadata() or {}).get("pretrained_on", "")))
+
+
 def _read_pickle(path: Path) -> Any:
     _require_honest(path)
     try:
@@ -115,7 +127,7 @@ def _read_pickle(path: Path) -> Any:
         with torch.serialization.safe_globals(_numbers()):
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"{path} is refused: {_reason(error)}.") from error
+        raise UserError(f"{path} is refused: {_reason(error, path)}.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
         start = path.read_bytes()[:64] if path.stat().st_size else b""
         kind = "empty" if not start else "a web page" if start.lstrip()[:1] == b"<" else "damaged or cut short"
@@ -152,15 +164,17 @@ def _numbers() -> list[Any]:
     return [scalar, old_name, np.dtype, *(kind for kind in kinds if kind is not np.dtypes.ObjectDType)]
 
 
-def _reason(error: pickle.UnpicklingError) -> str:
+def _reason(error: pickle.UnpicklingError, path: Path) -> str:
     text = str(error)
+    name = python_objects(path)
     for mark in ("Unsupported global: GLOBAL ", "Unsupported class ", "Trying to load unsupported GLOBAL "):
-        if mark in text:
+        if not name and mark in text:
             name = text.split(mark, 1)[1].split()[0].rstrip(".,")
-            return (
-                f"it holds Python objects ({name}), not tensors alone, and could run any code when opened; "
-                "save the network's state_dict() by itself, or as safetensors, where the file comes from"
-            )
+    if name:
+        return (
+            f"it holds Python objects ({plain(name)}), not tensors alone, and could run any code when opened; "
+            "save the network's state_dict() by itself, or as safetensors, where the file comes from"
+        )
     return "it is damaged or not a PyTorch file; fetch it again"
 
 

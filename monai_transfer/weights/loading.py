@@ -137,7 +137,7 @@ def plan(
         layout=layout.description,
         records=tuple(records),
         encoder=encoder_levels(network),
-        notes=_notes(layout, network, records),
+        notes=(*_origin_note(checkpoint), *_notes(layout, network, records)),
     )
     return state, report
 
@@ -195,6 +195,10 @@ def _unused(checkpoint: Checkpoint, used: set[str]) -> list[TensorRecord]:
         for name, tensor in checkpoint.tensors.items()
         if name not in used and not name.endswith(COUNTER)
     ]
+
+
+def _origin_note(checkpoint: Checkpoint) -> tuple[str, ...]:
+    return (f"Pretrained on {checkpoint.origin}.",) if checkpoint.origin else ()
 
 
 def _notes(layout: Layout, network: nn.Module, records: list[TensorRecord]) -> tuple[str, ...]:
