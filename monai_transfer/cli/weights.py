@@ -38,17 +38,18 @@ def list_weights(as_json: JsonOption = False) -> None:
     Example: monai-transfer weights list
     """
     from monai_transfer.weights import CATALOGUE, cache_folder
+    from monai_transfer.weights.fetching import is_here
 
     folder = cache_folder()
     if as_json:
-        console.emit_json([asdict(entry) | {"cached": (folder / entry.file).is_file()} for entry in CATALOGUE])
+        console.emit_json([asdict(entry) | {"cached": is_here(entry, folder)} for entry in CATALOGUE])
         return
     table = Table(title="Published weights", title_justify="left")
     for column in ("SPEC", "network", "MB", "SHA-256", "licence", "here"):
         table.add_column(column, justify="right" if column == "MB" else "left", no_wrap=column == "SPEC")
     for entry in CATALOGUE:
         size = f"{entry.megabytes:.0f}" if entry.megabytes else "?"
-        here = "no, see below" if entry.refusal else "yes" if (folder / entry.file).is_file() else ""
+        here = "no, see below" if entry.refusal else "yes" if is_here(entry, folder) else ""
         table.add_row(entry.name, entry.network, size, (entry.sha256 or "")[:8], entry.licence.split(" (")[0], here)
     console.out.print(table)
     for entry in CATALOGUE:

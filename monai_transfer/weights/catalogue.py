@@ -36,6 +36,7 @@ class Published:
         reference: the paper.
         repository: on Hugging Face, ``""`` where the file is elsewhere.
         refusal: why it cannot be loaded here, ``""`` where it can.
+        packaged: whether the file comes with this package.
 
     Example:
         >>> published = find("imagenet:resnet18")
@@ -54,6 +55,7 @@ class Published:
     reference: str
     repository: str = ""
     refusal: str = ""
+    packaged: bool = False
 
 
 def _medicalnet(name: str, file: str, megabytes: float, sha256: str | None) -> Published:
@@ -112,6 +114,18 @@ _INCEPTION = (
 )
 
 CATALOGUE: tuple[Published, ...] = (
+    Published(
+        name="shapes:unet",
+        file="shapes_unet.safetensors",
+        url="package:monai_transfer/weights/packaged/shapes_unet.safetensors",
+        licence="Apache-2.0",
+        megabytes=10.5,
+        sha256="d62aead322e7e597410a939d3d0b8de0080959bbbaee5dc0b0430946b75362c8",
+        preprocessing="none: random shapes in random contrasts, drawn by `pretrain`; one channel of any modality",
+        network="unet",
+        reference="docs/pretraining.md; after Dey et al. 2025, arXiv:2411.02372",
+        packaged=True,
+    ),
     _medicalnet(
         "resnet10", "resnet_10_23dataset.pth", 57.5, "afa8055f3e47f4a18239495d92a7abc587902c69c31c743de2b2784653b72605"
     ),
@@ -157,7 +171,7 @@ CATALOGUE: tuple[Published, ...] = (
     _monai("swin_disruptive", "ssl_pretrained_weights.pth", "Valanarasu et al. 2023, arXiv:2307.16896"),
 )
 
-SOURCES = ("medicalnet", "imagenet", "monai")
+SOURCES = ("shapes", "medicalnet", "imagenet", "monai")
 
 
 def find(spec: str) -> Published:

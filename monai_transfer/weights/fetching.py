@@ -18,6 +18,8 @@ Progress = Callable[[int, int], None]
 
 CHUNK = 1 << 20
 TIMEOUT_SECONDS = 20.0
+PACKAGED = Path(__file__).parent / "packaged"
+"""Folder of the weights that come with this package."""
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
@@ -49,6 +51,8 @@ def locate(spec: str | Path, *, cache: str | Path | None = None, progress: Progr
 def _published(entry: Published, cache: Path, progress: Progress | None) -> Path:
     if entry.refusal:
         raise UserError(f"{entry.name} cannot be loaded: {entry.refusal}.")
+    if entry.packaged:
+        return _checked(PACKAGED / entry.file, entry)
     here = cache / entry.file
     shared = Path(os.environ.get("TORCH_HOME", "~/.cache/torch")).expanduser() / "hub" / "checkpoints" / entry.file
     for path in (here, shared):
@@ -108,6 +112,11 @@ def fetch_file(url: str, path: Path, *, progress: Progress | None = None) -> Pat
         raise OSError(f"{size} of {total} bytes came; run the command again to go on")
     part.replace(path)
     return path
+
+
+def is_here(entry: Published, cache: Path) -> bool:
+    """Whether the file of an entry needs no fetching into the folder ``cache``."""
+    return entry.packaged or (cache / entry.file).is_file()
 
 
 def _checked(path: Path, entry: Published) -> Path:
