@@ -181,7 +181,7 @@ def adapt_command(
             console.say(note)
         console.say_plan(plan)
         if dry_run:
-            return
+            return console.emit_plan(plan, as_json=as_json)
         result = adapt(
             domains,
             plan,

@@ -4,6 +4,7 @@ Each command lives in a module of its own and imports the library inside its bod
 """
 
 import logging
+import os
 import signal
 import sys
 import warnings
@@ -137,6 +138,7 @@ def _set_up_logging(*, debug: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:
         logging.disable(logging.INFO)
+        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network it tells of every retry
         # a filter, because the module sets its logger's level when it is imported later
         logging.getLogger("monai.bundle.workflows").addFilter(lambda record: record.levelno >= logging.ERROR)
         warnings.filterwarnings("ignore", message="parsing config_file", module="monai")

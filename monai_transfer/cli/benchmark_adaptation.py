@@ -101,7 +101,7 @@ def _compare(
     console.say_plan(plan)
     console.say(f"{', '.join(arm.name for arm in arms)}; {len(seeds)} seed(s), {plan.steps} steps each.")
     if dry_run:
-        return
+        return console.emit_plan(plan, as_json=as_json)
     result = compare_methods(domains, plan, output, arms=arms, seeds=seeds, jobs=jobs, say=console.say_section)
     page = report_comparison(result)
     board = result.scoreboard

@@ -1,5 +1,6 @@
 """Where the commands write: results on standard output, everything else on standard error."""
 
+import dataclasses
 import json
 from collections.abc import Iterable
 from typing import Any
@@ -71,6 +72,12 @@ def note(message: str) -> None:
 def say_section(message: str) -> None:
     """Print the head of a part of a long run to standard error."""
     err.print(message, style="bold", soft_wrap=True)
+
+
+def emit_plan(plan: Any, *, as_json: bool) -> None:
+    """End a dry run: with ``--json`` print every choice to standard output; the sentences were said before."""
+    if as_json:
+        emit_json(dataclasses.asdict(plan))
 
 
 def say_plan(plan: Any) -> None:

@@ -211,7 +211,7 @@ def finetune_command(
     for line in (loaded.summary(), *loaded.remarks()):
         console.say(line)
     if dry_run:
-        return
+        return console.emit_plan(plan, as_json=as_json)
     result = work.finetune(
         chosen,
         plan,

@@ -70,7 +70,8 @@ def segment_command(
     """Segment volumes with a bundle: label maps on the grid of each input, volumes in ml, a manifest.
 
     Reads NIfTI, MGH, NRRD, MetaImage and DICOM series; writes OUTPUT/CASE.nii.gz with the header of the input,
-    label names and colours, and OUTPUT/manifest.json. One bad input stops nobody; the exit status is then 1.
+    label names and colours, and OUTPUT/manifest.json. One bad input stops nobody; the exit status is then 1, and 2
+    where every input failed.
 
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
@@ -97,7 +98,9 @@ def segment_command(
         from monai_transfer.inference import find_cases
 
         found = find_cases(inputs, output=output)
-        for case in found.cases:
+        if as_json:
+            console.emit_json([{"input": str(c.path), "output": f"{output / c.name}.nii.gz"} for c in found.cases])
+        for case in () if as_json else found.cases:
             console.tell(f"{case.path} -> {output / case.name}.nii.gz")
         for skipped in found.skipped:
             console.note(f"{skipped.path} is left out: {skipped.reason}.")
@@ -140,7 +143,7 @@ def segment_command(
         done = len(manifest["cases"]) - len(failed)
         console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {output}")
     if failed:
-        raise typer.Exit(1)
+        raise typer.Exit(1 if len(failed) < len(manifest["cases"]) else 2)
 
 
 class SegmentBar:

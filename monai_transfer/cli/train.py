@@ -87,6 +87,6 @@ def train_command(
     plan = plan_training(split, **options.given)
     console.say_plan(plan)
     if dry_run:
-        return
+        return console.emit_plan(plan, as_json=as_json)
     result = train(split, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)

@@ -71,7 +71,7 @@ def translate(
     console.say_plan(plan)
     console.say(f"{len(domains.source)} source and {len(domains.target)} target volumes, {plan.steps} steps.")
     if dry_run:
-        return
+        return console.emit_plan(plan, as_json=as_json)
     with case_progress("translation") as progress:
         losses = translate_source(domains, plan, output, width=width, overwrite=overwrite, progress=progress)
     if as_json:

@@ -17,6 +17,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
 from monai_transfer.machine import versions
 from monai_transfer.text import one_line
+from monai_transfer.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmentation import Segmentation
@@ -59,6 +60,16 @@ def require_highdicom() -> None:
         raise UserError("--dicom-seg needs the package highdicom: pip install 'monai-transfer[dicom]'.")
 
 
+def require_series(volume: Volume) -> None:
+    """See that a volume has a series that a DICOM SEG can refer to.
+
+    Raises:
+        UserError: it was read from another format.
+    """
+    if not volume.files:
+        raise UserError(f"{volume.path} is no DICOM series, which a DICOM SEG refers to: omit --dicom-seg.")
+
+
 def write_dicom_seg(result: "Segmentation", file: Path) -> None:
     """Write the labels of a volume that was read from DICOM.
 
@@ -73,9 +84,8 @@ def write_dicom_seg(result: "Segmentation", file: Path) -> None:
     import highdicom
     import pydicom
 
+    require_series(result.source)
     sources = [pydicom.dcmread(path, stop_before_pixels=True) for path in result.source.files]
-    if not sources:
-        raise UserError(f"{result.source.path} is no DICOM series, which a DICOM SEG refers to: omit --dicom-seg.")
     frames, names = _segments(result)
     places = _places(result)
     for source in sources:

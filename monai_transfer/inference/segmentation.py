@@ -5,7 +5,7 @@ Options are checked before anything that takes seconds is imported, so torch and
 
 import colorsys
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -160,9 +160,7 @@ def keep_pieces(mask: np.ndarray, *, only_largest: bool, smallest: float) -> np.
     return np.asarray(keep[pieces])
 
 
-def require_room_for_results(
-    folder: Path, volume: Volume, *, classes: int, probabilities: bool, uncertainty: bool
-) -> None:
+def require_room_for_results(folder: Path, volume: Volume, options: SegmentOptions, *, classes: int) -> None:
     """Compare the least that the results of a volume take with the room on the disk.
 
     Raises:
@@ -170,15 +168,19 @@ def require_room_for_results(
     """
     native = volume.array[0].size
     needed = native * _PACKED["labels"]
-    needed += 2 * classes * native * _PACKED["probabilities"] if probabilities else 0
-    needed += 4 * native * _PACKED["uncertainty"] if uncertainty else 0
+    needed += 2 * classes * native * _PACKED["probabilities"] if options.probabilities else 0
+    needed += 4 * native * _PACKED["uncertainty"] if options.uncertainty else 0
     require_disk(folder, needed, f"The results of {volume.path}")
 
 
-def write_results(
-    result: Segmentation, folder: Path, name: str, *, preview: bool = False, dicom_seg: bool = False
-) -> list[Path]:
+def write_results(result: Segmentation, folder: Path, name: str, products: Collection[str] = (LABELS,)) -> list[Path]:
     """Write all that a segmentation holds as ``folder/name…``: all of it or, where that fails, nothing.
+
+    Args:
+        result: the segmentation.
+        folder: where.
+        name: of the case.
+        products: the endings of the files that are asked for; the label map always is.
 
     Returns:
         the files, the label map first.
@@ -193,19 +195,19 @@ def write_results(
 
     def write(array: np.ndarray, product: str, *, slope: float = 1.0) -> None:
         written.insert(0, folder / f"{name}{product}")
-        write_volume(array, written[0], like=result.source, slope=slope)
+        write_volume(array, written[0], like=result.source, slope=slope, labels=product == LABELS)
 
     try:
         if result.stored_probabilities is not None:
             write(np.moveaxis(result.stored_probabilities, 0, -1), PROBABILITIES, slope=1.0 / PROBABILITY_SCALE)
         if result.entropy is not None:
             write(result.entropy.astype(np.float32), UNCERTAINTY)
-        if preview and len(result.source.shape) == 3:
+        if PREVIEW in products and len(result.source.shape) == 3:
             from monai_transfer.inference.preview import write_preview  # matplotlib takes a second to import
 
             written.insert(0, folder / f"{name}{PREVIEW}")
             write_preview(result.source.array[0], result.labels, result.affine, written[0])
-        if dicom_seg:
+        if DICOM_SEG in products:
             from monai_transfer.inference.dicom_seg import write_dicom_seg  # highdicom takes a second to import
 
             written.insert(0, folder / f"{name}{DICOM_SEG}")

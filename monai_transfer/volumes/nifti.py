@@ -100,6 +100,7 @@ def write_volume(
     like: Volume | None = None,
     affine: NDArray[np.float64] | None = None,
     slope: float = 1.0,
+    labels: bool = False,
 ) -> None:
     """Write an array as ``.nii`` or ``.nii.gz``; the file appears when it is complete.
 
@@ -112,11 +113,13 @@ def write_volume(
         like: the image that the array belongs to.
         affine: voxel to world, RAS mm, ``(4, 4)``, where there is no such image.
         slope: factor that readers multiply the stored values with.
+        labels: say in the header that the values are labels (NIfTI's intent code 1002).
 
     Raises:
         OSError: the file cannot be written.
     """
     image = _nifti(array, like, affine, slope=slope)
+    image.header.set_intent("label" if labels else "none")  # and not what the input's header said of the input
     with replacing(path) as file:
         if path.name.endswith(".gz"):
             with FastGzip(file) as packed:

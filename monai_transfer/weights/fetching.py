@@ -7,6 +7,7 @@ from collections.abc import Callable
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
+import platformdirs
 from huggingface_hub import hf_hub_download
 
 from monai_transfer.errors import UserError
@@ -23,10 +24,11 @@ PACKAGED = Path(__file__).parent / "packaged"
 
 
 def cache_folder(cache: str | Path | None = None) -> Path:
-    """Return the folder of fetched weights: ``cache``, ``$MONAI_TRANSFER_CACHE`` or ``~/.cache/monai-transfer``."""
+    """Return the folder of fetched weights in ``cache``, ``$MONAI_TRANSFER_CACHE`` or the user's cache folder."""
     if cache is not None:
         return Path(cache).expanduser()
-    return Path(os.environ.get("MONAI_TRANSFER_CACHE", "~/.cache/monai-transfer")).expanduser() / "weights"
+    moved = os.environ.get("MONAI_TRANSFER_CACHE")
+    return (Path(moved).expanduser() if moved else platformdirs.user_cache_path("monai-transfer")) / "weights"
 
 
 def locate(spec: str | Path, *, cache: str | Path | None = None, progress: Progress | None = None) -> Path:

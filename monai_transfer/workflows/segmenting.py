@@ -14,7 +14,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sha256, sweep
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.chatter import Chatter
-from monai_transfer.inference.dicom_seg import require_highdicom
+from monai_transfer.inference.dicom_seg import require_highdicom, require_series
 from monai_transfer.inference.output_folder import PRODUCTS, Manifest, require_apart, require_unclaimed
 from monai_transfer.inference.segmentation import (
     Segmentation,
@@ -244,15 +244,9 @@ class _Job:
             volume, seconds = reading.result()
             entry["warnings"] += [note.message for note in getattr(volume, "notes", ())]
             options, classes = self.segmenter.options, len(self.segmenter.label_names)
-            if options.dicom_seg and not volume.files:
-                raise UserError(f"{volume.path} is no DICOM series, which a DICOM SEG refers to: omit --dicom-seg.")
-            require_room_for_results(
-                self.output,
-                volume,
-                classes=classes,
-                probabilities=options.probabilities,
-                uncertainty=options.uncertainty,
-            )
+            if options.dicom_seg:
+                require_series(volume)
+            require_room_for_results(self.output, volume, options, classes=classes)
             with self.chatter.about(entry["warnings"]):
                 result = self.segmenter.segment(
                     volume, progress=lambda done, total: self._tell(replace(step, windows_done=done, windows=total))
@@ -276,23 +270,18 @@ class _Job:
         if self.progress is not None:
             self.progress(step)
 
-    def _results(self, name: str, result: Segmentation) -> list[Path]:
-        options = self.segmenter.options
-        return write_results(result, self.output, name, preview=self.preview, dicom_seg=options.dicom_seg)
-
     def _write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
         begin = time.perf_counter()
         entry["status"] = "failed"
         if result is not None:
             try:
                 with self.chatter.about(entry["warnings"]):
-                    written = self._results(entry["case"], result)
+                    written = write_results(result, self.output, entry["case"], self.products)
                 entry |= {"output": str(written[0]), "status": "ok"}
                 entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
-            except UserError as error:
-                entry["error"] = str(error)
-            except OSError as error:
-                entry["error"] = str(cannot_write(self.output / entry["case"], error))
+            except (UserError, OSError) as error:
+                told = cannot_write(self.output / entry["case"], error) if isinstance(error, OSError) else error
+                entry["error"] = str(told)
             except Exception as error:
                 logger.debug("%s cannot be written", entry["case"], exc_info=True)
                 entry["error"] = f"The result of {entry['input']} cannot be written: {type(error).__name__}: {error}"

@@ -37,6 +37,7 @@ COMMANDS: dict[str, Arguments] = {
         *("--weights", str(bundle), "--data", str(data), "--output", str(out), "--steps", "1", "--spacing", "4"),
         *("--device", "cpu", "--minimum", "0"),
     ],
+    "export": lambda bundle, data, out: ["--bundle", str(bundle), "--output", str(out)],
     "weights verify": lambda bundle, data, out: [str(bundle), "--bundle", str(bundle), "--minimum", "0"],
     "weights inspect": lambda bundle, data, out: [str(bundle)],
 }

@@ -79,6 +79,26 @@ def test_status_1_when_some_input_failed(bundle: Path, scan: Path, tmp_path: Pat
     assert (tmp_path / "out" / "scan.nii.gz").is_file()
 
 
+def test_status_2_when_every_input_failed(bundle: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(b"bad")
+    assert run(bad, "--bundle", bundle, "--output", tmp_path / "out")[0] == 2
+
+
+def test_a_label_map_says_that_it_is_one(bundle: Path, scan: Path, tmp_path: Path) -> None:
+    image = nibabel.load(scan)
+    image.header.set_intent("z score")
+    nibabel.save(image, scan)
+    run(scan, "--bundle", bundle, "--output", tmp_path / "out", "--uncertainty")
+    intents = {p.name: nibabel.load(p).header.get_intent()[0] for p in (tmp_path / "out").glob("*.nii.gz")}
+    assert intents == {"scan.nii.gz": "label", "scan_uncertainty.nii.gz": "none"}
+
+
+def test_a_dry_run_can_be_read_by_programs(bundle: Path, scan: Path, tmp_path: Path) -> None:
+    _, stdout, _ = run(scan, "--bundle", bundle, "--output", tmp_path / "out", "--dry-run", "--json")
+    assert json.loads(stdout) == [{"input": str(scan), "output": str(tmp_path / "out" / "scan.nii.gz")}]
+
+
 def test_dry_run_writes_nothing(bundle: Path, scan: Path, tmp_path: Path) -> None:
     code, stdout, _ = run(scan, "--bundle", bundle, "--output", tmp_path / "out", "--dry-run")
     assert code == 0
