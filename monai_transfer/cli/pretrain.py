@@ -28,7 +28,7 @@ def pretrain_command(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Pretrain a network on random shapes in random contrasts; its weights start any training by --weights.
+    """Pretrain a network on random shapes in random contrasts; its weights start any fine-tuning by --weights.
 
     Example: monai-transfer pretrain --network unet --output shapes --minutes 60
     """
