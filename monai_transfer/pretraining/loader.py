@@ -34,7 +34,7 @@ class ShapeLoader:
     Example:
         >>> loader = ShapeLoader(steps=1, batch_size=2, length=32)
         >>> batch = next(iter(loader))
-        >>> sorted(batch), sorted(batch["first"]), batch["first"]["image"].shape[0]
+        >>> sorted(batch), [str(key) for key in sorted(batch["first"])], batch["first"]["image"].shape[0]
         (['first', 'second'], ['image', 'label', 'shapes'], 2)
     """
 

@@ -51,9 +51,9 @@ class RandChannelDropoutd(RandIntensityMap):
 
     Example:
         >>> import torch
-        >>> RandChannelDropoutd("image", prob=1.0, fill=-1.0).set_random_state(0)({"image": torch.ones(2, 2)})["image"]
-        tensor([[ 1.,  1.],
-                [-1., -1.]])
+        >>> drop = RandChannelDropoutd("image", prob=1.0, fill=-1.0).set_random_state(0)
+        >>> drop({"image": torch.ones(2, 2)})["image"].tolist()
+        [[-1.0, -1.0], [1.0, 1.0]]
     """
 
     def __init__(

@@ -125,10 +125,10 @@ def test_a_state_folder_that_cannot_be_written_is_told(
 def test_the_refusal_lists_what_would_run(made: Path) -> None:
     _edit(made)
     with pytest.raises(UntrustedBundleError, match="--trust") as refusal:
-        require_trust(made, ("inference: calls os.system",), trust=False)
+        require_trust(made, lambda: ("inference: calls os.system",), trust=False)
     assert "os.system" in str(refusal.value)
-    require_trust(made, ("inference: calls os.system",), trust=True)
-    require_trust(made, (), trust=False)
+    require_trust(made, lambda: ("inference: calls os.system",), trust=True)
+    require_trust(made, tuple, trust=False)
 
 
 HARMLESS = [
