@@ -124,9 +124,9 @@ class Plan:
         return replace(self, **{name: value for name, value in options.items() if value is not None})
 
 
-def split_into_epochs(steps: int) -> tuple[int, int]:
-    """Number of epochs and steps in each, at most 25, which make up so many steps as nearly as whole numbers can."""
-    count = max(1, round(steps / _EPOCH))
+def split_into_epochs(steps: int, length: int = _EPOCH) -> tuple[int, int]:
+    """Number of epochs of about ``length`` steps, and steps in each, which make up ``steps`` as nearly as they can."""
+    count = max(1, round(steps / length))
     return count, max(1, round(steps / count))
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, WithJsonSchema
 
 from monai_transfer.bundle.configs import Configs, template_config
 from monai_transfer.bundle.networks import network_definition, require_network
+from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.options import BatchSize, LearningRate, Seed, Steps, validated
 
 Recipe = Literal["shapes"]
@@ -56,8 +57,7 @@ class PretrainingPlan:
     @property
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, which make up the steps as nearly as whole numbers can."""
-        count = max(1, round(self.steps / _EPOCH))
-        return count, max(1, round(self.steps / count))
+        return split_into_epochs(self.steps, _EPOCH)
 
 
 def pretraining_configs(plan: PretrainingPlan, kinds: tuple[str, ...]) -> Configs:

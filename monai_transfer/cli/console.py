@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +33,14 @@ err = PlainConsole(stderr=True)
 def error(message: str) -> None:
     """Print one sentence to standard error."""
     err.print(titled("error", message, style="bold red"), soft_wrap=True)
+
+
+def tell_failures(entries: Iterable[Mapping[str, Any]]) -> int:
+    """Print why each input of a batch failed, and say how many did; an entry has a ``status`` and an ``error``."""
+    failed = [entry for entry in entries if entry["status"] != "ok"]
+    for entry in failed:
+        error(str(entry["error"]))
+    return len(failed)
 
 
 def titled(word: str, message: str, *, style: str) -> Text:

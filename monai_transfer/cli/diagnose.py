@@ -51,13 +51,11 @@ def diagnose_command(
             overwrite=overwrite,
             progress=progress,
         )
-    failed = [entry for entry in record["images"] if entry["status"] != "ok"]
-    for entry in failed:
-        console.error(str(entry["error"]))
+    failed = console.tell_failures(record["images"])
     if as_json:
         console.emit_json(record)
     else:
-        done = len(record["images"]) - len(failed)
+        done = len(record["images"]) - failed
         console.tell(f"{done} of {len(record['images'])} images diagnosed: {output / 'diagnosis.csv'}")
     if failed:
         raise typer.Exit(1)

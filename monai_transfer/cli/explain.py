@@ -46,9 +46,7 @@ def explain_command(
             overwrite=overwrite,
             progress=progress,
         )
-    failed = [entry for entry in record["volumes"] if entry["status"] != "ok"]
-    for entry in failed:
-        console.error(str(entry["error"]))
+    failed = console.tell_failures(record["volumes"])
     if as_json:
         console.emit_json(record)
     else:

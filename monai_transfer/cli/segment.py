@@ -134,16 +134,14 @@ def segment_command(
     for case in manifest["cases"]:
         if case.get("absent_channels"):
             console.note(case["warnings"][0])
-    failed = [case for case in manifest["cases"] if case["status"] != "ok"]
-    for case in failed:
-        console.error(str(case["error"]))
+    failed = console.tell_failures(manifest["cases"])
     if as_json:
         console.emit_json(manifest)
     else:
-        done = len(manifest["cases"]) - len(failed)
+        done = len(manifest["cases"]) - failed
         console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {output}")
     if failed:
-        raise typer.Exit(1 if len(failed) < len(manifest["cases"]) else 2)
+        raise typer.Exit(1 if failed < len(manifest["cases"]) else 2)
 
 
 class SegmentBar:

@@ -63,14 +63,37 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
     return positive / positive.max().clamp_min(1e-12)
 
 
+@torch.no_grad()
+def predicted_labels(network: nn.Module, working: Tensor, *, window: Sequence[int]) -> Tensor:
+    """The number of the likeliest output at each place, ``(*spatial)``.
+
+    Args:
+        network: gives logits ``(1, classes, *spatial)``.
+        working: ``(C, *spatial)``, preprocessed.
+        window: what the network takes at once; -1 for a whole axis.
+    """
+    image = torch.as_tensor(working)
+    size = _window_size(window, image.shape[1:])
+    logits = sliding_window_inference(image[None], size, 1, network, padding_mode="replicate")
+    labels: Tensor = logits.argmax(1)[0]
+    return labels
+
+
 def label_saliency(
-    network: nn.Module, working: Tensor, label: int, *, window: Sequence[int], method: Method = "gradcam"
+    network: nn.Module,
+    working: Tensor,
+    predicted: Tensor,
+    label: int,
+    *,
+    window: Sequence[int],
+    method: Method = "gradcam",
 ) -> Tensor | None:
     """How much each place speaks for a label of a segmentation, within the window around it.
 
     Args:
         network: gives logits ``(1, classes, *spatial)``.
         working: ``(C, *spatial)``, preprocessed.
+        predicted: its :func:`predicted_labels`, which serve all labels.
         label: number of the output.
         window: what the network takes at once; -1 for a whole axis.
         method: ``gradcam``, ``gradcam++`` or ``occlusion``.
@@ -78,12 +101,11 @@ def label_saliency(
     Returns:
         ``(*spatial)`` from 0 to 1, 0 outside of the window; None where the network finds no voxel of the label.
     """
-    image, space = torch.as_tensor(working), working.shape[1:]
-    size = [wanted if wanted > 0 else have for wanted, have in zip(window, space, strict=True)]
-    found = sliding_window_inference(image[None], size, 1, network, padding_mode="replicate")
-    places = (found.argmax(1)[0] == label).nonzero()
+    places = (predicted == label).nonzero()
     if not len(places):
         return None
+    image, space = torch.as_tensor(working), working.shape[1:]
+    size = _window_size(window, space)
     middle = places.float().mean(0).round().int().tolist()
     corners = [max(0, min(m - s // 2, n - s)) for m, s, n in zip(middle, size, space, strict=True)]
     box = tuple(slice(corner, corner + s) for corner, s in zip(corners, size, strict=True))
@@ -141,6 +163,11 @@ class _Presence(nn.Module):
             1, -1, *[1] * (logits.ndim - 2)
         )
         return (logits * chosen).flatten(2).sum(2)
+
+
+def _window_size(window: Sequence[int], space: Sequence[int]) -> list[int]:
+    """Voxels of a window whose -1 are whole axes."""
+    return [wanted if wanted > 0 else have for wanted, have in zip(window, space, strict=True)]
 
 
 def _occlusion(network: nn.Module, batch: Tensor, class_index: int) -> Tensor:

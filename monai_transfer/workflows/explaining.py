@@ -15,7 +15,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.figures.heat import heat_picture, write_heat_page
 from monai_transfer.files import replacing, require_folder, write_text
 from monai_transfer.inference.cases import InputCase, find_cases
-from monai_transfer.inference.explanation import Method, label_saliency, to_native
+from monai_transfer.inference.explanation import Method, label_saliency, predicted_labels, to_native
 from monai_transfer.inference.output_folder import harmless
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device
@@ -103,8 +103,10 @@ def _entry(
     try:
         volume = case.read()
         working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=device)
+        window = bundle.window.roi_size
+        predicted = predicted_labels(bundle.network, working, window=window)
         for number, name in labels.items():
-            heat = label_saliency(bundle.network, working, number, window=bundle.window.roi_size, method=method)
+            heat = label_saliency(bundle.network, working, predicted, number, window=window, method=method)
             if heat is None:
                 continue
             native = np.asarray(to_native(heat, working, bundle.preprocessing, key=bundle.image_key), np.float32)

@@ -8,7 +8,7 @@ from monai.networks.nets import DenseNet121, ResNet, UNet
 from monai.transforms import Compose, EnsureTyped, Resized
 from torch import nn
 
-from monai_transfer.inference.explanation import explaining_layer, label_saliency, saliency, to_native
+from monai_transfer.inference.explanation import explaining_layer, label_saliency, predicted_labels, saliency, to_native
 from monai_transfer.networks import VGGClassifier
 
 
@@ -101,11 +101,13 @@ def test_a_label_is_explained_within_the_window_around_it() -> None:
     image = torch.rand(1, 48, 40, generator=torch.Generator().manual_seed(0))
     network = a_unet(0)
     label = int(network(image[None]).argmax(1).flatten().mode().values)
-    heat = label_saliency(network, image, label, window=[32, 32])
+    predicted = predicted_labels(network, image, window=[32, 32])
+    heat = label_saliency(network, image, predicted, label, window=[32, 32])
     assert heat is not None
     assert heat.shape == (48, 40)
     assert 0 < int((heat > 0).any(1).sum()) <= 32
-    whole = label_saliency(network, image[:, :20, :20], label, window=[32, -1])
+    part = image[:, :20, :20]
+    whole = label_saliency(network, part, predicted_labels(network, part, window=[32, -1]), label, window=[32, -1])
     assert whole is not None
     assert whole.shape == (20, 20)
 
@@ -117,7 +119,8 @@ def test_random_weights_explain_a_label_by_another_map() -> None:
     for seed in range(2):
         network = a_unet(seed)
         label = int(network(image[None]).argmax(1).flatten().mode().values)
-        heat = label_saliency(network, image, label, window=[32, 32])
+        predicted = predicted_labels(network, image, window=[32, 32])
+        heat = label_saliency(network, image, predicted, label, window=[32, 32])
         assert heat is not None
         maps.append(heat.flatten())
     assert abs(float(torch.corrcoef(torch.stack(maps))[0, 1])) < 0.7
@@ -128,4 +131,6 @@ def test_a_label_that_is_not_found_has_no_map() -> None:
         def forward(self, image: torch.Tensor) -> torch.Tensor:
             return torch.cat([torch.ones_like(image), torch.zeros_like(image)], dim=1)
 
-    assert label_saliency(Background(), torch.rand(1, 16, 16), 1, window=[16, 16]) is None
+    network, image = Background(), torch.rand(1, 16, 16)
+    predicted = predicted_labels(network, image, window=[16, 16])
+    assert label_saliency(network, image, predicted, 1, window=[16, 16]) is None
