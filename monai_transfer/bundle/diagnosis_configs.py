@@ -6,7 +6,7 @@ from typing import Any
 
 from monai_transfer.bundle.configs import VALIDATIONS, Configs, template_config
 from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan, ImageKind
-from monai_transfer.bundle.inference_config import inference_preprocessing
+from monai_transfer.bundle.inference_config import preprocessing_once_loaded
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.values import with_values
 from monai_transfer.datasets import ExamDataset
@@ -151,7 +151,7 @@ def image_transforms(plan: DiagnosisPlan) -> list[dict[str, Any]]:
         "mode": "minimum",  # air, whatever the intensities are
     }
     if plan.kind != "picture":
-        return [*inference_preprocessing(plan.kind, spacing=plan.spacing, window=plan.window)[1:], fit]
+        return [*preprocessing_once_loaded(plan.kind, spacing=plan.spacing, window=plan.window), fit]
     template: list[dict[str, Any]] = template_config(TEMPLATE, "train")["image_transforms"]
     grey = plan.channels == 1
     normalise = {

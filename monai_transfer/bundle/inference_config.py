@@ -79,10 +79,19 @@ def inference_preprocessing(
     modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float], channels: int = 1
 ) -> list[dict[str, Any]]:
     """The preset of :mod:`monai_transfer.transforms.presets` for inference, spelled out in MONAI's transforms alone."""
-    geometry: list[dict[str, Any]] = [
+    loading: list[dict[str, Any]] = [
         {"_target_": "LoadImaged", "keys": "image"},
         # a step of its own: MONAI Deploy reads images itself and leaves the loading out
         {"_target_": "EnsureChannelFirstd", "keys": "image"},
+    ]
+    return loading + preprocessing_once_loaded(modality, spacing=spacing, window=window, channels=channels)
+
+
+def preprocessing_once_loaded(
+    modality: Modality, *, spacing: tuple[float, ...], window: tuple[float, float], channels: int = 1
+) -> list[dict[str, Any]]:
+    """What :func:`inference_preprocessing` does with an image ``(C, *spatial)``, however that was loaded."""
+    geometry: list[dict[str, Any]] = [
         {"_target_": "EnsureTyped", "keys": "image"},
         {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS", "labels": None},
         {"_target_": "Spacingd", "keys": "image", "pixdim": list(spacing), "mode": "bilinear"},
