@@ -16,7 +16,7 @@ from monai_transfer.figures.heat import heat_picture, write_heat_page
 from monai_transfer.files import replacing, require_folder, write_text
 from monai_transfer.inference.cases import InputCase, find_cases
 from monai_transfer.inference.explanation import Method, label_saliency, predicted_labels, to_native
-from monai_transfer.inference.output_folder import harmless
+from monai_transfer.inference.output_folder import harmless, require_apart
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device
 from monai_transfer.text import one_line
@@ -58,16 +58,18 @@ def explain(
         The content of ``explanation.json``.
 
     Raises:
-        UserError: there is no input, the bundle does not segment, it has no such label, or results are there already.
+        UserError: there is no input, one lies in the output folder, the bundle does not segment, it has no such label,
+            or results are there already.
     """
     root, chosen = Path(output).expanduser(), choose_device(device)
+    given = [Path(path).expanduser() for path in inputs]
+    require_apart(given, root)
     if inspect_bundle(bundle).diagnoses:
         raise UserError(f"{bundle} names the class of an image: use monai-transfer diagnose --explain.")
     if (root / EXPLANATIONS).exists() and not overwrite:
         raise UserError(f"{root / EXPLANATIONS} is there already: choose another --output, or add --overwrite.")
     ready = read_bundle(bundle, device=chosen, trust=trust)
     ready.network.to(chosen)
-    given = [Path(path).expanduser() for path in inputs]
     cases = find_cases(given, channels=ready.in_channels, optional=ready.optional_channels, output=root).cases
     wanted = _labels(ready, labels)
     require_folder(root)

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
+from monai_transfer.workflows.explaining import explain
 
 RUNNER = CliRunner()
 
@@ -44,3 +45,10 @@ def test_a_map_of_each_label_lies_on_the_grid_of_the_file(domains: Path, bundle:
         RUNNER.invoke(app, arguments, catch_exceptions=False)
     with pytest.raises(UserError, match="--label heart is none of the bundle's labels"):
         RUNNER.invoke(app, [*arguments, "--overwrite", "--label", "heart"], catch_exceptions=False)
+
+
+def test_no_map_is_written_among_the_inputs(tmp_path: Path) -> None:
+    scan = tmp_path / "scan.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(np.zeros((4, 4, 4), np.float32), np.eye(4)), scan)
+    with pytest.raises(UserError, match="lies in the output folder"):
+        explain([scan], tmp_path / "bundle", tmp_path)
