@@ -5,14 +5,16 @@ once per weights, window shape and version; the folder that it lies in is named 
 is converted anew. Before a conversion is kept it has to give the logits of PyTorch on random windows.
 """
 
+import ctypes
 import hashlib
 import importlib.metadata
 import importlib.util
 import logging
 import shutil
+import sys
 import warnings
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +182,8 @@ def _open_openvino(file: Path, threads: int, bfloat16: bool) -> Compute:
     import openvino
 
     core = openvino.Core()
-    capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    with _signal_stack_kept():
+        capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")  # loads the plugin
     if bfloat16 and not capable:
         raise ConversionError("this processor has no bfloat16 for OpenVINO")
     settings: dict[str, Any] = {
@@ -197,6 +200,31 @@ def _open_openvino(file: Path, threads: int, bfloat16: bool) -> Compute:
         return np.array(request.infer([window], share_inputs=True)[0])
 
     return compute
+
+
+class _SignalStack(ctypes.Structure):
+    """``stack_t`` of Linux."""
+
+    _fields_ = (("place", ctypes.c_void_p), ("flags", ctypes.c_int), ("size", ctypes.c_size_t))
+
+
+@contextmanager
+def _signal_stack_kept() -> Iterator[None]:
+    """Leave this thread the stack on which it takes signals.
+
+    OpenVINO's plugin gives the thread another one while it is loaded, once for each core; when it goes it frees that
+    one and puts back the one that it found. Of two that go in the order in which they came, the second puts back what
+    the first has freed, and the next signal, such as Ctrl-C, is a segmentation fault.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    system, found = ctypes.CDLL(None), _SignalStack()
+    system.sigaltstack(None, ctypes.byref(found))
+    try:
+        yield
+    finally:
+        system.sigaltstack(ctypes.byref(found), None)
 
 
 def _open_onnx(file: Path, threads: int, bfloat16: bool) -> Compute:

@@ -168,7 +168,8 @@ def test_the_demo_tells_the_whole_story(tmp_path: Path) -> None:
 
 def test_bundles_are_listed_and_copied(tmp_path: Path) -> None:
     listed = json.loads(RUNNER.invoke(app, ["bundles", "list", "--json"]).stdout)
-    assert {bundle["name"] for bundle in listed} == {"diagnosis_transfer", "domain_adaptation", "segmentation_transfer"}
+    names = {"diagnosis_transfer", "domain_adaptation", "pretraining", "segmentation_transfer"}
+    assert {bundle["name"] for bundle in listed} == names
     result = RUNNER.invoke(app, ["bundles", "copy", "domain_adaptation", str(tmp_path / "mine")])
     assert result.exit_code == 0, result.output
     assert (tmp_path / "mine" / "configs" / "train.json").is_file()

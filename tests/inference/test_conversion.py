@@ -1,6 +1,8 @@
 """Networks that another runtime computes: the labels of PyTorch, one conversion, PyTorch where there is none."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +166,25 @@ def test_a_runtime_has_to_be_installed_and_to_suit(network: nn.Module, monkeypat
     auto = Predictor([network], device=CPU, runtime="auto")
     auto.prepare(torch.zeros(1, *WINDOW), voxels=1)
     assert auto.used == "torch"
+
+
+TWO_NETWORKS_THEN_CTRL_C = """
+import os, signal, time
+import torch
+from torch import nn
+from monai_transfer.inference.conversion import ConvertedNetwork
+
+network = nn.Conv3d(1, 2, 3).eval()
+first, second = (ConvertedNetwork(network, (1, 8, 8, 8), runtime="openvino", threads=1) for _ in range(2))
+del first
+del second
+signal.signal(signal.SIGINT, lambda number, frame: print("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+time.sleep(0.1)
+"""
+
+
+def test_a_signal_is_heard_after_networks_that_ended(cache: Path) -> None:
+    require("openvino")
+    done = subprocess.run([sys.executable, "-c", TWO_NETWORKS_THEN_CTRL_C], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
