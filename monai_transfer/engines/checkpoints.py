@@ -50,7 +50,7 @@ class Checkpoints:
         return [step for step, _ in self._files()]
 
     def save(self, step: int, state: Mapping[str, Any]) -> Path:
-        """Write a state after so many finished steps and remove those that are too many.
+        """Write a state after so many finished steps; remove an earlier one of that step, and those that are too many.
 
         Args:
             step: number of finished steps.
@@ -78,6 +78,9 @@ class Checkpoints:
         finally:
             with suppress(OSError):
                 temporary.unlink(missing_ok=True)
+        # of two states of one step the names say only which digest is larger: the one just written counts
+        for old in [old for number, old in self._files() if number == step and old != path]:
+            old.unlink(missing_ok=True)
         for _, old in self._files()[: -self.keep]:
             old.unlink(missing_ok=True)
         return path

@@ -106,3 +106,11 @@ def test_a_full_disk_is_one_sentence_and_the_state_before_stays(tmp_path: Path) 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
     assert _read(tmp_path) == 25
     assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_state_replaces_an_earlier_one_of_its_step(tmp_path: Path) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    for number in range(6):  # by chance of the digests each order of the names occurs
+        checkpoints.save(3, {"number": number})
+        assert (checkpoints.newest() or {})["number"] == number
+    assert checkpoints.steps == [3]
