@@ -6,11 +6,13 @@ Whoever opens a folder later can thus tell the file of a process that works besi
 
 import errno
 import hashlib
+import json
 import os
 import platform
 import re
 import secrets
 import shutil
+import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -25,6 +27,10 @@ _MACHINE = hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 _TEMPORARY = re.compile(r"^\.making-([0-9a-f]{8})-(\d+)-[0-9a-f]{8}$")
 _FORGOTTEN = 7 * 24 * 3600.0
 """Seconds after which the temporary file of another machine, whose processes cannot be asked, counts as left over."""
+
+
+LARGEST_OBJECT = 64_000_000
+"""Bytes of a JSON file: a million listed cases still fit, and a text of gigabytes is refused before it is read."""
 
 
 def temporary_beside(path: Path) -> Path:
@@ -145,15 +151,67 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
-def without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose names are all different, for ``json.loads(..., object_pairs_hook=...)``.
+def read_object(path: Path, *, most: int = LARGEST_OBJECT, remedy: str = "mend it or remove it") -> dict[str, Any]:
+    """The object in a JSON or YAML file of somebody else, in any of the encodings of Unicode.
 
-    JSON leaves open which of two equal names counts: programs differ, and what was looked at would not be what is used.
+    Args:
+        path: the file.
+        most: bytes it may have.
+        remedy: what the user can do about a file that is broken.
 
     Raises:
-        ValueError: a name stands twice.
+        UserError: the file is absent, no regular file, too large or nested too deeply, is neither JSON nor YAML, says
+            something twice, or does not hold an object.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder) / "dataset.json"
+        ...     _ = path.write_text('{"labels": {"1": "liver"}}')
+        ...     print(read_object(path))
+        {'labels': {'1': 'liver'}}
     """
+    kind = "YAML" if path.suffix in (".yaml", ".yml") else "JSON"
+    try:
+        facts = path.stat()
+        if not stat.S_ISREG(facts.st_mode):  # opening a named pipe would wait for ever
+            raise UserError(f"{path} is not a regular file: {remedy}.")
+        if facts.st_size > most:
+            raise UserError(f"{path} has {facts.st_size} bytes, more than the {most} of any such file: {remedy}.")
+        content = _parsed(path.read_bytes(), kind)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing: {remedy}.") from error
+    except RecursionError as error:
+        raise UserError(f"{path} cannot be read as {kind} (nested too deeply): {remedy}.") from error
+    except UnicodeError as error:
+        raise UserError(f"{path} cannot be read as {kind} (it is not UTF-8): save it as UTF-8.") from error
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error.strerror if isinstance(error, OSError) else error).split())[:200]
+        raise UserError(f"{path} cannot be read as {kind} ({reason}): {remedy}.") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold an object of names and values, but {type(content).__name__}: {remedy}.")
+    return content
+
+
+def _parsed(data: bytes, kind: str) -> Any:
+    if kind == "JSON":
+        return json.loads(data, object_pairs_hook=_without_doubles, parse_constant=_no_number)
+    import yaml  # here, for it is met only in bundles of others
+
+    try:
+        return yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from error
+
+
+def _no_number(name: str) -> Any:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object whose names are all different."""
     content = dict(pairs)
+    # JSON leaves open which of two equal names counts: what was looked at would not be what another program uses.
     if len(content) < len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(name for name in names if names.count(name) > 1)!r} stands twice in one object")

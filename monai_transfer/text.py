@@ -90,7 +90,7 @@ def plain(text: str) -> str:
     """What :func:`literal` was given, for those who read a configuration without evaluating it.
 
     Args:
-        text: a string of a configuration; what is no literal comes back as it is.
+        text: a string of a configuration; what is not a literal comes back as it is.
 
     Example:
         >>> plain(literal("50% dose @ 2 mm")), plain("$open('x')")

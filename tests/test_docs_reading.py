@@ -37,9 +37,9 @@ The lists below are generated from the tests (`python tests/test_docs_reading.py
 makes and reads.
 """
 WHY = {
-    "affine": "an affine that is no grid in space would put the label map anywhere",
+    "affine": "an affine that is not a grid in space would put the label map anywhere",
     "checksum": "the file was changed on its way, so its voxels may be wrong",
-    "colour": "a colour picture is no scan: give grey values",
+    "colour": "a colour picture is not a scan: give grey values",
     "complex": "complex numbers are no intensities: export the magnitude",
     "empty": "there are no voxels",
     "format": "NIfTI, DICOM, NRRD, MetaImage and MGH are read",

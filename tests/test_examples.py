@@ -10,9 +10,6 @@ import pytest
 
 import monai_transfer
 
-WITHOUT_EXAMPLES = {"datasets", "inference"}
-"""Rooms whose classes do not all have an example yet; this set only shrinks."""
-
 MODULES = sorted(
     module.name
     for module in pkgutil.walk_packages(monai_transfer.__path__, "monai_transfer.")
@@ -31,8 +28,7 @@ def _to_be_shown(room: str) -> list[Any]:
 @pytest.mark.parametrize("room", ROOMS)
 def test_what_is_exported_has_an_example(room: str) -> None:
     silent = [each.__name__ for each in _to_be_shown(room) if ">>>" not in (inspect.getdoc(each) or "")]
-    assert not silent or room in WITHOUT_EXAMPLES, f"no example in the docstring of {silent}"
-    assert silent or room not in WITHOUT_EXAMPLES, f"take {room} out of the exceptions"
+    assert not silent, f"no example in the docstring of {silent}"
 
 
 @pytest.mark.parametrize("name", MODULES)

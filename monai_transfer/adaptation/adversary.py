@@ -1,13 +1,15 @@
-"""A discriminator and what it costs to be told apart by it."""
+"""A discriminator and what it costs to be told apart by it; the methods whose discriminator sees maps."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from monai_transfer.adaptation.method import SOURCE, TARGET
+from monai_transfer.adaptation.domains import of_sources, of_target
+from monai_transfer.adaptation.method import SOURCE, TARGET, AdaptationMethod, Batch, Outputs
 from monai_transfer.losses import DomainLossKind, domain_loss
-from monai_transfer.networks import GradientReversal
+from monai_transfer.networks import GradientReversal, PatchDomainDiscriminator
 
 
 class Adversary(nn.Module):
@@ -41,3 +43,48 @@ class Adversary(nn.Module):
     def _side(self, inputs: Sequence[Tensor], domain: int) -> Tensor:
         scores = (self.discriminator(self.reversal(x)) for x in inputs)
         return torch.stack([domain_loss(score, domain, kind=self.kind) for score in scores]).mean()
+
+
+class AdversarialMaps(AdaptationMethod):
+    """What is common to methods whose discriminator sees, patch by patch, a map of the size of the image.
+
+    Args:
+        spatial_dims: 2 or 3.
+        classes: number of classes, background included.
+        weight: weight of the reversed gradient at full strength.
+        channels: width of the discriminator's first layer.
+        layers: number of the discriminator's layers of stride 2.
+        spectral_norm: whether the discriminator is spectrally normalised.
+        loss: ``"bce"`` or ``"least_squares"``.
+    """
+
+    name: str
+    """What the loss is called."""
+
+    def __init__(
+        self,
+        spatial_dims: int,
+        classes: int,
+        weight: float = 0.01,
+        *,
+        channels: int = 16,
+        layers: int = 3,
+        spectral_norm: bool = False,
+        loss: DomainLossKind = "bce",
+    ) -> None:
+        super().__init__(weight)
+        discriminator = PatchDomainDiscriminator(
+            spatial_dims, classes, channels=channels, layers=layers, spectral_norm=spectral_norm
+        )
+        self.adversary = Adversary(discriminator, loss)
+
+    @abstractmethod
+    def maps(self, logits: Tensor) -> Tensor:
+        """What the discriminator sees of logits ``(batch, classes, *spatial)``, of the same shape."""
+
+    def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
+        """The domain loss of the maps."""
+        # as in both papers only the target's maps are pushed
+        sources = [self.maps(out.logits.detach().float()) for out in of_sources(outputs)]
+        targets = [self.maps(out.logits.float()) for out in of_target(outputs)]
+        return {self.name: self.adversary(sources, targets, self.weight * self.strength)}

@@ -12,7 +12,7 @@ from monai_transfer.losses import pseudo_label_loss
 from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, TAUGHT, UNLABELLED
 
 _SILENT = -1e4
-"""Logit of a class that takes no part in a softmax; finite, for an infinity times zero is no number."""
+"""Logit of a class that takes no part in a softmax; finite, for an infinity times zero is not a number."""
 
 
 class SelfTraining(AdaptationMethod):

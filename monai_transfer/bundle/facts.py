@@ -1,18 +1,15 @@
 """What a bundle says about itself: its files as plain values; nothing is evaluated, imported or opened by them."""
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.errors import UserError
-from monai_transfer.files import without_doubles
+from monai_transfer.files import read_object
 from monai_transfer.text import plain
 
 MOST_BYTES = 16 * 2**20
@@ -71,7 +68,7 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
     """Read the facts of a bundle; nothing of it is evaluated, imported or built.
 
     Raises:
-        UserError: the folder is no bundle, or one of its files is broken.
+        UserError: the folder is not a bundle, or one of its files is broken.
 
     Example:
         >>> from monai_transfer.bundle.trust import template
@@ -116,7 +113,7 @@ def require_bundle(root: str | Path) -> Path:
     """
     folder = Path(root).expanduser().resolve()
     if not folder.is_dir():
-        raise UserError(f"{root} is no bundle folder; name one with --bundle ('monai-transfer bundles list' helps).")
+        raise UserError(f"{root} is not a bundle folder; name one with --bundle ('monai-transfer bundles list' helps).")
     if not (folder / "configs").is_dir():
         raise UserError(f"{root} is not a bundle: its folder configs is missing; give the bundle's own folder.")
     return folder
@@ -147,7 +144,7 @@ def label_names(names: Any, root: Path) -> dict[int, str]:
     """Value -> name of the classes.
 
     Raises:
-        UserError: a value is no whole number.
+        UserError: a value is not a whole number.
     """
     if not isinstance(names, Mapping):
         return {}
@@ -200,23 +197,7 @@ def parse_config(path: Path) -> dict[str, Any]:
         ...     print(parse_config(path))
         {'network_def': {'_target_': 'UNet'}}
     """
-    if not path.is_file():
-        raise UserError(f"{path} is missing or no regular file: give the folder of a complete MONAI bundle.")
-    if path.stat().st_size > MOST_BYTES:
-        raise UserError(f"{path} has more than {MOST_BYTES >> 20} MB, too many for a configuration: make it anew.")
-    kind = "JSON" if path.suffix == ".json" else "YAML"
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        content = json.loads(text, object_pairs_hook=without_doubles) if kind == "JSON" else yaml.safe_load(text)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): see to its permissions.") from error
-    except RecursionError as error:
-        raise UserError(f"{path} is nested too deeply to be a configuration: make the bundle anew.") from error
-    except (ValueError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path} is not valid {kind} ({reason}): mend it or make the bundle anew.") from error
-    if not isinstance(content, dict):
-        raise UserError(f"{path} must hold an object of names and values, not {type(content).__name__}: mend it.")
+    content = read_object(path, most=MOST_BYTES, remedy="give the folder of a complete bundle, or make it anew")
     _require_bounded(content, path)
     return content
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from monai.bundle import ConfigWorkflow
 
 _PARTS = ("docs", "LICENSE", "configs")
-"""What a bundle is copied with; the configurations last, for a folder without them is no bundle."""
+"""What a bundle is copied with; the configurations last, for a folder without them is not a bundle."""
 
 
 def require_free(root: str | Path, *, overwrite: bool = False) -> None:

@@ -56,7 +56,7 @@ class Pair:
     kept_back: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse a name that is no name of a folder."""
+        """Refuse a name that is not a name of a folder."""
         if _NAME.fullmatch(self.name) is None:
             raise UserError(f"--name {self.name} is not possible: give 1 to 64 letters, digits and . _ + -.")
 
@@ -129,7 +129,7 @@ def _entries(file: Path) -> Sequence[Any]:
 def _pair(file: Path, number: int, entry: Any) -> Pair:
     where = f"{file}, pair {number}"
     if not isinstance(entry, Mapping):
-        raise UserError(f"{where} is no table: write [[pairs]] on a line and its fields below it.")
+        raise UserError(f"{where} is not a table: write [[pairs]] on a line and its fields below it.")
     if unknown := sorted(set(entry) - set(_FIELDS)):
         raise UserError(f"{where}: {unknown[0]} is not a field; there are {', '.join(_FIELDS)}.")
     if missing := [name for name in _NEEDED if name not in entry]:

@@ -138,7 +138,7 @@ def read_network(root: str | Path, *, trust: bool = False) -> nn.Module:
 
     Raises:
         UntrustedBundleError: the bundle is foreign and its network names code of its own.
-        UserError: the folder is no bundle, or defines no network.
+        UserError: the folder is not a bundle, or defines no network.
     """
     root = require_bundle(root)
     config = config_file(root, "inference") or config_file(root, "train") or root / "configs" / "inference.json"
@@ -155,7 +155,7 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
     """Load the weights of a file into a network.
 
     Raises:
-        UserError: the file is no checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
+        UserError: the file is not a checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
     """
     tensors = read_checkpoint(checkpoint).tensors
     try:
@@ -213,7 +213,7 @@ def _network(parser: ConfigParser, config: Path) -> nn.Module:
 def _chain(parser: ConfigParser, name: str, config: Path) -> Compose:
     chain = _content(parser, (name,), config)
     if not isinstance(chain, Compose) or (name == "preprocessing" and not chain.transforms):
-        raise UserError(f"{config} has a '{name}' that is no chain of transforms: write a Compose.")
+        raise UserError(f"{config} has a '{name}' that is not a chain of transforms: write a Compose.")
     return chain
 
 

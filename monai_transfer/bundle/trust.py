@@ -27,7 +27,7 @@ STATE_VARIABLE = "MONAI_TRANSFER_STATE"
 """Environment variable that moves the state folder, as on machines where homes cannot be written."""
 
 MOST_FILES = 10_000
-"""A folder of more files is no bundle's configs/ or scripts/, and is not read to the end."""
+"""A folder of more files is not a bundle's configs/ or scripts/, and is not read to the end."""
 
 _KEY_BYTES = 32
 
@@ -131,7 +131,7 @@ def require_trust(root: Path, concerns: Callable[[], tuple[str, ...]], *, trust:
 
 
 def _contents(root: Path) -> str | None:
-    """A digest of names and contents of all that may be code; None where it is no plain folder of files."""
+    """A digest of names and contents of all that may be code; None where it is not a plain folder of files."""
     digest = hashlib.sha256()
     seen = 0
     for part in ("configs", "scripts"):

@@ -116,7 +116,6 @@ def adapt_command(
 
     from monai_transfer.bundle.domains import choose_domains, plan_adaptation
     from monai_transfer.bundle.plan_options import PlanOptions
-    from monai_transfer.datasets import read_dataset
     from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(
@@ -130,17 +129,14 @@ def adapt_command(
     )
     reading = Reading(**reads)
     if bundle is not None:
-        from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free
+        from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, choose_images
 
         given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
         settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
-        images = read_dataset(target, reading=reading).select(split_list(target_cases) or ["*"])
-        held = (
-            (read_dataset(test, reading=reading) if test is not None else images)
-            .select(split_list(test_cases) or ["*"])
-            .labelled
+        images, held = choose_images(
+            target, test, target_cases=split_list(target_cases), test_cases=split_list(test_cases), reading=reading
         )
-        console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held)} labelled to score.")
+        console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held or ())} to score.")
         trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
         if dry_run:
             return
@@ -148,7 +144,7 @@ def adapt_command(
             bundle,
             images,
             output,
-            test=held if len(held) else None,
+            test=held,
             settings=settings,
             device=device,
             trust=trusted,

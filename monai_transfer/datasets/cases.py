@@ -19,6 +19,10 @@ class Case:
         name: unique in its data set.
         images: one file per channel.
         label: the label map, where there is one.
+
+    Example:
+        >>> Case("a", (Path("images/a.nii.gz"),), Path("labels/a.nii.gz")).as_item()
+        {'name': 'a', 'image': 'images/a.nii.gz', 'label': 'labels/a.nii.gz'}
     """
 
     name: str
@@ -43,6 +47,11 @@ class Fault:
         case: the case that it belongs to; empty for a file without a case.
         kind: a short word for programs.
         message: one sentence: the file, what is wrong, and the remedy.
+
+    Example:
+        >>> fault = Fault(Path("a.nii.gz"), "a", "missing", "a.nii.gz does not exist: restore it.")
+        >>> fault.case, fault.kind
+        ('a', 'missing')
     """
 
     path: Path
@@ -63,6 +72,12 @@ class CaseDataset:
         faults: what the names of the files tell already, such as a label without an image.
         warnings: what is odd about them but can be used, such as images that ``dataset.json`` does not list.
         reading: how strictly the files are read, by whatever uses the cases.
+
+    Example:
+        >>> cases = tuple(Case(f"ct_{n}", (Path(f"ct_{n}.nii.gz"),)) for n in (1, 2, 3, 4))
+        >>> dataset = CaseDataset(Path("scans"), cases)
+        >>> [part.names for part in dataset.split(0.25)]
+        [('ct_1', 'ct_2', 'ct_3'), ('ct_4',)]
     """
 
     root: Path

@@ -1,23 +1,18 @@
 """What ``dataset.json`` and ``labels.json`` say: names of labels and channels, lists of cases."""
 
-import json
 import os
 import re
-import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from monai_transfer.errors import UserError
-from monai_transfer.files import without_doubles
+from monai_transfer.files import read_object
 from monai_transfer.volumes.names import VOLUME_SUFFIXES
 
 LARGEST_VALUE = 65535
-"""Label values above are no labels but intensities or damage; atlases (FreeSurfer) stay below 16 bits."""
-
-_LARGEST_FILE = 64_000_000
-"""Bytes: a million listed cases still fit, and a text of gigabytes is refused before it is read."""
+"""Label values above are not labels but intensities or damage; atlases (FreeSurfer) stay below 16 bits."""
 
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _LABELS_REMEDY = 'write {"background": 0, "liver": 1}'
@@ -60,14 +55,14 @@ def find_description(folder: Path) -> Description:
     """The description that lies in a folder; an empty one when there is none.
 
     Raises:
-        UserError: the file is no JSON, or a field of it is not what it should be.
+        UserError: the file is not JSON, or a field of it is not what it should be.
     """
     description = Description()
     if os.path.lexists(folder / "dataset.json"):
         description = read_description(folder / "dataset.json")
     labels = folder / "labels.json"
     if os.path.lexists(labels):
-        names = parse_label_names(load_object(labels), labels)
+        names = parse_label_names(read_object(labels), labels)
         description = replace(description, path=description.path or labels, label_names=names)
     return description
 
@@ -76,14 +71,14 @@ def read_description(path: Path) -> Description:
     """A description file of the Decathlon, of nnU-Net or of a MONAI datalist.
 
     Raises:
-        UserError: the file is no JSON, or a field of it is not what it should be.
+        UserError: the file is not JSON, or a field of it is not what it should be.
     """
-    content = load_object(path)
+    content = read_object(path)
     lists = {}
     for section in ("training", "validation", "test"):
         entries = content.get(section) or []
         if not isinstance(entries, list):
-            raise UserError(f'{path}: "{section}" is no list: write [{{"image": "a.nii.gz", "label": "b.nii.gz"}}].')
+            raise UserError(f'{path}: "{section}" is not a list: write [{{"image": "a.nii.gz", "label": "b.nii.gz"}}].')
         lists[section] = entries
     channels = content.get("channel_names")
     return Description(
@@ -110,7 +105,7 @@ def parse_label_names(labels: Any, path: Path) -> dict[int, str]:
     if isinstance(labels, dict) and isinstance(labels.get("labels"), dict):
         labels = labels["labels"]
     if not isinstance(labels, dict):
-        raise UserError(f'{path}: "labels" is no mapping: {_LABELS_REMEDY}.')
+        raise UserError(f'{path}: "labels" is not a mapping: {_LABELS_REMEDY}.')
     names: dict[int, str] = {}
     for key, value in labels.items():
         number, name = _label(key, value, path)
@@ -166,7 +161,7 @@ def _parse_mapping(mapping: Any, path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(mapping, dict):
         raise UserError(
-            f'{path}: "dataset" is no mapping: write {{"case": {{"images": ["a.nii.gz"], "label": "b.nii.gz"}}}}.'
+            f'{path}: "dataset" is not a mapping: write {{"case": {{"images": ["a.nii.gz"], "label": "b.nii.gz"}}}}.'
         )
     return mapping
 
@@ -175,7 +170,7 @@ def _parse_count(count: Any, path: Path) -> int | None:
     if isinstance(count, str) and _NUMBER.fullmatch(count):
         count = int(count)
     if count is not None and (not isinstance(count, int) or isinstance(count, bool) or count < 0):
-        raise UserError(f'{path}: "numTraining" is no number of cases: write how many there are, or remove it.')
+        raise UserError(f'{path}: "numTraining" is not a number of cases: write how many there are, or remove it.')
     return count
 
 
@@ -186,28 +181,3 @@ def _parse_ending(ending: Any, path: Path) -> str | None:
         known = ", ".join(VOLUME_SUFFIXES)
         raise UserError(f'{path}: "file_ending" names no format that is read: convert the images to one of {known}.')
     return ending
-
-
-def load_object(path: Path) -> dict[str, Any]:
-    """The JSON object in a file, in any of the encodings of Unicode, with or without a byte-order mark."""
-    try:
-        facts = path.stat()
-        if not stat.S_ISREG(facts.st_mode):  # opening a named pipe would wait for ever
-            raise UserError(f"{path} is no regular file: put a JSON file in its place or remove it.")
-        if facts.st_size > _LARGEST_FILE:
-            raise UserError(f"{path} has {facts.st_size} bytes, far more than a description: put the right file there.")
-        content = json.loads(path.read_bytes(), object_pairs_hook=without_doubles, parse_constant=_no_number)
-    except RecursionError as error:
-        raise UserError(f"{path} cannot be read as JSON (nested too deeply): mend it or remove it.") from error
-    except UnicodeError as error:
-        raise UserError(f"{path} cannot be read as JSON (it is not UTF-8): save it as UTF-8.") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise UserError(f"{path} cannot be read as JSON ({reason}): mend it or remove it.") from error
-    if not isinstance(content, dict):
-        raise UserError(f'{path} holds no JSON object: a datalist looks like {{"training": [{{"image": …}}]}}.')
-    return content
-
-
-def _no_number(name: str) -> Any:
-    raise ValueError(f"{name} is no JSON number")

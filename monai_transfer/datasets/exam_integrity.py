@@ -24,6 +24,10 @@ class ExamReport(CheckReport):
         spatial_dims: 2 for pictures, 3 for volumes.
         channels: channels of an image; of pictures 1 where all are grey, however they are stored, else 3.
         size: median pixels or voxels per axis.
+
+    Example:
+        >>> ExamReport((), (), None, spatial_dims=2, channels=1, size=(256, 256)).sound
+        True
     """
 
     spatial_dims: int

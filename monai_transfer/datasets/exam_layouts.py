@@ -72,7 +72,7 @@ def _from_list(root: Path, file: Path | None) -> ExamDataset:
     else:
         readers = {".csv": read_table, ".json": read_datalist}
         if file.suffix.lower() not in readers:
-            raise UserError(f"{file} is no image and no list of examinations: give {_KNOWN}.")
+            raise UserError(f"{file} is neither an image nor a list of examinations: give {_KNOWN}.")
         found, base = readers[file.suffix.lower()](file), file.parent
     if not found.lines:
         raise UserError(f"{file or root} holds no examinations: give {_KNOWN}.")

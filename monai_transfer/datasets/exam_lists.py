@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.datasets.descriptions import load_object
 from monai_transfer.errors import UserError
+from monai_transfer.files import read_object
 
 _COLUMNS = {
     "image": ("image", "path", "file", "filename"),
@@ -93,7 +93,7 @@ def read_table(path: Path) -> ExamList:
         UserError: the file cannot be read as a table, or lacks the images.
     """
     if not path.is_file() or path.stat().st_size > _LARGEST_FILE:
-        raise UserError(f"{path} is no file of less than {_LARGEST_FILE >> 20} MB: name a CSV table.")
+        raise UserError(f"{path} is not a file of less than {_LARGEST_FILE >> 20} MB: name a CSV table.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = list(csv.reader(file))
@@ -119,15 +119,15 @@ def read_datalist(path: Path) -> ExamList:
     Raises:
         UserError: the file is no such list.
     """
-    content = load_object(path)
+    content = read_object(path)
     names = content.get("class_names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) and name.strip() for name in names):
-        raise UserError(f'{path}: "class_names" is no list of names: write ["healthy", "lesion"], or remove it.')
+        raise UserError(f'{path}: "class_names" is not a list of names: write ["healthy", "lesion"], or remove it.')
     lines = []
     for section, split in (("training", ""), ("validation", "validation"), ("test", "test")):
         entries = content.get(section, [])
         if not isinstance(entries, list):
-            raise UserError(f'{path}: "{section}" is no list: write one object with "image" and "label" per entry.')
+            raise UserError(f'{path}: "{section}" is not a list: write one object with "image" and "label" per entry.')
         lines += [_entry(entry, split, f"{path}, {section} {n}", names) for n, entry in enumerate(entries, start=1)]
     if any(line.split for line in lines):  # what is listed as training beside other sections is for training
         lines = [line if line.split else replace(line, split="train") for line in lines]

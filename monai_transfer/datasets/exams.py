@@ -9,7 +9,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from monai_transfer.datasets.cases import Case, CaseDataset, Fault
+from monai_transfer.datasets.cases import Fault
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.names import natural_key
 
@@ -28,6 +28,10 @@ class Exam:
         target: 1 where a class is present, 0 where it is not, NaN where nobody knows; one per class. ``None`` where
             nothing is known.
         split: one of :data:`SPLITS`; empty where the data set does not say.
+
+    Example:
+        >>> Exam("a_left", (Path("a_left.png"),), patient="a", target=(0.0, 1.0)).patient
+        'a'
     """
 
     name: str
@@ -48,6 +52,12 @@ class ExamDataset:
         exclusive: whether an examination shows exactly one class; else each class is a finding of its own.
         channel_names: one name per file of an examination.
         faults: what the names and the list tell already.
+
+    Example:
+        >>> exams = tuple(Exam(name, (Path(f"{name}.png"),), name, (1.0, 0.0)) for name in "abc")
+        >>> dataset = ExamDataset(Path("scans"), exams, ("healthy", "ill"))
+        >>> len(dataset), dataset.counts
+        (3, {'healthy': 3, 'ill': 0})
     """
 
     root: Path
@@ -165,11 +175,6 @@ class ExamDataset:
             for exam in self.exams
         )
         return replace(self._with(exams), class_names=names)
-
-    def as_cases(self) -> CaseDataset:
-        """The examinations as unlabelled cases of volumes."""
-        cases = tuple(Case(exam.name, exam.images) for exam in self.exams)
-        return CaseDataset(self.root, cases, channel_names=self.channel_names)
 
     def _item(self, exam: Exam) -> dict[str, Any]:
         paths = [str(path) for path in exam.images]

@@ -37,6 +37,17 @@ class Fingerprint:
         cases: number of sound cases.
         labelled: number of them with a label.
         spacing_range: smallest and largest voxel size per axis, mm.
+
+    Example:
+        >>> import tempfile, nibabel
+        >>> from pathlib import Path
+        >>> from monai_transfer.datasets import check_dataset, read_dataset
+        >>> scan = nibabel.Nifti1Image(np.arange(512, dtype=np.int16).reshape(8, 8, 8), np.diag([1.0, 1.0, 3.0, 1.0]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     nibabel.save(scan, Path(folder) / "a.nii.gz")
+        ...     fingerprint = check_dataset(read_dataset(folder)).fingerprint
+        >>> fingerprint.spacing, fingerprint.shape, fingerprint.modality
+        ((1.0, 1.0, 3.0), (8.0, 8.0, 8.0), 'mr')
     """
 
     spacing: Triple

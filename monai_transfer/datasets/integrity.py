@@ -40,6 +40,11 @@ class CheckReport:
         faults: what must be mended before training.
         warnings: what is odd but can be used.
         fingerprint: figures over the sound cases; none when there are none.
+
+    Example:
+        >>> report = check_dataset(CaseDataset(Path("scans"), (Case("a", (Path("a.nii.gz"),)),)))
+        >>> report.sound, report.faults[0].message
+        (False, 'a.nii.gz does not exist: restore the file or take it off the list.')
     """
 
     faults: tuple[Fault, ...]

@@ -23,7 +23,7 @@ _WHITE = (127, 128, 254, 255, 32767, 65535)
 
 
 class LabelValueError(UserError):
-    """A label map holds values that are no labels."""
+    """A label map holds values that are not labels."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def _broken(path: Path, value: float, low: float, high: float) -> str:
         return (
             f"{path} holds probabilities (such as {value:.4g}) and no labels: write 1 where they are above 0.5, else 0."
         )
-    return f"{path} has values that are no whole numbers ({value:.6g}): resample labels with nearest neighbour."
+    return f"{path} has values that are not whole numbers ({value:.6g}): resample labels with nearest neighbour."
 
 
 def judge_values(

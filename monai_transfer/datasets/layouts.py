@@ -64,7 +64,7 @@ def _read(root: Path, section: Section) -> CaseDataset:
     if root.is_file() and is_volume(root):
         return CaseDataset(root, (Case(stem(root), (root,)),))
     if root.is_file() and root.suffix != ".json":
-        raise UserError(f"{root} is no volume and no datalist: give {_KNOWN}.")
+        raise UserError(f"{root} is neither a volume nor a datalist: give {_KNOWN}.")
     base = root.parent if root.is_file() else root
     description = read_description(root) if root.is_file() else find_description(root)
     # A datalist that was named says everything; a description that lies in a folder may list one section only.
@@ -135,7 +135,7 @@ def _uniquely_named(cases: list[Case], base: Path) -> list[Case]:
     """The cases, named by their folders too where files of several folders have equal names.
 
     Raises:
-        UserError: a name is no text, or two cases have the same name or names that many disks do not tell apart.
+        UserError: a name is not a text, or two cases have the same name or names that many disks do not tell apart.
     """
     for case in cases:
         if not _is_text(case.name):

@@ -124,7 +124,7 @@ def _label(label: Any, images: tuple[Path, ...], folders: _Folders, description:
     if label is None:
         return None
     if not isinstance(label, str) or not _is_path(label):
-        raise UserError(f'{description.path}: the "label" of {images[0]} is no path: name one label map.')
+        raise UserError(f'{description.path}: the "label" of {images[0]} is not a path: name one label map.')
     if folders.base / label in images:
         raise UserError(f"{description.path}: {label} is listed as image and as label: name the label map.")
     return folders.base / label

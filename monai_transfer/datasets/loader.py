@@ -23,6 +23,10 @@ class CyclingSampler(Sampler[int]):
         seed: seed of the order.
         rank: this process among ``world_size``.
         world_size: number of processes that share the sequence.
+
+    Example:
+        >>> sorted(CyclingSampler(size=3, length=6))
+        [0, 0, 1, 1, 2, 2]
     """
 
     def __init__(self, size: int, length: int, *, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -66,6 +70,14 @@ class DomainLoader:
 
     Raises:
         UserError: when a domain has no cases.
+
+    Example:
+        >>> from monai.data import Dataset
+        >>> domains = {"source": Dataset([{"image": 1}]), "target": Dataset([{"image": 2}, {"image": 2}])}
+        >>> for batch in DomainLoader(domains, steps=2):
+        ...     print({domain: part["image"].tolist() for domain, part in batch.items()})
+        {'source': [1], 'target': [2]}
+        {'source': [1], 'target': [2]}
     """
 
     def __init__(

@@ -25,19 +25,14 @@ class GracefulInterrupt:
         >>> from ignite.engine import Engine
         >>> handler = GracefulInterrupt()
         >>> handler.attach(Engine(lambda engine, batch: None))
-        >>> handler.interrupted
-        False
+        >>> handler.signal is None
+        True
     """
 
     def __init__(self) -> None:
         self.signal: int | None = None
         self.steps = 0
         self._previous: dict[int, Any] = {}
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether training ended early."""
-        return self.signal is not None
 
     def attach(self, engine: Engine) -> None:
         """Watch for the signals while training runs; only the main thread can."""

@@ -14,7 +14,7 @@ class TrainingProgress:
 
     Example:
         >>> trainer = Engine(lambda engine, batch: {Keys.LOSS: 0.0})
-        >>> TrainingProgress("adapting").attach(trainer)  # silent where standard error is no terminal
+        >>> TrainingProgress("adapting").attach(trainer)  # silent where standard error is not a terminal
         >>> trainer.run([0, 1]).iteration
         2
     """

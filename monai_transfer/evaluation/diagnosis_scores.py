@@ -21,9 +21,6 @@ RESAMPLES = 1000
 CLASS_METRICS = ("auc", "average_precision", "precision", "recall", "specificity", "f1")
 """Scores of each class against the others."""
 
-OVERALL_METRICS = ("accuracy", "balanced_accuracy", "brier", "ece")
-"""Scores of all classes together; the last two are better when they are lower."""
-
 _CHUNK = 100
 """Resamples that are worked on at once, to bound the memory."""
 

@@ -194,7 +194,7 @@ def choose_network(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes
 def _compared(adapted: LabelFreeScores, source_only: LabelFreeScores, sizes: SourceSizes) -> Choice:
     """The choice by everything but the scrambled image."""
     if not adapted.finite:
-        return Choice("source_only", "the adapted network gives values that are no numbers", adapted, source_only)
+        return Choice("source_only", "the adapted network gives values that are not numbers", adapted, source_only)
     sound, floor_sound = (scores.finite and sizes.plausible(scores.foreground_ml) for scores in (adapted, source_only))
     low, high = sizes.foreground_ml
     given = f"against {low:.3g} to {high:.3g} ml in the source's labels"

@@ -60,16 +60,6 @@ class ScoreTable:
     """Cases that were to be scored and have no prediction; they enter no mean and are always named."""
 
     @classmethod
-    def joined(cls, tables: Iterable["ScoreTable"]) -> "ScoreTable":
-        """Put tables (of several seeds, say) together: each row counts once."""
-        tables = tuple(tables)
-        return cls(
-            rows=tuple(row for table in tables for row in table.rows),
-            nsd_tolerance_mm=tables[0].nsd_tolerance_mm,
-            without_prediction=tuple(dict.fromkeys(case for t in tables for case in t.without_prediction)),
-        )
-
-    @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> "ScoreTable":
         """Read what :meth:`as_dict` gave."""
         names = LabelScore.__dataclass_fields__

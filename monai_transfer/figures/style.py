@@ -16,7 +16,7 @@ from matplotlib.text import Text
 from monai_transfer.files import replacing
 from monai_transfer.text import one_line
 
-# Okabe and Ito's palette, ordered for contours on grey; ink and greys for everything that is no label.
+# Okabe and Ito's palette, ordered for contours on grey; ink and greys for everything that is not a label.
 LABEL_COLOURS = ("#E69F00", "#56B4E9", "#F0E442", "#CC79A7", "#00B386", "#D55E00", "#3A86D9", "#B9A7FF")
 ARM_COLOURS = {"source-only": "#A7ADB5", "adapted": "#0072B2", "oracle": "#1D2329", "prediction": "#0072B2"}
 INK = "#1D2329"

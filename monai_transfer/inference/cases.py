@@ -36,6 +36,10 @@ class InputCase:
         series: which DICOM series of the folder, where it is one.
         fault: why it cannot be segmented, where that is known without reading it.
         absent: numbers of the channels that have no file, where the bundle does without them.
+
+    Example:
+        >>> InputCase("a", (Path("a_0000.nii.gz"), Path("a_0001.nii.gz"))).path.name
+        'a_0000.nii.gz'
     """
 
     name: str
@@ -106,7 +110,12 @@ class Skipped:
 
 @dataclass
 class Inputs:
-    """The cases of a run, and what was left out."""
+    """The cases of a run, and what was left out.
+
+    Example:
+        >>> [case.name for case in Inputs([InputCase("a", Path("a.nii.gz"))]).cases]
+        ['a']
+    """
 
     cases: list[InputCase] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)

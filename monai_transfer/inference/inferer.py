@@ -41,6 +41,12 @@ class StreamingInferer(Inferer):
 
     Raises:
         UserError: for an unknown precision or output.
+
+    Example:
+        >>> inferer = StreamingInferer(roi_size=(8, 8, 8), output="labels")
+        >>> labels = inferer(torch.ones(1, 1, 16, 8, 8), lambda windows: torch.cat([-windows, windows], dim=1))
+        >>> tuple(labels.shape), int(labels.min())
+        ((1, 1, 16, 8, 8), 1)
     """
 
     def __init__(

@@ -207,8 +207,8 @@ def require_apart(inputs: Sequence[Path], output: Path) -> None:
             foreign = [p.name for p in output.iterdir() if not p.name.startswith(".")]
             if foreign and not is_result_folder(output):
                 raise UserError(
-                    f"{output} lies in the input {given} and holds {foreign[0]}, which is no result of this command; "
-                    "choose an empty or new --output."
+                    f"{output} lies in the input {given} and holds {foreign[0]}, which is not a result of "
+                    "this command; choose an empty or new --output."
                 )
 
 

@@ -227,7 +227,7 @@ def batch_for_memory(predictor: Predictor, window: torch.Tensor, *, share: float
 def one_core(device: torch.device) -> Iterator[None]:
     """Let torch use one core in this block, save for what is called through :func:`on_all_cores`.
 
-    Nothing changes where ``device`` is no CPU.
+    Nothing changes where ``device`` is not a CPU.
     """
     threads = torch.get_num_threads()
     if device.type != "cpu" or threads == 1:

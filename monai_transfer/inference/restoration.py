@@ -48,11 +48,6 @@ class GridMap:
     working_axis: tuple[int, ...]
     taps: tuple[Taps, ...]
 
-    @property
-    def native_shape(self) -> tuple[int, ...]:
-        """Voxels of the native grid."""
-        return tuple(len(t) for t in self.taps)
-
 
 class _Walk:
     """The grid during the walk back through the trace: shape, affine and the matrices gathered so far."""

@@ -43,6 +43,10 @@ class Cleaning:
         largest_component: names of labels of which only the largest connected piece is kept; ``("all",)`` for all.
         fill_holes: give background that one label encloses to that label.
         smallest_ml: pieces smaller than this many millilitres become background.
+
+    Example:
+        >>> bool(Cleaning()), bool(Cleaning(largest_component=("liver",)))
+        (False, True)
     """
 
     largest_component: tuple[str, ...] = ()
@@ -70,6 +74,11 @@ class SegmentOptions:
         compile: run the network through ``torch.compile``.
         cleaning: what is mended in the finished label map.
         reading: how strictly the volumes are read.
+
+    Example:
+        >>> SegmentOptions(mirror_axes=(0, 1, 2), batch=0)
+        Traceback (most recent call last):
+        monai_transfer.errors.UserError: --batch 0 is not possible: give a whole number from 1 to 4096.
     """
 
     precision: Precision = "float32"
@@ -100,6 +109,14 @@ class Segmentation:
         probabilities: (labels, *native shape), float32, when asked for.
         entropy: (*native shape), 0 certain to 1, when asked for.
         source: the image as it was read.
+
+    Example:
+        >>> scan = Volume(Path("scan.nii"), np.zeros((1, 2, 2, 2), np.int16), np.eye(4))
+        >>> labels = np.ones((2, 2, 2), np.uint8)
+        >>> certain = np.full((1, 2, 2, 2), PROBABILITY_SCALE, np.uint16)
+        >>> found = Segmentation(labels, scan.affine, {1: "liver"}, {"liver": 0.008}, {}, (1, 1), scan, certain)
+        >>> float(found.probabilities.max())
+        1.0
     """
 
     labels: np.ndarray

@@ -43,6 +43,20 @@ class Segmenter:
 
     Raises:
         UserError: when the members of an ensemble differ in more than their weights.
+
+    Example:
+        >>> from monai.transforms import Compose, LoadImaged
+        >>> from monai_transfer.bundle.inference_settings import Decision, WindowSettings
+        >>> network = torch.nn.Conv3d(1, 2, kernel_size=1, bias=False)
+        >>> network.weight.data = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1, 1)  # what is above 0 is bright
+        >>> names = {0: "background", 1: "bright"}
+        >>> bundle = InferenceBundle(
+        ...     Path("bright"), network, Compose([LoadImaged("image")]), "", "image", WindowSettings((8, 8, 8)),
+        ...     Decision("softmax"), names, in_channels=1, out_channels=2, checksum=""
+        ... )
+        >>> scan = Volume(Path("scan.nii"), np.arange(-255, 257).reshape(1, 8, 8, 8), np.diag([1.0, 1.0, 2.0, 1.0]))
+        >>> Segmenter([bundle], device="cpu").segment(scan).volumes_ml
+        {'bright': 0.512}
     """
 
     def __init__(

@@ -173,7 +173,7 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         if guess:
             low, span = profile.low, profile.high - profile.low
             missing = ~profile.mean.isfinite()
-            # the background is no class: it keeps what the contrast curve made of it
+            # the background is not a class: it keeps what the contrast curve made of it
             missing[0] = False
             anywhere = low + span * torch.from_numpy(self.R.uniform(size=shape)).float()
             width = span * torch.from_numpy(self.R.uniform(*_RANDOM_SPREAD, size=shape)).float()

@@ -84,7 +84,7 @@ class PseudoLabels:
 class PseudoLabeld(MapTransform, RandomizableTrait):
     """Puts the present pseudo-label of the image beside it, before both are cropped and deformed.
 
-    It is no constant of the case, and so counts as random: a cache stops before it.
+    It is not a constant of the case, and so counts as random: a cache stops before it.
 
     Args:
         keys: under which the label ``(1, *spatial)`` goes.

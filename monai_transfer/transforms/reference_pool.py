@@ -12,6 +12,11 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.volumes.monai_reader import VolumeReader
+from monai_transfer.volumes.volume import Reading
+
+_FOR_ITS_LOOKS = Reading(assume_affine=True, allow_irregular=True, pictures=True)
+"""Only the intensities of a reference are lent, so that it need not say how it lies in space."""
 
 Reference = str | Path | Tensor | np.ndarray | Mapping[str, Tensor]
 
@@ -22,8 +27,8 @@ class ReferencePool:
     Args:
         references: files, images ``(channels, *spatial)`` preprocessed as the images that they lend to, or a MONAI data
             set of such images under ``"image"``, which is read one by one.
-        load: turns a file into an image ``(channels, *spatial)``; by default it is read as it is. Give the target's own
-            preprocessing here.
+        load: turns a file into an image ``(channels, *spatial)``; by default it is read as every command
+            reads it. Give the target's own preprocessing here.
 
     Raises:
         UserError: there are no references.
@@ -38,7 +43,7 @@ class ReferencePool:
         if len(references) == 0:
             raise UserError("no reference images were given: name at least one image of the target")
         self.references = references
-        self.load = load or LoadImage(ensure_channel_first=True)
+        self.load = load or _door()
         self._images: dict[int, Tensor] = {}
 
     def draw(self, state: np.random.RandomState) -> Tensor:
@@ -62,6 +67,12 @@ class ReferencePool:
             reference = reference[Keys.IMAGE]
         image: Tensor = convert_to_tensor(reference, track_meta=False, dtype=torch.float32)
         return image
+
+
+def _door() -> LoadImage:
+    load = LoadImage(ensure_channel_first=True)
+    load.register(VolumeReader(_FOR_ITS_LOOKS))
+    return load
 
 
 def check_channels(image: Tensor, reference: Tensor) -> None:

@@ -124,8 +124,8 @@ def frame_of(path: Path, index: int, header: Dataset, storage: Storage) -> Frame
     if np.abs(axes @ axes.T - np.eye(2)).max() > _AXES_TOLERANCE:
         raise VolumeError(
             "dicom_tag",
-            f"{path} has an ImageOrientationPatient (0020,0037) that is no pair of perpendicular unit vectors: export "
-            "it again.",
+            f"{path} has an ImageOrientationPatient (0020,0037) that is not a pair of perpendicular unit vectors: "
+            "export it again.",
         )
     if (spacing <= 0).any():
         raise VolumeError("dicom_tag", f"{path} has a PixelSpacing (0028,0030) that is not positive: export it again.")

@@ -29,7 +29,7 @@ _ROUNDED_SHARE, _ROUNDED_MM = 0.2, 0.101
 drawn from the first to the last: usable, and worth a note."""
 
 _STEEPEST_TILT = 45.0
-"""Gantries tilt by 30 degrees at most; beyond this the frames are no stack."""
+"""Gantries tilt by 30 degrees at most; beyond this the frames are not a stack."""
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
 
@@ -149,8 +149,8 @@ def _upright(ordered: Sequence[Frame], step: NDArray[np.float64]) -> tuple[NDArr
     angle = float(np.degrees(np.arctan2(sideways, along)))
     if angle > _STEEPEST_TILT:
         message = (
-            f"{first.path.parent} has frames that move aside at {angle:.0f}° from one to the next: they are no stack, "
-            "so export the series again."
+            f"{first.path.parent} has frames that move aside at {angle:.0f}° from one to the next: they are not "
+            "a stack, so export the series again."
         )
         raise VolumeError("irregular", message)
     message = (

@@ -67,7 +67,7 @@ def read_frames(path: Path) -> list[Frame]:
     """The frames of a DICOM file.
 
     Raises:
-        NotAScan: it is a localizer, a report, a segmentation, a dose or another object that is no scan.
+        NotAScan: it is a localizer, a report, a segmentation, a dose or another object that is not a scan.
         VolumeError: it is cut off or damaged, or lacks what a volume needs.
     """
     require_file(path)

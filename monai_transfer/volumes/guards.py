@@ -87,7 +87,7 @@ def require_grey(path: Path, *, components: int, is_complex: bool) -> None:
     """Refuse colours and complex numbers, in the same words for every format.
 
     Raises:
-        VolumeError: the voxels are no single real numbers.
+        VolumeError: the voxels are not single real numbers.
     """
     if components > 1:
         message = f"{path} holds {components} values per voxel (a colour picture): give the scan itself in grey values."
@@ -130,7 +130,7 @@ def unplaced(path: Path, reading: Reading) -> Note:
 
 def degenerate(path: Path, what: str) -> VolumeError:
     """The error of an affine that cannot be used; it is never replaced by a guess."""
-    message = f"{path} has {what} that is no grid in space (zero, flat, huge or not finite): export it again."
+    message = f"{path} has {what} that is not a grid in space (zero, flat, huge or not finite): export it again."
     return VolumeError("affine", message)
 
 

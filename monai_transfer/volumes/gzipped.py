@@ -52,7 +52,7 @@ def unpacked(path: Path, size: int, *, offset: int = 0) -> NDArray[np.uint8]:
         offset: where in the file the gzip stream begins.
 
     Raises:
-        VolumeError: the file is no gzip, is cut off, holds much more than ``size``, or a checksum is wrong.
+        VolumeError: the file is not a gzip, is cut off, holds much more than ``size``, or a checksum is wrong.
     """
     data = np.empty(size, np.uint8)
     found = 0

@@ -39,7 +39,7 @@ class VolumeReader(ImageReader):
         """Read one file, or one file per channel.
 
         Raises:
-            VolumeError: a file is no usable volume.
+            VolumeError: a file is not a usable volume.
         """
         paths = [Path(name) for name in ensure_tuple(data)]
         return read_volume(paths[0] if len(paths) == 1 else paths, reading=self.reading)

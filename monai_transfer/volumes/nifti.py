@@ -69,7 +69,7 @@ def read_nifti(path: Path, reading: Reading) -> Volume:
     array = _scaled(raw, float(slope), float(inter or 0.0)) if scaled else _native(raw)
     affine, notes = _nifti_affine(path, header, shape, reading)
     if math.isnan(float(header["scl_slope"])):
-        notes.append(Note("slope", f"{path} has a slope that is no number: its voxels are taken as they are stored."))
+        notes.append(Note("slope", f"{path} has a slope that is not a number: its voxels are taken as stored."))
     if len(shape) > 4:
         notes.append(Note("axes", f"{path} has {len(shape)} axes, some of length one, which plain MONAI keeps."))
     return Volume(path, _channels_first(array), affine, _carried(header, reading), tuple(notes))
@@ -184,7 +184,7 @@ def _nifti_header(path: Path, *, packed: bool) -> nib.Nifti1Header:
         require_room(path, extended, stored=path.stat().st_size, ratio=GZIP_RATIO if packed else 1)
         return kind.from_fileobj(io.BytesIO(_start(path, extended, packed=packed)), check=True)
     except (HeaderDataError, WrapStructError, ValueError, ArithmeticError) as error:
-        raise damaged(path, f"its header is none of NIfTI, {error}") from error
+        raise damaged(path, f"its header is not one of NIfTI, {error}") from error
 
 
 def _start(path: Path, size: int, *, packed: bool) -> bytes:
@@ -223,7 +223,7 @@ def _scaled(raw: NDArray[Any], slope: float, inter: float) -> NDArray[np.float32
 
 
 def _channels_first(array: NDArray[Any]) -> NDArray[Any]:
-    """``(C, x, y, z)``; a fourth axis of length one is no channel axis."""
+    """``(C, x, y, z)``; a fourth axis of length one is not a channel axis."""
     array = array.reshape(array.shape[:4], order="F")
     return array[None] if array.ndim <= 3 else np.moveaxis(array, -1, 0)
 

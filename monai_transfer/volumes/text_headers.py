@@ -67,13 +67,13 @@ def nrrd_header(path: Path) -> TextHeader:
     """Parse the header of an NRRD file.
 
     Raises:
-        VolumeError: it is no NRRD.
+        VolumeError: it is not an NRRD.
     """
     start = _start(path)
     match = re.search(rb"\r?\n\r?\n", start)
     lines = start[: match.start() if match else len(start)].decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].startswith("NRRD000"):
-        raise damaged(path, "its header is none of NRRD")
+        raise damaged(path, "its header is not one of NRRD")
     fields: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=1):
         name, colon, value = line.partition(":")
@@ -87,7 +87,7 @@ def nrrd_header(path: Path) -> TextHeader:
         claimed = math.prod(sizes) * _NRRD_BYTES[fields["type"].lower()]
         encoding = _NRRD_ENCODINGS[fields["encoding"].lower()]
     except (KeyError, ValueError) as error:
-        raise damaged(path, "its header is none of NRRD") from error
+        raise damaged(path, "its header is not one of NRRD") from error
     return TextHeader(
         claimed=claimed,
         data=_data_files(path, fields.get("datafile", "")),
@@ -102,7 +102,7 @@ def meta_header(path: Path) -> TextHeader:
     """Parse the header of a MetaImage.
 
     Raises:
-        VolumeError: it is no MetaImage.
+        VolumeError: it is not a MetaImage.
     """
     fields: dict[str, str] = {}
     start, offset = _start(path), 0
@@ -117,7 +117,7 @@ def meta_header(path: Path) -> TextHeader:
         claimed = math.prod(sizes) * bytes_each * int(fields.get("ElementNumberOfChannels", 1))
         where = fields["ElementDataFile"]
     except (KeyError, ValueError) as error:
-        raise damaged(path, "its header is none of MetaImage") from error
+        raise damaged(path, "its header is not one of MetaImage") from error
     if where.startswith("LIST"):
         where = "\n".join(["LIST", *start[offset:].decode("utf-8", "replace").splitlines()])
     local = where.upper() == "LOCAL"

@@ -32,7 +32,7 @@ _SMALLEST_MM, _LARGEST_MM = 1e-6, 1e6
 
 
 class VolumeError(UserError):
-    """A file is no usable volume.
+    """A file is not a usable volume.
 
     Attributes:
         kind: a short word for programs, such as ``missing``, ``unreadable``, ``affine`` or ``too_large``.

@@ -1,6 +1,5 @@
 """Read the tensors of a weights file, whatever wraps them, without ever running code from it."""
 
-import json
 import pickle
 import zipfile
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import read_object
 from monai_transfer.machine import require_memory
 from monai_transfer.text import plain
 from monai_transfer.weights.refusals import other_kind, python_objects
@@ -82,7 +82,7 @@ def _read_bundle(folder: Path) -> Checkpoint:
     models = [folder / "models" / name for name in ("model.pt", "model.safetensors")]
     path = next((model for model in models if model.is_file()), None)
     if path is None:
-        raise UserError(f"The folder {folder} is no bundle with weights: models/model.pt is missing.")
+        raise UserError(f"The folder {folder} is not a bundle with weights: models/model.pt is missing.")
     content = read_checkpoint(path)
     return Checkpoint(path, content.tensors, content.wrapper, bundle_label_names(folder), content.origin)
 
@@ -91,17 +91,15 @@ def bundle_label_names(folder: Path) -> dict[int, str]:
     """Return the class names of a bundle by index, from its metadata; empty where it names none.
 
     Raises:
-        UserError: the metadata is no JSON.
+        UserError: the metadata is not JSON.
     """
     metadata = folder / "configs" / "metadata.json"
     if not metadata.is_file():
         return {}
+    content = read_object(metadata, remedy="make the bundle anew")
     try:
-        content = json.loads(metadata.read_text(encoding="utf-8-sig"))
         names = content["network_data_format"]["outputs"]["pred"]["channel_def"]
         return {int(index): plain(str(name)) for index, name in names.items()}
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{metadata} is not valid JSON ({error}): mend it or make the bundle anew.") from error
     except (KeyError, TypeError, ValueError, AttributeError):
         return {}
 

@@ -24,6 +24,7 @@ from monai_transfer.evaluation import (
 )
 from monai_transfer.evaluation.selection import Predictor
 from monai_transfer.files import replacing
+from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.volumes.reading import read_volume
 
 TARGET_VOLUMES = 3
@@ -49,9 +50,11 @@ class LabelFreeScorer:
         self.device = device = plan.device
         self.sizes = source_sizes(source, plan.label_values)
         read = read_bundle(bundle.root, device=device)
-        items = [{"image": item["image"]} for item in _spread(target.items(), TARGET_VOLUMES)]
-        prepared = [read.preprocessing(item)[read.image_key] for item in items]
-        self.images = [torch.as_tensor(image)[None].to(device) for image in prepared]
+        self.images = []
+        for case in _spread(target.cases, TARGET_VOLUMES):
+            volume = read_volume(case.images, reading=target.reading)
+            image = preprocess(volume, read.preprocessing, key=read.image_key)
+            self.images.append(image.as_tensor().float()[None].to(device))
         self.voxel_ml = math.prod(plan.spacing) / 1000
 
     def predictor(self, bundle: BundleFolder, weights: Path | None = None) -> Predictor:

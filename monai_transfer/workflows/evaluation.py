@@ -1,12 +1,14 @@
 """Evaluating a bundle, or label maps that are there already, on a labelled data set."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from monai_transfer.datasets import CaseDataset
+from monai_transfer.bundle.facts import inspect_bundle
+from monai_transfer.datasets import CaseDataset, ExamDataset, read_dataset, read_exams
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.folder import score_folder
 from monai_transfer.evaluation.matching import label_map_of
@@ -14,13 +16,20 @@ from monai_transfer.evaluation.table import ScoreTable
 from monai_transfer.figures.overlays import best_median_worst
 from monai_transfer.figures.report import evaluation_headline, evaluation_warnings, write_evaluation_report
 from monai_transfer.figures.slices import OverlayCase
-from monai_transfer.files import write_text
+from monai_transfer.files import read_object, write_text
 from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.machine import hardware, versions
+from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.segmenting import CaseProgress, segment
+
+if TYPE_CHECKING:
+    from monai_transfer.workflows.diagnosis_evaluation import DiagnosisEvaluation
 
 Progress = Callable[[int, int, str], None]
 """Called with (done, all, name)."""
+
+Stages = Callable[[str], AbstractContextManager[Progress]]
+"""Called with the title of a stage."""
 
 
 @dataclass(frozen=True)
@@ -111,25 +120,78 @@ class Evaluation:
 
 
 def evaluate(
-    predictions: Predictions,
-    dataset: CaseDataset,
-    output: Path,
+    data: str | Path,
+    output: str | Path,
     *,
+    bundle: str | Path | None = None,
+    predictions: str | Path | None = None,
+    cases: Sequence[str] = (),
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
     nsd_tolerance_mm: float = 2.0,
-    progress: Progress | None = None,
-) -> Evaluation:
-    """Score label maps and write ``scores.csv``, ``scores.json`` and ``report.html`` into ``output``.
+    device: str = "auto",
+    trust: bool = False,
+    progress: Stages = lambda title: nullcontext(lambda done, total, name: None),
+) -> "Evaluation | DiagnosisEvaluation":
+    """Score a bundle, or label maps, and write ``scores.csv``, ``scores.json`` and ``report.html`` into ``output``.
 
     Args:
-        predictions: what to score.
-        dataset: the cases with their labels.
-        output: folder of the three files.
+        data: the labelled data set; of examinations for a bundle that names classes.
+        output: folder of the three files; the label maps of a bundle go to ``predictions`` in it.
+        bundle: what segments the images.
+        predictions: a folder of label maps to score in place of a bundle's.
+        cases: name patterns of the cases to score; all by default.
+        reading: how strictly files are read.
         nsd_tolerance_mm: tolerance of NSD.
-        progress: called before each case.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        trust: let a bundle that was not made here run whatever code it names.
+        progress: gives for the title of a stage a context with a function that is called before each case.
 
     Raises:
-        UserError: see :func:`score_folder`.
+        UserError: neither or both of bundle and predictions are given, one of them cannot be used, or no case can be
+            scored.
     """
+    if (bundle is None) == (predictions is None):
+        raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
+    chosen, folder = cases_to_score(data, bundle, cases=cases, reading=reading), Path(output).expanduser()
+    if isinstance(chosen, ExamDataset):
+        from monai_transfer.workflows.diagnosis_evaluation import evaluate_diagnosis
+
+        assert bundle is not None
+        with progress("scoring") as advance:
+            return evaluate_diagnosis(bundle, chosen, folder, device=device, trust=trust, progress=advance)
+    if predictions is not None:
+        made = Predictions.in_folder(Path(predictions).expanduser())
+    else:
+        assert bundle is not None
+        with progress("segmenting") as advance:
+            made = Predictions.by_bundle(
+                Path(bundle), chosen, folder / "predictions", device=device, trust=trust, progress=advance
+            )
+    with progress("scoring") as advance:
+        return _score(made, chosen, folder, nsd_tolerance_mm=nsd_tolerance_mm, progress=advance)
+
+
+def cases_to_score(
+    data: str | Path,
+    bundle: str | Path | None = None,
+    *,
+    cases: Sequence[str] = (),
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> CaseDataset | ExamDataset:
+    """The labelled cases of a data set, or its labelled examinations for a bundle that names classes.
+
+    Raises:
+        UserError: the data set or the bundle cannot be read, or a pattern meets no case.
+    """
+    if bundle is not None and inspect_bundle(bundle).diagnoses:
+        return read_exams(data).labelled
+    dataset = read_dataset(data, reading=reading)
+    return (dataset.select(cases) if cases else dataset).labelled
+
+
+def _score(
+    predictions: Predictions, dataset: CaseDataset, output: Path, *, nsd_tolerance_mm: float, progress: Progress
+) -> Evaluation:
     if predictions.failures and not predictions.where:
         raise UserError(next(iter(predictions.failures.values())))
     table = score_folder(
@@ -181,10 +243,4 @@ def _overlays(predictions: Predictions, dataset: CaseDataset, table: ScoreTable)
 
 def _manifest(folder: Path) -> dict[str, Any]:
     path = folder / "manifest.json"
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}): segment again, or remove it.") from error
-    return content if isinstance(content, dict) else {}
+    return read_object(path, remedy="segment again, or remove it") if path.is_file() else {}

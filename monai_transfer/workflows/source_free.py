@@ -15,7 +15,7 @@ from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
-from monai_transfer.datasets import CaseDataset
+from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import replacing, write_text
@@ -88,9 +88,37 @@ class SourceFree:
         }
 
 
+def choose_images(
+    target: str | Path,
+    test: str | Path | None = None,
+    *,
+    target_cases: Sequence[str] = (),
+    test_cases: Sequence[str] = (),
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> tuple[CaseDataset, CaseDataset | None]:
+    """The images to adapt to, and the labelled cases to score before and after.
+
+    Nothing is learnt from labels here, so the cases to score may be among the images.
+
+    Args:
+        target: data set of the domain to adapt to.
+        test: labelled data set for the scores; the target by default.
+        target_cases: name patterns of the images; all by default.
+        test_cases: name patterns of the cases to score; all by default.
+        reading: how strictly files are read.
+
+    Raises:
+        UserError: a data set cannot be read, or a pattern meets no case.
+    """
+    images = read_dataset(target, reading=reading).select(target_cases or ["*"])
+    tested = images if test is None else read_dataset(test, reading=reading)
+    held = tested.select(test_cases or ["*"]).labelled
+    return images, held if held.cases else None
+
+
 def adapt_source_free(
     bundle: str | Path,
-    target: CaseDataset,
+    images: CaseDataset,
     output: str | Path,
     *,
     test: CaseDataset | None = None,
@@ -103,7 +131,7 @@ def adapt_source_free(
 
     Args:
         bundle: the trained bundle, left untouched.
-        target: images; labels are not read.
+        images: of the target; labels are not read.
         output: the bundle folder to make; also gets ``report.json``.
         test: labelled cases to score before and after.
         settings: how long and how fast.
@@ -119,9 +147,9 @@ def adapt_source_free(
     read = read_bundle(old.root, device=choose_device(device), trust=trust)
     adapted = adapt_network(
         read,
-        [InputCase(case.name, tuple(case.images)) for case in target.cases],
+        [InputCase(case.name, tuple(case.images)) for case in images.cases],
         settings=settings,
-        reading=target.reading,
+        reading=images.reading,
     )
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)

@@ -55,7 +55,7 @@ kept_back = true
         ("", "has no pairs"),
         ("pairs = []", "has no pairs"),
         ("pairs = 'CT'", "has no pairs"),
-        ("pairs = ['CT']", "pair 1 is no table"),
+        ("pairs = ['CT']", "pair 1 is not a table"),
         (f"steps = 3\n[[pairs]]\n{GOOD}", "has 'steps' outside of a pair"),
         ("[[pairs]]\nname = 'a'\nsource = 'CT'", "pair 1: target is missing"),
         (f"[[pairs]]\n{GOOD}colour = 1", "pair 1: colour is not a field; there are name, source"),

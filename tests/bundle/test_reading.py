@@ -83,8 +83,8 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "nested by 500": _file(INFERENCE, b'{"a": ' + b"[" * 500 + b"]" * 500 + b"}"),
     "a name twice": _file(INFERENCE, b'{"network_def": 1, "network_def": 2}'),
     "broken metadata": _file("configs/metadata.json", b"{"),
-    "metadata is no object": _file("configs/metadata.json", b'"text"'),
-    "labels are no numbers": _file(
+    "metadata is not an object": _file("configs/metadata.json", b'"text"'),
+    "labels are not numbers": _file(
         "configs/metadata.json", b'{"network_data_format": {"outputs": {"pred": {"channel_def": {"x": "y"}}}}}'
     ),
     "YAML bomb": _yaml_bomb,
@@ -110,7 +110,7 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
         lambda: {"weight": torch.zeros(1).expand(10**6, 10**6), "bias": torch.zeros(2)}
     ),
     "pickled weights": _weights(lambda: torch.nn.Conv3d(1, 2, 1)),
-    "weights are no file of PyTorch": _file("models/model.pt", b"<html>"),
+    "weights are not a file of PyTorch": _file("models/model.pt", b"<html>"),
     "weights cut short": lambda root: (root / "models" / "model.pt").write_bytes(
         (root / "models" / "model.pt").read_bytes()[:500]
     ),

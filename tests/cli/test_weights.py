@@ -69,7 +69,7 @@ def test_verify_a_bundle(medicalnet: Path, tmp_path: Path) -> None:
         ([], "either --network"),
         (["--network", "resnet10", "--bundle", "x"], "either --network"),
         (["--network", "alexnet"], "no network 'alexnet'"),
-        (["--bundle", "nowhere"], "is no bundle"),
+        (["--bundle", "nowhere"], "is not a bundle"),
         (["--network", "resnet10", "--spatial-dims", "4"], "from 2 to 3"),
     ],
 )

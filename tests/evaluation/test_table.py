@@ -46,13 +46,6 @@ def test_every_label_weighs_the_same(table: ScoreTable) -> None:
     assert table.case_mean("b") == pytest.approx(0.6)
 
 
-def test_joined_seeds_count_each_row(table: ScoreTable) -> None:
-    second = ScoreTable(tuple(row(r.case, r.label, 1.0) for r in table.rows))
-    joined = ScoreTable.joined([table, second])
-    assert joined.summary("liver").mean["dice"] == pytest.approx(0.85)
-    assert joined.cases == ("a", "b", "c")
-
-
 def test_csv_has_empty_fields_where_undefined(table: ScoreTable, tmp_path: Path) -> None:
     table.write_csv(tmp_path / "new" / "scores.csv")
     lines = list(csv.DictReader((tmp_path / "new" / "scores.csv").open()))

@@ -131,7 +131,7 @@ def make_bundle(tmp_path_factory: pytest.TempPathFactory) -> MakeBundle:
         if smooth:
             network.load_state_dict(band_weights(network.out_channels, network.kernel_size[0]))
         torch.save(network.state_dict(), root / "models" / "model.pt")
-        remember(root)  # what these tests make is no bundle of a stranger
+        remember(root)  # what these tests make is not a bundle of a stranger
         return root
 
     return make

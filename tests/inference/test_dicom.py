@@ -55,7 +55,7 @@ def test_cases_of_nested_folders(tmp_path: Path) -> None:
 
 def test_a_folder_of_reports_is_no_case(tmp_path: Path) -> None:
     save(slice_of((0, 0, 0), SOPClassUID=REPORT), tmp_path / "a" / "report.dcm")
-    with pytest.raises(UserError, match=r"report\.dcm was left out \(it is no scan but 'Basic Text SR'\)"):
+    with pytest.raises(UserError, match=r"report\.dcm was left out \(it is not a scan but 'Basic Text SR'\)"):
         find_cases([tmp_path])
     write_series(tmp_path / "b", axial(PLACES))
     found = find_cases([tmp_path])

@@ -259,7 +259,7 @@ def test_objects_that_are_no_scan_are_left_out(tmp_path: Path, sop_class: str, s
     volume = read_dicom(tmp_path)
     assert volume.shape[2] == len(PLACES)
     assert [note.message for note in volume.notes] == [
-        f"{tmp_path / 'other.dcm'} is left out: it is no scan but {said!r}."
+        f"{tmp_path / 'other.dcm'} is left out: it is not a scan but {said!r}."
     ]
 
 

@@ -87,7 +87,7 @@ def test_truncated(write_volume: WriteVolume, name: str, share: float) -> None:
 
 @pytest.mark.parametrize("name", ["a.nii.gz", "a.nii", "a.nrrd", "a.mha", "a.mgz"])
 def test_garbage(tmp_path: Path, name: str) -> None:
-    (tmp_path / name).write_bytes(b"this is no volume" * 50)
+    (tmp_path / name).write_bytes(b"this is not a volume" * 50)
     assert fault_of(tmp_path / name).kind == "unreadable"
 
 

@@ -111,5 +111,5 @@ def test_bundle_names_its_classes(tmp_path):
     (tmp_path / "configs" / "metadata.json").write_text(json.dumps(metadata))
     assert read_checkpoint(tmp_path).label_names == {0: "background", 1: "liver"}
     (tmp_path / "configs" / "metadata.json").write_text("{")
-    with pytest.raises(UserError, match="not valid JSON"):
+    with pytest.raises(UserError, match="cannot be read as JSON"):
         read_checkpoint(tmp_path)
