@@ -22,6 +22,8 @@ from monai_transfer.cli.trusting import settle_trust
 
 if TYPE_CHECKING:
     from monai_transfer.evaluation import ScoreTable
+    from monai_transfer.workflows.diagnosis_evaluation import DiagnosisEvaluation
+    from monai_transfer.workflows.evaluation import Evaluation
 
 
 def evaluate_command(
@@ -58,7 +60,7 @@ def evaluate_command(
     reading, names = Reading(assume_affine, allow_irregular), split_list(cases)
     trusted = bundle is not None and settle_trust([bundle], trust=trust, dry_run=dry_run)
 
-    from monai_transfer.workflows.evaluation import Evaluation, cases_to_score, evaluate
+    from monai_transfer.workflows.evaluation import cases_to_score, evaluate
 
     if dry_run:
         chosen = cases_to_score(data, bundle, cases=names, reading=reading)
@@ -79,18 +81,22 @@ def evaluate_command(
         trust=trusted,
         progress=case_progress,
     )
+    _show(evaluation, as_json=as_json)
+    if not evaluation.complete:
+        raise typer.Exit(1)
+
+
+def _show(evaluation: "Evaluation | DiagnosisEvaluation", *, as_json: bool) -> None:
     for reason in evaluation.record["failures"].values():
         console.error(reason)
     if as_json:
         console.emit_json(evaluation.record)
     else:
-        if isinstance(evaluation, Evaluation):
-            console.out.print(_score_table(evaluation.table))
+        if (table := getattr(evaluation, "table", None)) is not None:  # a bundle that names classes has none
+            console.out.print(_score_table(table))
         console.tell(str(evaluation.record["headline"]), f"report: {evaluation.files[0]}")
     for warning in evaluation.record["warnings"]:
         console.note(warning)
-    if not evaluation.complete:
-        raise typer.Exit(1)
 
 
 def _score_table(scores: "ScoreTable") -> Table:

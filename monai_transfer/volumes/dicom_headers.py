@@ -116,7 +116,7 @@ def _require_scan(path: Path, header: Dataset) -> None:
     if uid == _DIRECTORY:
         raise NotAScan("")
     if uid not in _SCANS | _CAPTURES:
-        raise NotAScan(f"no scan but {UID(uid).name.removesuffix(' Storage')!r}")
+        raise NotAScan(f"not a scan but {UID(uid).name.removesuffix(' Storage')!r}")
     if {"LOCALIZER", "SCOUT", "TOPOGRAM"} & set(image_type_of(header)):
         raise NotAScan("a localizer")
     placed = "ImagePositionPatient" in header or "PerFrameFunctionalGroupsSequence" in header

@@ -31,7 +31,7 @@ def test_both_conventions(labels: Any) -> None:
         ({"liver": "one"}, "whole number"),
         ({"liver": 1, "spleen": 1}, "twice"),
         ({"-1": "liver"}, "negative"),
-        (["liver"], "no mapping"),
+        (["liver"], "not a mapping"),
     ],
 )
 def test_unusable_names_are_refused(labels: Any, words: str) -> None:

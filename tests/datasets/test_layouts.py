@@ -134,7 +134,7 @@ def test_entries_without_an_image(tmp_path: Path, entry: Any) -> None:
 
 
 def test_class_labels_are_no_label_maps(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no path"):
+    with pytest.raises(UserError, match="not a path"):
         read_dataset(write_json(tmp_path / "list.json", {"training": [{"image": "a.nii.gz", "label": 1}]}))
 
 
@@ -179,7 +179,7 @@ def test_wrong_paths(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="does not exist"):
         read_dataset(tmp_path / "nowhere")
     touch(tmp_path, "a.txt")
-    with pytest.raises(UserError, match="no volume and no datalist"):
+    with pytest.raises(UserError, match="neither a volume nor a datalist"):
         read_dataset(tmp_path / "a.txt")
 
 

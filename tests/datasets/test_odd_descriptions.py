@@ -81,9 +81,9 @@ def test_label_values_with_gaps(root: Path, values: Any) -> None:
         ({"a": 10**8}, "above 65535"),
         ({"a": 65536}, "above 65535"),
         ({"background": 1, "ball": 0}, "renumber it to 0"),
-        ("ball", "no mapping"),
-        ([0, 1], "no mapping"),
-        (3, "no mapping"),
+        ("ball", "not a mapping"),
+        ([0, 1], "not a mapping"),
+        (3, "not a mapping"),
     ],
 )
 def test_labels_that_are_refused(root: Path, labels: Any, words: str) -> None:
@@ -96,9 +96,9 @@ def test_labels_that_are_refused(root: Path, labels: Any, words: str) -> None:
     [
         *[("channel_names", value, "channel_names") for value in (3, {"0": 1}, {"T1": "0"}, [1, 2], True)],
         *[("modality", value, "channel_names") for value in ({"0": None}, {"0": "T1", "00": "T2"}, 1.5)],
-        *[("training", value, "no list") for value in ({"image": "a"}, "a.nii.gz", 4)],
-        *[("test", value, "no list") for value in (True, {"a": 1}, "all")],
-        *[("dataset", value, "no mapping") for value in (["a"], 5, True)],
+        *[("training", value, "not a list") for value in ({"image": "a"}, "a.nii.gz", 4)],
+        *[("test", value, "not a list") for value in (True, {"a": 1}, "all")],
+        *[("dataset", value, "not a mapping") for value in (["a"], 5, True)],
         *[("numTraining", value, "numTraining") for value in (-1, "four", 2.5, [4], True)],
         *[("file_ending", value, "file_ending") for value in (".png", 3, "", [".nii.gz"])],
     ],
@@ -124,9 +124,9 @@ def test_fields_of_the_wrong_type(root: Path, field: str, value: Any, words: str
         ("", "cannot be read as JSON"),
         ("{'labels': {}}", "cannot be read as JSON"),
         ('{"labels": {"a": 1},}', "cannot be read as JSON"),
-        ("[]", "no JSON object"),
-        ("null", "no JSON object"),
-        ('"text"', "no JSON object"),
+        ("[]", "does not hold an object"),
+        ("null", "does not hold an object"),
+        ('"text"', "does not hold an object"),
     ],
 )
 def test_what_is_no_json(root: Path, text: str, words: str) -> None:
@@ -146,11 +146,11 @@ def test_other_encodings_are_refused(root: Path, encoding: str) -> None:
 def test_descriptions_that_are_no_files(root: Path, name: str) -> None:
     path = root / name
     os.mkfifo(path)  # reading it would wait for ever
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_dataset(root)
     path.unlink()
     path.mkdir()
-    with pytest.raises(UserError, match="no regular file"):
+    with pytest.raises(UserError, match="not a regular file"):
         read_dataset(root)
     path.rmdir()
     path.symlink_to("nowhere.json")
