@@ -156,7 +156,7 @@ def _packaged() -> frozenset[str]:
 
 
 def _record(contents: str, key: bytes) -> Path:
-# keyed: whoever knows only the contents cannot tell, nor make, the name of the record
+    # keyed: whoever knows only the contents cannot tell, nor make, the name of the record
     return state_folder() / "bundles" / hmac.new(key, contents.encode(), hashlib.sha256).hexdigest()
 
 

@@ -86,13 +86,13 @@ class CaseFacts:
 def image_facts(channel: NDArray[Any]) -> ImageFacts:
     """The facts of one channel of an image, ``(x, y, z)``."""
     flat = channel.ravel(order="K")
-# an odd step, so that a row of an even length is not sampled in one column only
+    # an odd step, so that a row of an even length is not sampled in one column only
     sample = flat[:: (flat.size // SAMPLES) | 1].astype(np.float32)
     modality = guess_modality(sample)
     if modality == "ct":
         threshold = -500.0
     else:
-# 99.5 and not 100: a vessel or an artefact may be far brighter than all tissue
+        # 99.5 and not 100: a vessel or an artefact may be far brighter than all tissue
         low, high = (float(value) for value in np.percentile(sample, (0, 99.5)))
         threshold = low + 0.1 * (high - low)
     foreground = sample[sample > threshold]
@@ -105,7 +105,7 @@ def image_facts(channel: NDArray[Any]) -> ImageFacts:
 def guess_modality(values: NDArray[np.float32]) -> Modality:
     """``ct`` when a share of the voxels is as negative as fat and air are in Hounsfield units, else ``mr``."""
     low, high = (float(value) for value in np.percentile(values, (2, 99.5)))
-# an MR that was normalised has negative values too, but none of hundreds on both sides
+    # an MR that was normalised has negative values too, but none of hundreds on both sides
     return "ct" if low < _CT_AIR and high > -_CT_AIR / 4 else "mr"
 
 

@@ -40,12 +40,12 @@ def fit_temperature(logits: Floats, targets: Floats, *, exclusive: bool) -> floa
 
     def surprise(log_temperature: float) -> float:
         p = probabilities(logits, exclusive=exclusive, temperature=float(np.exp(log_temperature)))
-# a certain answer that is wrong costs much, but not infinitely much
+        # a certain answer that is wrong costs much, but not infinitely much
         p = np.clip(p, 1e-12, 1 - 1e-12)
         terms = targets * np.log(p) if exclusive else targets * np.log(p) + (1 - targets) * np.log(1 - p)
         return -float(terms[known].mean())
 
-# in logarithms, because half and twice the temperature are as far from 1
+    # in logarithms, because half and twice the temperature are as far from 1
     found = minimize_scalar(surprise, bounds=tuple(np.log(_TEMPERATURES)), method="bounded")
     return float(np.exp(found.x))
 
@@ -77,7 +77,7 @@ def choose_threshold(scores: Floats, truth: NDArray[np.bool_], *, sensitivity: f
     if sensitivity is None:
         chosen = int(np.argmax(true - false))
     else:
-# the first, strictest threshold that finds enough; 9 of 10 is 0.9 for all its rounding
+        # the first, strictest threshold that finds enough; 9 of 10 is 0.9 for all its rounding
         chosen = int(np.argmax(true >= sensitivity - 1e-12))
     if chosen == 0:  # nothing is called positive
         return 1.0

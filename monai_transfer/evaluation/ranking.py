@@ -54,7 +54,7 @@ def average_precision(scores: Floats, truth: NDArray[np.bool_], weights: Floats 
         0.8333
     """
     positive, negative = (part[..., ::-1] for part in _at_ties(scores, truth, weights))
-# from the highest score down: what is counted as positive at each threshold
+    # from the highest score down: what is counted as positive at each threshold
     hits, misses = np.cumsum(positive, axis=-1), np.cumsum(negative, axis=-1)
     with np.errstate(invalid="ignore", divide="ignore"):
         precision = np.where(hits > 0, hits / (hits + misses), 0.0)
@@ -93,7 +93,7 @@ def _at_ties(scores: Floats, truth: NDArray[np.bool_], weights: Floats | None) -
     """Weight of the positives and of the negatives at each distinct score, rising, each ``(..., distinct)``."""
     weights = np.ones(len(scores)) if weights is None else np.asarray(weights, np.float64)
     order = np.argsort(scores, kind="stable")
-# cases of equal score cross a threshold together, whatever their order in the list
+    # cases of equal score cross a threshold together, whatever their order in the list
     starts = np.flatnonzero(np.concatenate([[True], np.diff(scores[order]) > 0])) if len(scores) else np.array([0])
     sums = [np.add.reduceat(weights[..., order] * side[order], starts, axis=-1) for side in (truth, ~truth)]
     return sums[0], sums[1]

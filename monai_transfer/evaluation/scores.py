@@ -96,7 +96,7 @@ def score_case(
     predicted, true = _as_integers(prediction), _as_integers(label)
     voxel_ml = abs(float(np.linalg.det(voxel_steps(spacing, label.ndim)))) / 1000
     names = {value: name for value, name in label_names.items() if value != 0} or generic_names(predicted, true)
-# one pass finds the boxes of all labels; each is then measured in its own box alone
+    # one pass finds the boxes of all labels; each is then measured in its own box alone
     predicted_boxes, true_boxes = find_objects(predicted), find_objects(true)
     rows = []
     for value, name in names.items():
@@ -117,7 +117,7 @@ def _figures(
     if n_predicted == 0 and n_true == 0:
         return {}
     if n_predicted == 0:
-# distances to a surface that is not there are left undefined, and enter no mean
+        # distances to a surface that is not there are left undefined, and enter no mean
         return {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "recall": 0.0}
     if n_true == 0:
         return {"dice": 0.0, "iou": 0.0, "nsd": 0.0, "precision": 0.0}

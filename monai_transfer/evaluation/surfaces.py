@@ -56,7 +56,7 @@ def surface_distances(first: Mask, second: Mask, *, spacing: ArrayLike) -> tuple
     # surfaces lie inside the box of both masks: edges are looked for there alone
     box = _bounding_box(first | second)
     edges = get_mask_edges(first[box], second[box], crop=False)
-# voxel indices become millimetres by the grid's own steps, so a shear needs no case of its own
+    # voxel indices become millimetres by the grid's own steps, so a shear needs no case of its own
     points = [np.argwhere(edge) @ steps.T for edge in edges]
     return _nearest(points[0], points[1]), _nearest(points[1], points[0])
 
@@ -87,5 +87,5 @@ def average_surface_distance(forth: Distances, back: Distances) -> float:
 
 def surface_dice(forth: Distances, back: Distances, *, tolerance_mm: float) -> float:
     """Return NSD: the share of both surfaces that lies within ``tolerance_mm`` of the other (Nikolov et al. 2018)."""
-# a surface just at the tolerance counts as within, whatever the last digit of its distance
+    # a surface just at the tolerance counts as within, whatever the last digit of its distance
     return float((np.concatenate([forth, back]) <= tolerance_mm + 1e-6).mean())

@@ -64,7 +64,7 @@ def harmless(name: str) -> str:
     plain = f"{plain}_" if _DEVICES.match(plain) else plain or "case"
     if len(plain.encode()) <= _LONGEST:
         return plain
-# of the whole name: two long names that begin alike stay apart
+    # of the whole name: two long names that begin alike stay apart
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:8]
     return f"{plain.encode()[: _LONGEST - 9].decode(errors='ignore').rstrip()}-{digest}"
 

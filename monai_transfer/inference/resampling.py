@@ -44,7 +44,7 @@ class Taps:
         count = np.diff(rows.indptr)
         if count.max(initial=0) > 2:
             raise NotSeparable("more than two taps in a row")
-# rows without an entry point at some entry all the same; their weights are 0
+        # rows without an entry point at some entry all the same; their weights are 0
         first = np.minimum(rows.indptr[:-1], max(rows.nnz - 1, 0))
         second = np.minimum(rows.indptr[:-1] + 1, max(rows.nnz - 1, 0))
         indices, values = (rows.indices, rows.data) if rows.nnz else (np.zeros(1, int), np.zeros(1))
@@ -125,7 +125,7 @@ def linear_matrix(size_out: int, size_in: int, scale: float, offset: float, *, m
     rows = np.tile(np.arange(size_out), 2)
     columns = np.concatenate([lower, lower + 1])
     values = np.concatenate([1 - fraction, fraction])
-# padding with zeros is to leave out what lies outside; with a border nothing lies outside any more
+    # padding with zeros is to leave out what lies outside; with a border nothing lies outside any more
     keep = (columns >= 0) & (columns < size_in) & (values > 0)
     return scipy.sparse.csr_array((values[keep], (rows[keep], columns[keep])), shape=(size_out, size_in))
 

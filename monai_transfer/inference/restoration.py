@@ -110,7 +110,7 @@ class _Walk:
         rank = len(self.matrices)
         target = _square(np.asarray(info["src_affine"], dtype=float), rank)
         transform = np.linalg.solve(self.affine, target)
-# in these cases MONAI's own inverse leaves the voxels as they are, and only takes the affine over
+        # in these cases MONAI's own inverse leaves the voxels as they are, and only takes the affine over
         same_size = tuple(original_size) == self.shape
         if same_size and (
             np.allclose(self.affine, target, atol=AFFINE_TOL)
@@ -212,7 +212,7 @@ class Restorer:
         ):
             if lower_weight or upper_weight:
                 before = lower_weight if upper != lower else 0.0
-# a native slice is due when the later of its two working slices is final
+                # a native slice is due when the later of its two working slices is final
                 self.due[upper].append((native, before, upper_weight if upper != lower else lower_weight))
         self.carry: torch.Tensor | None = None
 
@@ -221,7 +221,7 @@ class Restorer:
         if self.carry is not None:
             probabilities, first = torch.cat([self.carry, probabilities]), first - 1
         self._restore(first, probabilities, known=0 if self.carry is None else 1)
-# the lower neighbour of what comes with the next part; a copy, because the slab rolls on
+        # the lower neighbour of what comes with the next part; a copy, because the slab rolls on
         self.carry = probabilities[-1:].clone()
 
     def _restore(self, first: int, probabilities: torch.Tensor, *, known: int) -> None:

@@ -68,7 +68,7 @@ class Segmenter:
         self.options = options or SegmentOptions()
         for other in self.bundles[1:]:
             _require_same(self.bundle, other)
-# a 2D network sees a volume slice by slice, across the axis along which its window has one voxel
+        # a 2D network sees a volume slice by slice, across the axis along which its window has one voxel
         roi = self.bundle.window.roi_size
         flat = roi.index(1) if 1 in roi and not _is_3d(self.bundle.network) else None
         flat = 2 if len(roi) == 2 else flat

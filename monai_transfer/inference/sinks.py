@@ -113,7 +113,7 @@ class EntropySink:
 
     def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
         """See :class:`Sink`."""
-# 0 log 0 is 0 in the limit, and NaN in arithmetic
+        # 0 log 0 is 0 in the limit, and NaN in arithmetic
         probability = slices.clamp(1e-7, 1.0)
         entropy = -(probability * probability.log()).sum(dim=0)
         if self.exclusive:

@@ -88,7 +88,7 @@ def plan_windows(
         padding.append((missing // 2, missing - missing // 2))
         padded.append(n + missing)
     overlap = ensure_tuple_rep(settings.overlap, 3)
-# MONAI's rule, rounding included, so that the windows are those of its own inferer
+    # MONAI's rule, rounding included, so that the windows are those of its own inferer
     interval = [r if r == n else max(int(r * (1 - o)), 1) for n, r, o in zip(padded, roi, overlap, strict=True)]
     slices = dense_patch_slices(padded, roi, interval)
     starts = [tuple(int(s.start) for s in window) for window in slices]
@@ -181,7 +181,7 @@ class RollingSlab:
         """The weighted means of the first ``count`` slices, ``chunk`` at a time: (n, C, rows, columns)."""
         for first in range(0, count, chunk):
             part = slice(first, min(first + chunk, count))
-# where no window was computed nothing was added: divided by 1, then made background
+            # where no window was computed nothing was added: divided by 1, then made background
             empty = self.weights[part] == 0
             means = self.sums[part].float() / self.weights[part].masked_fill(empty, 1.0)
             yield fill_background(means, empty) if bool(empty.any()) else means
@@ -189,7 +189,7 @@ class RollingSlab:
     def roll(self, count: int) -> None:
         """Drop the first ``count`` slices and make room for as many new ones."""
         for buffer in (self.sums, self.weights):
-# in pieces of count slices: the source and the target of a copy then never overlap
+            # in pieces of count slices: the source and the target of a copy then never overlap
             kept = len(buffer) - count
             for first in range(0, kept, count):
                 last = min(first + count, kept)

@@ -85,5 +85,5 @@ def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean()
     weights = mask.to(values.dtype)
-# a mask without voxels gives 0 over 1, and no NaN
+    # a mask without voxels gives 0 over 1, and no NaN
     return (values * weights).sum() / weights.sum().clamp_min(1.0)

@@ -25,7 +25,7 @@ def self_information(logits: Tensor) -> Tensor:
         tensor([[1., 1., 1.]])
     """
     log_p = F.log_softmax(logits, dim=1)
-# log K is the entropy of K equal classes, so that 1 means the same for any number of classes
+    # log K is the entropy of K equal classes, so that 1 means the same for any number of classes
     return (log_p.exp() * log_p).mul_(-1 / math.log(logits.shape[1]))
 
 
@@ -53,5 +53,5 @@ def entropy_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     if mask is None:
         return voxels.mean()
     weights = mask.to(voxels.dtype)
-# a mask without voxels gives 0 over 1, and no NaN
+    # a mask without voxels gives 0 over 1, and no NaN
     return (voxels * weights).sum() / weights.sum().clamp_min(1.0)

@@ -31,7 +31,7 @@ def information_score(probabilities: Tensor) -> Tensor:
     p = probabilities.float()
     # over voxels and batch at once: one class everywhere is only seen on the whole
     mean = p.movedim(1, -1).flatten(0, -2).mean(0)
-# xlogy gives 0 for 0 log 0, where log alone gives NaN
+    # xlogy gives 0 for 0 log 0, where log alone gives NaN
     conditional: Tensor = -torch.special.xlogy(p, p).sum(1).mean()
     marginal: Tensor = -torch.special.xlogy(mean, mean).sum()
     return (marginal - conditional) / math.log(p.shape[1])
@@ -64,7 +64,7 @@ def soft_neighbourhood_density(vectors: Tensor, *, temperature: float = 0.05, li
     x = F.normalize(voxel_samples(vectors, limit), dim=1)
     # a vector is not its own neighbour: minus infinity leaves it out of the softmax
     similarity = (x @ x.T / temperature).fill_diagonal_(-torch.inf)
-# 0 times minus infinity is NaN: the diagonal is made 0 in the logarithm too
+    # 0 times minus infinity is NaN: the diagonal is made 0 in the logarithm too
     log_s = F.log_softmax(similarity, dim=1).fill_diagonal_(0.0)
     s = F.softmax(similarity, dim=1)
     return -(s * log_s).sum(1).mean()

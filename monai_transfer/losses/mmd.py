@@ -42,11 +42,11 @@ def mmd_loss(
         norms = both.square().sum(1)
         distances = (norms[:, None] + norms[None] - 2 * both @ both.T).clamp_min(0)
         if bandwidth is None:
-# without the detach the loss could fall by scaling all features instead of moving them
+            # without the detach the loss could fall by scaling all features instead of moving them
             scale = distances.detach().sum() / max(1, len(both) * (len(both) - 1))
         else:
             scale = distances.new_tensor(bandwidth)
-# equal vectors, as of a network that has collapsed, have no scale to divide by
+        # equal vectors, as of a network that has collapsed, have no scale to divide by
         scale = scale.clamp_min(1e-12)
         kernel = torch.stack([torch.exp(-distances / (factor * scale)) for factor in factors]).mean(0)
         n = len(source)

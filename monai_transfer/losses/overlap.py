@@ -19,7 +19,7 @@ class Overlap(NamedTuple):
 
     def loss(self, smooth: float, *, jaccard: bool = False) -> Tensor:
         r"""One minus the mean Dice of the classes, :math:`(2 s + \epsilon) / (b + \epsilon)`, or Jaccard index."""
-# 2 (|A| + |B| - |A∩B|): the factor 2 stands above the line as well
+        # 2 (|A| + |B| - |A∩B|): the factor 2 stands above the line as well
         bottom = 2 * (self.both - self.shared) if jaccard else self.both
         return 1 - ((2 * self.shared + smooth) / (bottom + smooth)).mean()
 

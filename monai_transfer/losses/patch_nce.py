@@ -32,6 +32,6 @@ def patch_nce_loss(queries: Tensor, keys: Tensor, *, temperature: float = 0.07) 
         # without the detach the original's features could move to the translation's instead
         k = F.normalize(keys.detach().to(q.dtype), dim=-1)
         similarity = q @ k.transpose(1, 2) / temperature
-# the right answer of query i is key i: a classification among the n places
+        # the right answer of query i is key i: a classification among the n places
         own = torch.arange(q.shape[1], device=q.device).expand(q.shape[0], -1)
         return F.cross_entropy(similarity.flatten(0, 1), own.flatten())

@@ -20,7 +20,7 @@ def voxel_samples(features: Tensor, limit: int) -> Tensor:
     """
     vectors = features.flatten(2).movedim(1, -1).flatten(0, -2) if features.ndim > 2 else features
     if len(vectors) > limit:
-# even distances and not chance: a score of the same network stays the same
+        # even distances and not chance: a score of the same network stays the same
         chosen = torch.linspace(0, len(vectors) - 1, limit, device=vectors.device).round().long()
         vectors = vectors[chosen]
     return vectors if vectors.dtype == torch.float64 else vectors.float()

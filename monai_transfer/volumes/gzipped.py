@@ -71,7 +71,7 @@ def _pieces(path: Path, *, offset: int = 0, most: int = _PIECE) -> Iterator[byte
     """Unpack member after member; ISA-L itself compares each member's size and checksum at its end."""
     with path.open("rb") as file:
         file.seek(offset)
-# 31 asks for gzip, with its header and checksum, and not for bare deflate
+        # 31 asks for gzip, with its header and checksum, and not for bare deflate
         member, packed = isal_zlib.decompressobj(wbits=31), file.read(_PIECE)
         while packed:
             try:
@@ -112,7 +112,7 @@ class FastGzip(io.RawIOBase):
         self.pending, self.size, self.check = bytearray(), 0, 0
         self.pool = ThreadPoolExecutor(os.cpu_count() or 1)
         self.jobs: deque[Future[bytes]] = deque()
-# a gzip header without a name and without a time: equal inputs give equal files
+        # a gzip header without a name and without a time: equal inputs give equal files
         file.write(b"\x1f\x8b\x08\0\0\0\0\0\x04\xff")
 
     def writable(self) -> bool:
@@ -156,7 +156,7 @@ class FastGzip(io.RawIOBase):
         while self.jobs:
             self.file.write(self.jobs.popleft().result())
         self.pool.shutdown()
-# a gzip's trailer has the size modulo 2**32
+        # a gzip's trailer has the size modulo 2**32
         self.file.write(struct.pack("<II", self.check, self.size & 0xFFFFFFFF))
         super().close()
 

@@ -136,7 +136,7 @@ def _nifti(
     nifti2 = max(array.shape) > np.iinfo(np.int16).max or isinstance(header, nib.Nifti2Header)
     kind = nib.Nifti2Image if nifti2 else nib.Nifti1Image
     if header is not None:
-# the input's own header, also used by the next product: it is never changed in place
+        # the input's own header, also used by the next product: it is never changed in place
         header = header.copy()
         header.set_data_shape(array.shape)
         image = kind(array, None, header)
@@ -150,7 +150,7 @@ def _nifti(
         image.set_qform(place, 0 if shear_of(place) > _PERPENDICULAR else 1)
     image.header.set_data_dtype(array.dtype)
     image.header.set_slope_inter(slope, 0.0)
-# the display range of the image would show every label white
+    # the display range of the image would show every label white
     image.header["cal_min"] = image.header["cal_max"] = 0
     return image
 
@@ -206,7 +206,7 @@ def _raw_voxels(
     if packed:
         data = unpacked(path, size)
         return np.frombuffer(data, dtype, count, offset).reshape(shape, order="F")
-# a large volume of which a part is wanted, or that is refused later, is then never read whole
+    # a large volume of which a part is wanted, or that is refused later, is then never read whole
     return np.memmap(path, dtype, "r", offset, shape, order="F")
 
 

@@ -63,7 +63,7 @@ def read_volume(
             says how it lies in space.
     """
     if not isinstance(path, Path):
-# each channel passes the whole door by itself, so that a fault names its file
+        # each channel passes the whole door by itself, so that a fault names its file
         return _stack([read_volume(one, reading=reading) for one in path])
     notes: list[Note] = []
     with _listening(path, notes):

@@ -126,7 +126,7 @@ class Volume:
             "affine": self.affine.copy(),
             "original_affine": self.affine.copy(),
             "spatial_shape": np.asarray(self.shape),
-# MONAI's own readers say NaN of a file without a channel axis
+            # MONAI's own readers say NaN of a file without a channel axis
             "original_channel_dim": float("nan") if len(self.array) == 1 else -1,
             "filename_or_obj": str(self.path),
             "space": "RAS",

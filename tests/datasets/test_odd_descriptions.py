@@ -154,7 +154,7 @@ def test_descriptions_that_are_no_files(root: Path, name: str) -> None:
         read_dataset(root)
     path.rmdir()
     path.symlink_to("nowhere.json")
-    with pytest.raises(UserError, match="cannot be read"):
+    with pytest.raises(UserError, match="is missing"):
         read_dataset(root)
 
 

@@ -241,7 +241,7 @@ def test_wrong_input_is_named(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_bundle_must_be_complete(make_bundle: MakeBundle, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no bundle folder"):
+    with pytest.raises(UserError, match="not a bundle folder"):
         Segmenter.from_bundle(tmp_path / "nothing")
     root = make_bundle()
     (root / "models" / "model.pt").write_bytes(b"not a checkpoint")
