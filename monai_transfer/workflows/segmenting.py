@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +22,7 @@ from monai_transfer.inference.segmentation import (
     write_results,
     write_sidecars,
 )
-from monai_transfer.machine import device_of_process, peak_memory_mb, reset_peak_memory, versions
+from monai_transfer.machine import device_of_process, peak_memory_mb, reset_peak_memory, versions, wait_for_the_others
 from monai_transfer.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -108,7 +107,7 @@ def segment(
     if rank == 0:
         write_sidecars(segmenter.label_names, folder)
     if world > 1 and "MASTER_ADDR" in os.environ:
-        _wait_for_the_others()
+        wait_for_the_others()
         if rank == 0:
             return manifest.read()
     return {**manifest.head, "cases": sorted(job.entries, key=lambda e: str(e["case"]))}
@@ -142,15 +141,6 @@ def _ready(
         say(adaptation_sentence(adapted))
         members.append(changed)
     return Segmenter(members, device=device, options=options)
-
-
-def _wait_for_the_others() -> None:
-    """Let all processes of ``torchrun`` end together, for it stops them all when one ends with a fault to report."""
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    distributed.barrier()
 
 
 def _head(segmenter: "Segmenter", found: Inputs) -> dict[str, Any]:
