@@ -71,12 +71,11 @@ def segment(
         output: the folder of the results; also gets ``manifest.json`` and the label names.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         options: what is asked for beyond the label map.
-        adapt: adapt every network to the inputs first, without labels; the bundles stay as they are.
+        adapt: adapt every network to the inputs first, without labels; the bundles stay.
         trust: let bundles that were not made here run whatever code they name.
         say: called with a sentence on each network that was adapted.
         preview: also write ``<case>_preview.png``.
-        resume: skip the cases that an earlier run finished: from the same input, with the same bundle and options, and
-            with all the files that are asked for now, unharmed.
+        resume: skip the cases that an earlier run finished from the same input in the same way, files unharmed.
         overwrite: whether results of other inputs, or made otherwise, may be replaced.
         progress: called as cases and windows are done.
 
