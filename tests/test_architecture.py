@@ -19,6 +19,7 @@ ROOMS = (
     "text",
     "files",
     "machine",
+    "processes",
     "volumes",
     "losses",
     "networks",

@@ -9,6 +9,7 @@ from monai_transfer.adaptation.domains import is_target, of_target
 from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
 from monai_transfer.errors import UserError
 from monai_transfer.losses import size_divergence
+from monai_transfer.processes import mean_over_processes
 
 
 class ForegroundPrior(AdaptationMethod):
@@ -76,7 +77,8 @@ class ForegroundPrior(AdaptationMethod):
         if not self.fixed:
             self._learn(batch)
         shares = [each.float().softmax(1).movedim(1, -1).flatten(0, -2).mean(0) for each in logits]
-        divergence = size_divergence(self._averaged(torch.stack(shares).mean(0)), self.expected)
+        share = mean_over_processes(torch.stack(shares).mean(0))
+        divergence = size_divergence(self._averaged(share), self.expected)
         excess = (divergence - self.margin).clamp_min(0)[1:]
         counts = self.expected[1:] > 0
         return {"proportions": self.scaled(torch.where(counts, excess, 0).sum() / counts.sum().clamp_min(1))}
@@ -97,5 +99,6 @@ class ForegroundPrior(AdaptationMethod):
             raise UserError("ForegroundPrior has seen no source label: set proportions, one share per class")
         for label in labels:
             shares = torch.bincount(label.long().flatten(), minlength=self.classes).float() / label.numel()
+            shares = mean_over_processes(shares)
             self.labels_seen += 1
             self.expected += (shares - self.expected) / self.labels_seen

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.processes import gather_over_processes
 
 _SAMPLES = 100_000
 """Voxels, at even distances, that the quantiles are taken of."""
@@ -59,7 +60,8 @@ class ClassBalancedTrust(nn.Module):
         keep = self.keep[0] + (self.keep[1] - self.keep[0]) * strength
         # rounded up, so that there are never more than the samples
         step = -(-label.numel() // _SAMPLES)
-        values, classes = confidence.flatten()[::step], label.flatten()[::step]
+        values = gather_over_processes(confidence.flatten()[::step])
+        classes = gather_over_processes(label.flatten()[::step])
         for number in range(len(self.thresholds)):
             found = values[classes == number]
             if found.numel():

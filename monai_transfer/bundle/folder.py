@@ -8,11 +8,10 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
-from monai_transfer.bundle import unfinished
+from monai_transfer.bundle import following, unfinished
 from monai_transfer.bundle.trust import is_foreign, remember, template
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
-from monai_transfer.text import literal
 
 if TYPE_CHECKING:
     import torch
@@ -203,30 +202,23 @@ class BundleFolder:
             UserError: when a Python expression or an object of the configuration raised one.
             Interrupted: when training was interrupted; the checkpoint was saved.
         """
-        from monai.bundle import ConfigWorkflow  # here: to list or copy bundles nobody should wait for MONAI
-
         if device is not None:
             overrides["device"] = device
         start = perf_counter()
-        files = [str(self.root / "configs" / f"{config}.json") for config in configs]
-        workflow_type = "inference" if configs[-1] == "inference" else "train"
-        if self._resuming and workflow_type == "train":
+        trains = configs[-1] != "inference"
+        if self._resuming and trains:
             if self.finished:
                 unfinished.mark_finished(self.root)
                 return None
             overrides["resume"] = True
         try:
-            workflow = ConfigWorkflow(
-                config_file=files,
-                meta_file=str(self.root / "configs" / "metadata.json"),
-                logging_file=False,
-                workflow_type=workflow_type,
-                bundle_root=literal(str(self.root)),
-                **overrides,
-            )
+            if trains and following.several_processes():
+                configs = tuple(following.with_overlay(self.root, configs))
+                following.give_order(self.root, configs, overrides)
+            workflow = following.training_workflow(self.root, configs, overrides)
             workflow.initialize()
             self._untried = False
-            if workflow_type == "train":
+            if trains:
                 unfinished.mark_unfinished(self.root)
             workflow.run()
             workflow.finalize()
@@ -236,7 +228,7 @@ class BundleFolder:
             if not isinstance(error, Exception):
                 raise
             raise interruption_behind(error) or unfinished.sentence_behind(error, self.root) or error from None
-        if workflow_type == "train":
+        if trains:
             unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow
 

@@ -30,6 +30,7 @@ from monai_transfer.cli.finetune import finetune_command
 from monai_transfer.cli.info import info
 from monai_transfer.cli.phantom import phantom
 from monai_transfer.cli.pretrain import pretrain_command
+from monai_transfer.cli.processes import run_once
 from monai_transfer.cli.segment import segment_command
 from monai_transfer.cli.threads import settle_threads
 from monai_transfer.cli.train import train_command
@@ -103,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     try:
         # not standalone: Typer would draw a box of several lines around a wrong option
         words = [word for word in given if word != "--debug"]
-        sys.exit(app(args=words, prog_name="monai-transfer", standalone_mode=False))
+        sys.exit(run_once(lambda: app(args=words, prog_name="monai-transfer", standalone_mode=False), words))
     except TyperException as error:
         if message := error.format_message():  # without a command the help was shown, and there is no message
             console.error(message)

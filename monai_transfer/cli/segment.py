@@ -1,5 +1,6 @@
 """``monai-transfer segment``."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
 
@@ -15,7 +16,7 @@ from monai_transfer.cli.options import (
     TrustOption,
 )
 from monai_transfer.cli.trusting import settle_trust
-from monai_transfer.errors import Interrupted
+from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.options import Precision, Runtime
 from monai_transfer.text import one_line
 
@@ -63,6 +64,9 @@ def segment_command(
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished already.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
+    shard: Annotated[
+        str | None, typer.Option(help="The i-th of n shares of the cases, i/n, for arrays of jobs: 3/16.")
+    ] = None,
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -92,15 +96,17 @@ def segment_command(
         cleaning=Cleaning(tuple(largest_component or ()), fill_holes, smallest_ml),
         reading=Reading(assume_affine, allow_irregular, keep_header_text),
     )
+    share = read_shard(shard)
     require_device(device)
     trusted = settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
         from monai_transfer.inference import find_cases
 
         found = find_cases(inputs, output=output)
+        cases = found.cases if share is None else found.cases[share[0] :: share[1]]
         if as_json:
-            console.emit_json([{"input": str(c.path), "output": f"{output / c.name}.nii.gz"} for c in found.cases])
-        for case in () if as_json else found.cases:
+            console.emit_json([{"input": str(c.path), "output": f"{output / c.name}.nii.gz"} for c in cases])
+        for case in () if as_json else cases:
             console.tell(f"{case.path} -> {output / case.name}.nii.gz")
         for skipped in found.skipped:
             console.note(f"{skipped.path} is left out: {skipped.reason}.")
@@ -122,6 +128,7 @@ def segment_command(
                 preview=preview,
                 resume=resume,
                 overwrite=overwrite,
+                shard=share,
                 progress=bar.show,
             )
         except Interrupted as stop:
@@ -142,6 +149,20 @@ def segment_command(
         console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {output}")
     if failed:
         raise typer.Exit(1 if failed < len(manifest["cases"]) else 2)
+
+
+def read_shard(text: str | None) -> tuple[int, int] | None:
+    """``"3/16"`` -> ``(2, 16)``, the number counted from 0.
+
+    Raises:
+        UserError: the text is not of that form.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    if match is None or not 1 <= int(match[1]) <= int(match[2]):
+        raise UserError(f"--shard {text} is not possible: give i/n with i from 1 to n, such as 3/16.")
+    return int(match[1]) - 1, int(match[2])
 
 
 class SegmentBar:

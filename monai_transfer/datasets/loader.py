@@ -9,6 +9,7 @@ from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
 from monai_transfer.errors import UserError
+from monai_transfer.processes import rank, world_size
 
 
 class CyclingSampler(Sampler[int]):
@@ -96,13 +97,13 @@ class DomainLoader:
         self.epoch = 0
         self._samplers: dict[str, CyclingSampler] = {}
         self._loaders: dict[str, DataLoader] = {}
-        rank, world_size = _process()
         for position, (domain, dataset) in enumerate(self.datasets.items()):
             size = len(dataset)  # type: ignore[arg-type]
             if size == 0:
                 raise UserError(f"The {domain} domain holds no cases; give it a folder with at least one volume.")
             cases = batch_size if isinstance(batch_size, int) else batch_size[domain]
-            sampler = CyclingSampler(size, steps * cases, seed=seed + 7919 * position, rank=rank, world_size=world_size)
+            share = {"rank": rank(), "world_size": world_size()}
+            sampler = CyclingSampler(size, steps * cases, seed=seed + 7919 * position, **share)
             self._samplers[domain] = sampler
             self._loaders[domain] = DataLoader(
                 dataset, batch_size=cases, sampler=sampler, num_workers=num_workers, pin_memory=pin_memory
@@ -114,12 +115,11 @@ class DomainLoader:
 
     def __iter__(self) -> Iterator[dict[str, dict[str, Any]]]:
         """Run one epoch and move on to the next."""
-        rank, _ = _process()
         for position, (domain, sampler) in enumerate(self._samplers.items()):
             sampler.epoch = self.epoch
             transform = getattr(self.datasets[domain], "transform", None)
             if transform is not None and hasattr(transform, "set_random_state"):
-                seed = (self.seed * 1_000_003 + self.epoch * 1009 + position * 101 + rank * 7) % 2**32
+                seed = (self.seed * 1_000_003 + self.epoch * 1009 + position * 101 + rank() * 7) % 2**32
                 transform.set_random_state(seed=seed)
         self.epoch += 1
         for batches in zip(*self._loaders.values(), strict=True):
@@ -132,11 +132,3 @@ class DomainLoader:
     def load_state_dict(self, state: Mapping[str, int]) -> None:
         """Go on from a saved position."""
         self.epoch = int(state["epoch"])
-
-
-def _process() -> tuple[int, int]:
-    """Rank and world size of this process; ``(0, 1)`` where nothing is distributed."""
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return distributed.get_rank(), distributed.get_world_size()
-    return 0, 1

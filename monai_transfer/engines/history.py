@@ -12,6 +12,7 @@ from torch import Tensor
 
 from monai_transfer.engines.trainer import LOSSES
 from monai_transfer.files import write_text
+from monai_transfer.processes import average_figures, rank
 
 
 class History:
@@ -48,6 +49,8 @@ class History:
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
 
     def _start(self, engine: Engine) -> None:
+        if rank() > 0:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # a training that goes on may have come further before it was cut off: those steps are done again
         lines = [line for line in read_history(self.path) if line["step"] <= engine.state.iteration]
@@ -69,7 +72,12 @@ class History:
         self._steps += 1
 
     def _write(self, engine: Engine) -> None:
-        losses = {name: float(total) / self._steps for name, total in self._sums.items()}
+        sums = average_figures(self._sums)
+        losses = {name: float(total) / self._steps for name, total in sums.items()}
+        self._sums.clear()
+        self._steps = 0
+        if rank() > 0:
+            return
         metrics = {} if self.evaluator is None else _scalars(self.evaluator.state.metrics)
         line = {"step": engine.state.iteration, "epoch": engine.state.epoch, "losses": losses, "metrics": metrics}
         with self.path.open("a") as file:
@@ -78,8 +86,6 @@ class History:
             for group, values in (("loss", losses), ("validation", metrics)):
                 for name, value in values.items():
                     self.summary_writer.add_scalar(f"{group}/{name}", value, engine.state.iteration)
-        self._sums.clear()
-        self._steps = 0
 
 
 def read_history(path: str | Path) -> list[dict[str, Any]]:

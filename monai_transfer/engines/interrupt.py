@@ -8,6 +8,8 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 
+from monai_transfer.processes import any_process, world_size
+
 logger = logging.getLogger(__name__)
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -37,6 +39,7 @@ class GracefulInterrupt:
     def attach(self, engine: Engine) -> None:
         """Watch for the signals while training runs; only the main thread can."""
         engine.add_event_handler(Events.STARTED, self._watch)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_together)
         engine.add_event_handler(Events.COMPLETED, self._restore)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._restore_and_raise)
 
@@ -48,9 +51,16 @@ class GracefulInterrupt:
             self.signal = number
             logger.warning("Interrupted: finishing this step and saving the checkpoint; press again to stop at once.")
             self._give_back()
-            engine.terminate()
+            if world_size() == 1:
+                engine.terminate()
 
         self._previous = {number: signal.signal(number, stop) for number in SIGNALS}
+
+    def _stop_together(self, engine: Engine) -> None:
+        """End several processes after the same step, whichever of them the signal reached."""
+        if world_size() > 1 and any_process(self.interrupted):
+            self.signal = self.signal or signal.SIGTERM
+            engine.terminate()
 
     def _give_back(self) -> None:
         while self._previous:

@@ -41,6 +41,8 @@ class ContourPanels:
 
     def attach(self, engine: Engine) -> None:
         """Draw after each validation case of the trainer ``engine``."""
+        if self.summary_writer is None:  # one of several processes, and not the one that writes
+            return
         self.evaluator.add_event_handler(Events.ITERATION_COMPLETED, self, engine)
 
     def __call__(self, engine: Engine, trainer: Engine) -> None:

@@ -14,6 +14,7 @@ from monai_transfer.engines.checkpoints import Checkpoints
 from monai_transfer.engines.random_states import random_states, set_random_states
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_disk, versions
+from monai_transfer.processes import any_process, rank, states_of_processes, world_size
 
 logger = logging.getLogger(__name__)
 
@@ -94,7 +95,7 @@ class ExactResume:
         state = self.checkpoints.newest() if self.resume else None
         if state is not None:
             self._restore(engine, state)
-        elif engine.state.rank == 0:
+        elif rank() == 0:
             self.checkpoints.clear()
         # twice the network, for the two means of each weight that Adam keeps, which are not there before the first step
         size = _size(self._states(engine)) + (2 * _size(engine.network.state_dict()) if state is None else 0)
@@ -106,16 +107,19 @@ class ExactResume:
 
     def _keep(self, engine: Any) -> None:
         # an early stop belongs to the epoch: going on from here would train past it
-        if engine.should_terminate or engine.state.epoch >= engine.state.max_epochs or not self._due(engine):
+        ends = engine.should_terminate or engine.state.epoch >= engine.state.max_epochs
+        # the first process decides for all: their clocks differ
+        if ends or not any_process(rank() == 0 and self._due(engine)):
             return
-        if engine.state.rank == 0:
+        generators = states_of_processes(random_states())
+        if rank() == 0:
             start = time.monotonic()
             step = engine.state.iteration
             position = {"epoch": engine.state.epoch, "iteration": step, "epoch_length": engine.state.epoch_length}
             state = {
                 "position": position,
                 "states": self._states(engine),
-                "random": random_states(),
+                "random": generators,
                 "made_with": _surroundings(engine),
                 "seconds": self.seconds + time.monotonic() - self._started_at,
             }
@@ -146,7 +150,8 @@ class ExactResume:
             part.load_state_dict(states[name])
         engine.state.epoch, engine.state.iteration = position["epoch"], position["iteration"]
         self.seconds = float(state["seconds"])
-        set_random_states(state["random"])
+        if rank() < len(state["random"]):
+            set_random_states(state["random"][rank()])
 
     def _states(self, engine: Any) -> dict[str, Any]:
         return {name: part.state_dict() for name, part in self._objects(engine).items()}
@@ -183,4 +188,5 @@ def _surroundings(engine: Any) -> dict[str, str]:
         **{name: str(known.get(name)) for name in names},
         "device": "cpu" if device is None else str(torch.device(device).type),
         "threads": str(torch.get_num_threads()),
+        "processes": str(world_size()),
     }

@@ -5,6 +5,7 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
+from ignite.engine import Events
 from ignite.metrics import Metric
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
@@ -18,6 +19,7 @@ from monai_transfer.adaptation import AdaptationMethod, Outputs
 from monai_transfer.engines.health import require_finite_gradient, require_finite_loss
 from monai_transfer.errors import UserError
 from monai_transfer.networks import feature_layers, tap
+from monai_transfer.processes import average_gradients, common_step, rank, require_alike, require_joined
 
 LOSSES = "losses"
 """Key of ``trainer.state.output`` that holds every named loss of the step."""
@@ -51,7 +53,8 @@ class AdaptationTrainer(SupervisedTrainer):
 
     Raises:
         UserError: when a batch lacks the label of a domain that has a weight, or when the loss or the gradient is not
-            finite and no scaler skips the step; the network is as it was before the step.
+            finite and no scaler skips the step; the network is as it was before the step. Also when several processes
+            were started that would each train for themselves.
 
     Example:
         >>> from monai_transfer.adaptation import EntropyMinimization
@@ -117,6 +120,14 @@ class AdaptationTrainer(SupervisedTrainer):
         self._feature_layers = tuple(feature_layers or self._default_layers())
         for method in self.methods:
             method.prepare(network)
+        require_joined()
+        self.add_event_handler(Events.STARTED, lambda: require_alike([self.network, *self.methods]))
+
+    def run(self) -> None:
+        """Train; several processes that train together draw different random numbers."""
+        if rank() > 0:
+            torch.manual_seed(torch.initial_seed() + rank())
+        super().run()
 
     def _default_layers(self) -> Sequence[str]:
         return feature_layers(self.network) if self._needs_features else ()
@@ -130,7 +141,7 @@ class AdaptationTrainer(SupervisedTrainer):
         with self._autocast():
             outputs = self._forward(batch)
         self.fire_event(IterationEvents.FORWARD_COMPLETED)
-        with self._autocast():
+        with common_step(), self._autocast():
             losses = self._losses(outputs, batch)
         # one sum, one backward: adversaries need no second optimizer behind gradient reversal
         total = torch.stack(list(losses.values())).sum()
@@ -195,6 +206,9 @@ class AdaptationTrainer(SupervisedTrainer):
             torch.autograd.backward(total)
         else:
             torch.autograd.backward(scaler.scale(total))
+        owned = (parameter for group in self.optimizer.param_groups for parameter in group["params"])
+        average_gradients(owned, self.network.buffers())
+        if scaler is not None:
             # before the norm is clipped: clipping scaled gradients would clip by the scale
             scaler.unscale_(self.optimizer)
         self.fire_event(IterationEvents.BACKWARD_COMPLETED)

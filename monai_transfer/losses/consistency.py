@@ -4,10 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_transfer.losses.means import IGNORED, cross_entropy, weighted_mean
 from monai_transfer.losses.overlap import overlap
-
-_IGNORED = -100
-"""Target of a voxel that cross entropy passes over."""
+from monai_transfer.processes import sum_over_processes
 
 
 def soft_cross_entropy(logits: Tensor, probabilities: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -73,17 +72,16 @@ def pseudo_label_loss(
     """
     labels = labels.long()
     mask = torch.ones_like(labels, dtype=torch.bool) if mask is None else mask.bool()
-    if not bool(mask.any()):
+    if not bool(sum_over_processes(mask.any().float())):
         # a zero with a graph: the caller's backward pass must find one
         return logits.sum() * 0.0
     log_p = F.log_softmax(logits, dim=1)
-    entropy = F.nll_loss(log_p, labels.masked_fill(~mask, _IGNORED)[:, 0], weight=class_weights, ignore_index=_IGNORED)
+    entropy = cross_entropy(log_p, labels.masked_fill(~mask, IGNORED)[:, 0], class_weights)
     return entropy + overlap(log_p, labels, mask).loss(smooth=1.0)
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values.mean()
-    weights = mask.to(values.dtype)
     # a mask without voxels gives 0 over 1, and no NaN
-    return (values * weights).sum() / weights.sum().clamp_min(1.0)
+    return weighted_mean(values, mask.to(values.dtype), least=1.0)

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from monai_transfer.losses.means import weighted_mean
+
 
 class DiagnosisLoss(nn.Module):
     r"""Cross entropy of a class, or binary cross entropy of findings, with focus and smoothing.
@@ -59,7 +61,7 @@ class DiagnosisLoss(nn.Module):
         truth = truth * (1 - self.smoothing) + self.smoothing / logits.shape[1]
         losses = -(truth * (1 - log_p.exp()) ** self.focal * log_p).sum(1)
         weights = torch.ones_like(losses) if self.weights is None else self.weights.to(losses)[target]
-        return (weights * losses).sum() / weights.sum()
+        return weighted_mean(losses, weights)
 
     def _of_findings(self, logits: Tensor, target: Tensor) -> Tensor:
         known = ~torch.isnan(target)
@@ -73,4 +75,4 @@ class DiagnosisLoss(nn.Module):
         weights = known.to(losses.dtype)
         if self.weights is not None:
             weights = weights * (1 + present * (self.weights.to(losses) - 1))
-        return (weights * losses).sum() / weights.sum().clamp_min(1e-6)
+        return weighted_mean(losses, weights, least=1e-6)

@@ -5,6 +5,8 @@ import math
 import torch.nn.functional as F
 from torch import Tensor
 
+from monai_transfer.losses.means import weighted_mean
+
 
 def self_information(logits: Tensor) -> Tensor:
     r"""Weighted self-information of each class at each voxel, normalised to sum to the relative entropy.
@@ -52,6 +54,5 @@ def entropy_loss(logits: Tensor, mask: Tensor | None = None) -> Tensor:
     voxels = self_information(logits).sum(1, keepdim=True)
     if mask is None:
         return voxels.mean()
-    weights = mask.to(voxels.dtype)
     # a mask without voxels gives 0 over 1, and no NaN
-    return (voxels * weights).sum() / weights.sum().clamp_min(1.0)
+    return weighted_mean(voxels, mask.to(voxels.dtype), least=1.0)

@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from monai_transfer.processes import sum_over_processes
+
 
 class Overlap(NamedTuple):
     """Soft counts of each class over the whole batch, ``(classes,)`` each.
@@ -38,4 +40,5 @@ def overlap(log_p: Tensor, labels: Tensor, mask: Tensor | None = None) -> Overla
         p, of_label, counted = p * mask, of_label * mask, labels[mask]
     shared = p.new_zeros(classes).index_add(0, labels.flatten(), of_label.flatten())
     predicted = p.sum([0, *range(2, p.ndim)])
-    return Overlap(shared, predicted + torch.bincount(counted, minlength=classes))
+    both = predicted + torch.bincount(counted, minlength=classes)
+    return Overlap(sum_over_processes(shared), sum_over_processes(both))

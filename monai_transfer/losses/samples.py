@@ -3,6 +3,8 @@
 import torch
 from torch import Tensor
 
+from monai_transfer.processes import gather_over_processes
+
 
 def voxel_samples(features: Tensor, limit: int) -> Tensor:
     """Feature vectors of at most ``limit`` voxels at even distances, always the same ones.
@@ -19,6 +21,7 @@ def voxel_samples(features: Tensor, limit: int) -> Tensor:
         torch.Size([100, 16])
     """
     vectors = features.flatten(2).movedim(1, -1).flatten(0, -2) if features.ndim > 2 else features
+    vectors = gather_over_processes(vectors)
     if len(vectors) > limit:
         # even distances and not chance: a score of the same network stays the same
         chosen = torch.linspace(0, len(vectors) - 1, limit, device=vectors.device).round().long()

@@ -4,7 +4,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from monai_transfer.losses.means import cross_entropy
 from monai_transfer.losses.overlap import overlap
+from monai_transfer.processes import mean_over_processes
 
 _SMOOTH = 1e-5
 
@@ -75,12 +77,12 @@ class ClassBalancedDiceCELoss(nn.Module):
         weight = self.frequency.to(logits).clamp(min=1e-6) ** -self.gamma
         # one log-softmax serves both terms
         log_p = F.log_softmax(logits, dim=1)
-        entropy = F.nll_loss(log_p, label[:, 0], weight=weight)
+        entropy = cross_entropy(log_p, label[:, 0], weight)
         return self.lambda_dice * overlap(log_p, label).loss(_SMOOTH, jaccard=self.jaccard) + self.lambda_ce * entropy
 
     def _count(self, label: Tensor) -> None:
         share = torch.bincount(label.flatten(), minlength=self.num_classes).float() / label.numel()
-        share = share.to(self.frequency.device)
+        share = mean_over_processes(share.to(self.frequency.device))
         # the first batch sets the mean, which would otherwise rise from zero over tens of steps
         momentum = self.momentum if bool(self.frequency.any()) else 1.0
         self.frequency.lerp_(share, momentum)

@@ -95,7 +95,8 @@ class Predictions:
             bundle, device=device, options=SegmentOptions(reading=dataset.reading), trust=trust
         )
         # A folder of this package's own, which every evaluation, of every checkpoint, fills anew.
-        manifest = segment(inputs, segmenter, output, overwrite=True, progress=show)
+        # All of them by this process: the others under torchrun may be waiting for the next training.
+        manifest = segment(inputs, segmenter, output, overwrite=True, shard=(0, 1), progress=show)
         entries = {images[entry["input"]]: entry for entry in manifest["cases"] if entry["input"] in images}
         return cls(
             where={case: Path(entry["output"]) for case, entry in entries.items() if entry["status"] == "ok"},

@@ -58,6 +58,7 @@ def segment(
     preview: bool = False,
     resume: bool = False,
     overwrite: bool = False,
+    shard: tuple[int, int] | None = None,
     progress: FolderProgress | None = None,
 ) -> dict[str, Any]:
     """Segment files, folders and DICOM series into ``output/<case>.nii.gz``.
@@ -77,6 +78,7 @@ def segment(
         preview: also write ``<case>_preview.png``.
         resume: skip the cases that an earlier run finished from the same input in the same way, files unharmed.
         overwrite: whether results of other inputs, or made otherwise, may be replaced.
+        shard: ``(i, n)``: the ``i``-th of ``n`` shares of the cases, from 0, in place of what ``torchrun`` says.
         progress: called as cases and windows are done.
 
     Returns:
@@ -86,7 +88,7 @@ def segment(
     Raises:
         UserError: when there is no input, the bundle cannot be used, or the output folder may not be written to.
     """
-    rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     folder = Path(output).expanduser()
     given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     require_there(given)
@@ -103,9 +105,9 @@ def segment(
     require_folder(folder)
     sweep(folder)
     job.run(cases, resume=resume)
-    if rank == 0:
+    if rank == 0 or shard is not None:
         write_sidecars(segmenter.label_names, folder)
-    if world > 1 and "MASTER_ADDR" in os.environ:
+    if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
         wait_for_the_others()
         if rank == 0:
             return manifest.read()

@@ -14,6 +14,7 @@ from pydantic import Field
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
 from monai_transfer.bundle.folder import BundleFolder, require_free
+from monai_transfer.bundle.following import several_processes
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
@@ -142,6 +143,8 @@ def adapt_source_free(
     Raises:
         UserError: when the output is taken or no image can be read.
     """
+    if several_processes():
+        raise UserError("Adapting a bundle without its training data is the work of one process: omit torchrun.")
     old = BundleFolder(bundle)
     require_free(output, overwrite=overwrite)
     read = read_bundle(old.root, device=choose_device(device), trust=trust)
