@@ -73,17 +73,6 @@ def device_of_process(name: str) -> str:
     return f"cuda:{int(local) % torch.cuda.device_count()}" if torch.cuda.is_available() else name
 
 
-def wait_for_the_others() -> None:
-    """Let all processes of ``torchrun`` end together, for it stops them all when one ends with a fault to report."""
-    from datetime import timedelta
-
-    from torch import distributed
-
-    if not distributed.is_initialized():
-        distributed.init_process_group("gloo", timeout=timedelta(days=7))
-    distributed.barrier()
-
-
 def free_cores() -> int:
     """Cores that this process may use and that others leave free, at least one, by the load of the last minute."""
     affinity = getattr(os, "sched_getaffinity", None)

@@ -15,6 +15,7 @@ import io
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from functools import cache
 from typing import Any, TypeVar
 
@@ -69,6 +70,13 @@ def leave_processes() -> None:
         idist.finalize()
     if dist.is_available() and dist.is_initialized():
         dist.destroy_process_group()
+
+
+def wait_for_the_others() -> None:
+    """Let all processes end together, for ``torchrun`` stops them all when one ends with a fault to report."""
+    if not dist.is_initialized():
+        dist.init_process_group("gloo", timeout=timedelta(days=7))
+    dist.barrier()
 
 
 @cache

@@ -12,7 +12,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 CONTRACT = Path(__file__).parents[3] / "shared" / "COMMANDS.md"
 ABSENT = {
     "export": {"--int8", "--calibrate"},
-    "segment": {"--cluster", "--shard"},
+    "segment": {"--cluster"},
     "pretrain": {"--recipe", "--data", "--output"},
     "train": {"--weights"},
     "adapt": {"--weights", "--minutes"},

@@ -10,6 +10,7 @@ import torch
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
+from monai_transfer.errors import UserError
 
 CONFIG = {
     "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1},
@@ -143,3 +144,24 @@ def test_real_ct_and_mr(bundle: Path, shared_data: Path, tmp_path: Path) -> None
         made = nibabel.load(tmp_path / "out" / f"{name}.nii.gz")
         assert made.shape == given.shape
         np.testing.assert_allclose(made.affine, given.affine, atol=1e-5)
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "1/0", "-1/2", "1/3/5", "a/b"])
+def test_a_shard_that_is_none_is_refused(bundle: Path, scan: Path, tmp_path: Path, shard: str) -> None:
+    result = CliRunner().invoke(
+        app, ["segment", str(scan), "--bundle", str(bundle), "--output", str(tmp_path / "out"), f"--shard={shard}"]
+    )
+    assert isinstance(result.exception, UserError)
+    assert "give i/n with i from 1 to n" in str(result.exception)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_shard_has_its_share(bundle: Path, scan: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        (tmp_path / f"other{number}.nii.gz").write_bytes(scan.read_bytes())
+    found = [str(path) for path in sorted(tmp_path.glob("*.nii.gz"))]
+    code, stdout, _ = run(
+        *found, "--bundle", bundle, "--output", tmp_path / "out", "--shard", "2/3", "--dry-run", "--json"
+    )
+    assert code == 0
+    assert [Path(case["input"]).name for case in json.loads(stdout)] == ["other1.nii.gz"]

@@ -63,7 +63,7 @@ def test_adapt_under_torchrun(domains: Path, tmp_path: Path) -> None:
 def test_a_bundle_under_torchrun(domains: Path, tmp_path: Path) -> None:
     bundle = BundleFolder.create("segmentation_transfer", tmp_path / "bundle")
     network = {**bundle.read("train")["network_def"], "channels": [4, 8, 8, 8, 8]}
-    small = {"max_epochs": 2, "steps_per_epoch": 2, "spacing": [16, 16, 16], "roi_size": [16, 16, 16]}
+    small = {"max_epochs": 2, "steps_per_epoch": 2, "spacing": [16, 16, 16], "roi_size": [32, 32, 32]}
     bundle.change("train", {"dataset_dir": str(domains / "ct"), "network_def": network, **small})
     train, overlay = (str(bundle.root / "configs" / f"{name}.json") for name in ("train", "multi_gpu_train"))
     run = ["-m", "monai.bundle", "run", "--bundle_root", str(bundle.root), "--config_file"]
@@ -72,7 +72,20 @@ def test_a_bundle_under_torchrun(domains: Path, tmp_path: Path) -> None:
     assert not bundle.weights.exists()
     _run(*TOGETHER, *run, json.dumps([train, overlay]))
     assert bundle.weights.is_file()
-    assert [line["step"] for line in read_history(bundle.root / "eval" / "history.jsonl")] == [2, 4]
+    history = bundle.root / "eval" / "history.jsonl"
+    assert [line["step"] for line in read_history(history)] == [2, 4]
+    # the newest state is that of step 2: one process goes on from it to step 6, and two from step 4 of that one
+    told = _run(sys.executable, *run, json.dumps([train]), "--resume", "true", "--max_epochs", "3")
+    assert "it began with processes 2, now 1" in told
+    assert [line["step"] for line in read_history(history)] == [2, 4, 6]
+    told = _run(*TOGETHER, *run, json.dumps([train, overlay]), "--resume", "true", "--max_epochs", "4")
+    assert "it began with processes 1, now 2" in told
+    assert [line["step"] for line in read_history(history)] == [2, 4, 6, 8]
+    # one that fails ends the other, which waits for it, and says why
+    failing = tmp_path / "failing.json"
+    failing.write_text(json.dumps({"run": ["$@train#trainer.run() if rank() == 0 else 1 / 0"]}))
+    told = _run(*TOGETHER, *run, json.dumps([train, overlay, str(failing)]), fails=True)
+    assert "ZeroDivisionError" in told
 
 
 def test_processes_that_do_not_train_together_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

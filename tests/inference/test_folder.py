@@ -91,6 +91,21 @@ def test_processes_share_a_folder(scans: Path, bundle: Path, tmp_path: Path, mon
     assert len(together["cases"]) == 5
 
 
+def test_shards_share_a_folder(scans: Path, bundle: Path, tmp_path: Path) -> None:
+    segment(scans, bundle, tmp_path / "whole", device="cpu")
+    parts = [
+        [case["case"] for case in segment(scans, bundle, tmp_path / "out", device="cpu", shard=(n, 3))["cases"]]
+        for n in range(3)
+    ]
+    assert parts == [["broken", "case2"], ["case0", "four"], ["case1"]]
+    for path in (tmp_path / "whole").glob("*.nii.gz"):
+        assert (tmp_path / "out" / path.name).read_bytes() == path.read_bytes()
+    together = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert [case["status"] for case in together["cases"]] == ["failed", "ok", "ok", "ok", "failed"]
+    # more jobs than cases are no fault
+    assert segment(scans, bundle, tmp_path / "out", device="cpu", shard=(7, 8))["cases"] == []
+
+
 def test_probabilities_and_uncertainty_are_written(bundle: Path, tmp_path: Path) -> None:
     image = write_nifti(tmp_path / "image.nii.gz", body((20, 18, 16)))
     options = SegmentOptions(probabilities=True, uncertainty=True)

@@ -1,0 +1,138 @@
+"""What is done with one case: it is read, computed and written, and whatever fails is told in its entry."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from monai_transfer.errors import UserError
+from monai_transfer.files import cannot_write, sha256
+from monai_transfer.inference.cases import InputCase
+from monai_transfer.inference.chatter import Chatter
+from monai_transfer.inference.dicom_seg import require_series
+from monai_transfer.inference.output_folder import PRODUCTS
+from monai_transfer.inference.segmentation import Segmentation, require_room_for_results, write_results
+from monai_transfer.machine import peak_memory_mb, reset_peak_memory
+from monai_transfer.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from monai_transfer.inference.segmenter import Segmenter
+
+logger = logging.getLogger(__name__)
+
+Read = tuple[Volume, float]
+"""A volume, and the seconds that reading it took."""
+
+
+@dataclass
+class CaseWork:
+    """The steps of a case by one network; several cases may be in different steps at once.
+
+    An entry is what the manifest says of a case. A fault of the case ends in its entry and stops nobody.
+
+    Args:
+        segmenter: the network and its options.
+        output: the folder of the results.
+        preview: also write a picture of the outlines.
+    """
+
+    segmenter: "Segmenter"
+    output: Path
+    preview: bool
+    chatter: Chatter = field(default_factory=Chatter)
+
+    @property
+    def products(self) -> list[str]:
+        """The endings of the files that are asked for."""
+        options = self.segmenter.options
+        asked = (True, options.probabilities, options.uncertainty, self.preview, options.dicom_seg)
+        return [product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked]
+
+    def pending(self, case: InputCase, made_with: str) -> dict[str, Any]:
+        """The entry of a case whose turn has not come."""
+        absent = [self.segmenter.channel_names[number] for number in case.absent]
+        return {
+            "case": case.name, "input": str(case.path), "output": None, "status": "pending", "error": None,
+            "warnings": [f"{case.path} is segmented without {', '.join(absent)}."] * bool(absent), "seconds": {},
+            "peak_memory_mb": None, "volumes_ml": {}, "files": {}, "asked": self.products, "source": case.where,
+            "identity": case.identity(), "made_with": made_with, "absent_channels": absent,
+        }  # fmt: skip
+
+    def read(self, case: InputCase, entry: dict[str, Any]) -> Read:
+        """The volume of a case.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        begin = time.perf_counter()
+        with self.chatter.about(entry["warnings"]):
+            volume = case.read(self.segmenter.options.reading)
+        return volume, time.perf_counter() - begin
+
+    def compute(
+        self,
+        entry: dict[str, Any],
+        reading: Callable[[], Read],
+        *,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Segmentation | None:
+        """The labels of a volume; ``None`` where it cannot be read or segmented.
+
+        Args:
+            entry: of the case; gets seconds, memory, volumes, or the error.
+            reading: gives the volume, or raises what reading it raised.
+            progress: called with the windows that are done and all of them.
+        """
+        reset_peak_memory()
+        try:
+            volume, seconds = reading()
+            entry["warnings"] += [note.message for note in getattr(volume, "notes", ())]
+            options, classes = self.segmenter.options, len(self.segmenter.label_names)
+            if options.dicom_seg:
+                require_series(volume)
+            require_room_for_results(self.output, volume, options, classes=classes)
+            with self.chatter.about(entry["warnings"]):
+                result = self.segmenter.segment(volume, progress=progress)
+        except UserError as error:
+            entry["error"] = str(error)
+        except Exception as error:
+            logger.debug("%s failed", entry["input"], exc_info=True)
+            entry["error"] = f"{entry['input']}: {type(error).__name__}: {error}"
+        else:
+            result.seconds["read"] = seconds
+            entry["seconds"] = {k: round(v, 4) for k, v in result.seconds.items()}
+            entry["peak_memory_mb"] = peak_memory_mb()
+            entry["volumes_ml"] = result.volumes_ml
+            entry["runtime"] = self.segmenter.predictor.used
+            entry["windows"] = {"computed": result.windows[0], "all": result.windows[1]}
+            return result
+        return None
+
+    def write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
+        """Write what was computed, and complete the entry.
+
+        Args:
+            entry: of the case.
+            result: of :meth:`compute`.
+            stale: files of an earlier run; those that are not written again are removed.
+        """
+        begin = time.perf_counter()
+        entry["status"] = "failed"
+        if result is not None:
+            try:
+                with self.chatter.about(entry["warnings"]):
+                    written = write_results(result, self.output, entry["case"], self.products)
+                entry |= {"output": str(written[0]), "status": "ok"}
+                entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
+            except (UserError, OSError) as error:
+                told = cannot_write(self.output / entry["case"], error) if isinstance(error, OSError) else error
+                entry["error"] = str(told)
+            except Exception as error:
+                logger.debug("%s cannot be written", entry["case"], exc_info=True)
+                entry["error"] = f"The result of {entry['input']} cannot be written: {type(error).__name__}: {error}"
+            entry["seconds"]["write"] = round(time.perf_counter() - begin, 4)
+        for name in set(stale) - set(entry["files"]):
+            # A side product that was not asked for again, or a result whose input now fails, would be taken for new.
+            (self.output / Path(name).name).unlink(missing_ok=True)
