@@ -58,7 +58,7 @@ class GracefulInterrupt:
 
     def _stop_together(self, engine: Engine) -> None:
         """End several processes after the same step, whichever of them the signal reached."""
-        if world_size() > 1 and any_process(self.interrupted):
+        if world_size() > 1 and any_process(self.signal is not None):
             self.signal = self.signal or signal.SIGTERM
             engine.terminate()
 

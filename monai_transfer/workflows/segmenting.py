@@ -18,7 +18,6 @@ from monai_transfer.inference.segmentation import (
     write_sidecars,
 )
 from monai_transfer.machine import device_of_process, versions
-from monai_transfer.processes import wait_for_the_others
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
@@ -102,6 +101,8 @@ def segment(
     if rank == 0 or shard is not None:
         write_sidecars(segmenter.label_names, folder)
     if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
+        from monai_transfer.processes import wait_for_the_others  # here: torch takes seconds, a wrong path does not
+
         wait_for_the_others()
         if rank == 0:
             return manifest.read()
