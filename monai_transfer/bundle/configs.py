@@ -135,6 +135,7 @@ def adaptation_configs(
         **_training(plan, len(names)),
         "source_modality": plan.source_modality,
         "target_modality": plan.target_modality,
+        "weights": literal(plan.weights),
         "target_dir": folder_of(domains.target),
         "target_cases": case_names(domains.target),
         **_first_source(plan, domains, arm),

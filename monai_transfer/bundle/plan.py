@@ -60,6 +60,7 @@ class Plan:
         seed: seed of every random generator.
         device: where to train.
         channel_dropout: share of the training images of several channels that lose some of them.
+        weights: SPEC of what every arm of an adaptation starts from; empty for fresh weights.
     """
 
     source_modality: Modality
@@ -76,6 +77,7 @@ class Plan:
     seed: Seed = 0
     further_modalities: tuple[Modality, ...] = ()
     channel_dropout: ChannelDropout = 0.25
+    weights: str = ""
 
     def __post_init__(self) -> None:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""

@@ -26,6 +26,7 @@ class Strategy:
         unfreeze_epochs: free a level every so many epochs, or at the start of these epochs.
         unfreeze_patience: free a level after so many validations without a gain.
         batch_norm: policy of batch normalisation.
+        restore_lengths: whether pretrained kernels are brought to the length of fresh ones, so that they learn as fast.
         layerwise_decay: factor of the learning rate from level to level towards the input.
         head_factor: how much faster the head trains than the decoder.
         weight_decay: L2 towards zero (decoupled, AdamW).
@@ -40,6 +41,7 @@ class Strategy:
     unfreeze_epochs: Epochs | tuple[Epochs, ...] | None = None
     unfreeze_patience: Epochs | None = None
     batch_norm: Policy = "follow_freezing"
+    restore_lengths: bool = True
     layerwise_decay: Annotated[float, Field(gt=0, le=1)] = 1.0
     head_factor: Annotated[float, Field(gt=0, le=1e6)] = 1.0
     weight_decay: Penalty = 1e-4
@@ -96,6 +98,8 @@ class Strategy:
         if self.unfreeze_patience is not None:
             words.append(f"a level freed after {self.unfreeze_patience} validations without a gain")
         words.append(f"batch normalisation: {self.batch_norm.replace('_', ' ')}")
+        if not self.restore_lengths:
+            words.append("kernels as long as the file's")
         numbers = {
             "layer-wise decay": (self.layerwise_decay, 1.0),
             "head factor": (self.head_factor, 1.0),

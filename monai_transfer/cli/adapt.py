@@ -55,6 +55,9 @@ def adapt_command(
     method: Annotated[
         list[str] | None, typer.Option(help="Method by name (DANN, MeanTeacher, …) or import path; repeat to combine.")
     ] = None,
+    weights: Annotated[
+        str | None, typer.Option(help="What every network starts from: shapes:unet, a file or a bundle.")
+    ] = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
@@ -86,6 +89,7 @@ def adapt_command(
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     segmenting = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases, **reads}
+    segmenting["weights"] = weights
     require_options_of(task, segmentation=segmenting)
     if task == "diagnosis":
         adapt_diagnosis_command(
@@ -111,10 +115,12 @@ def adapt_command(
         return
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
+    if bundle is not None and weights:
+        raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
     if bundle is not None and resume:
         raise UserError("--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead.")
 
-    from monai_transfer.bundle.domains import choose_domains, plan_adaptation
+    from monai_transfer.bundle.domains import choose_domains
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.volumes.volume import Reading
 
@@ -169,10 +175,12 @@ def adapt_command(
             reading=reading,
         )
 
-        from monai_transfer.workflows.adaptation import adapt
+        from monai_transfer.workflows.adaptation import adapt, plan_from
         from monai_transfer.workflows.reporting import report_adaptation
+        from monai_transfer.workflows.starting_point import read_starting_point
 
-        plan = plan_adaptation(domains, **options.given)
+        start = None if weights is None else read_starting_point(weights)
+        plan = plan_from(domains, start, **options.given)
         for note in domains.notes:
             console.say(note)
         console.say_plan(plan)

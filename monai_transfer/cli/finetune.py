@@ -60,6 +60,13 @@ def finetune_command(
     weight_decay: Annotated[float, typer.Option(help="L2 towards zero.")] = 1e-4,
     layerwise_decay: Annotated[float, typer.Option(help="Learning-rate factor from level to level.")] = 1.0,
     head_factor: Annotated[float, typer.Option(help="How much faster the head trains.")] = 1.0,
+    restore_lengths: Annotated[
+        bool | None,
+        typer.Option(
+            help="Bring pretrained kernels to the length of fresh ones: they learn as fast. On for segmentation.",
+            show_default=False,
+        ),
+    ] = None,
     batch_norm: Annotated[
         str, typer.Option(help="train, follow_freezing, frozen_statistics or frozen_affine.")
     ] = "follow_freezing",
@@ -69,7 +76,11 @@ def finetune_command(
     ] = None,
     minimum: Annotated[float, typer.Option(help="Share of the encoder that the weights must cover.")] = 0.9,
     compare: Annotated[
-        str | None, typer.Option(help="scratch: the same training from fresh weights beside it.", show_default=False)
+        str | None,
+        typer.Option(
+            help="scratch: the same training from fresh weights beside it; what is better on validation cases is kept.",
+            show_default=False,
+        ),
     ] = None,
     fractions: Annotated[
         str | None, typer.Option(help="Label efficiency: percentages of the cases, such as 1,5,10,100.")
@@ -85,7 +96,9 @@ def finetune_command(
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
-    learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate; 0.001 by default.")] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="Peak learning rate, of the twin from scratch too.")
+    ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     channel_dropout: ChannelDropoutOption = None,
     assume_affine: AssumeAffineOption = False,
@@ -131,6 +144,8 @@ def finetune_command(
     strategy = Strategy(
         frozen=tuple(split_list(freeze)),
         batch_norm=batch_norm,  # type: ignore[arg-type]
+        # what it is worth was measured on segmentation alone
+        restore_lengths=task == "segmentation" if restore_lengths is None else restore_lengths,
         layerwise_decay=layerwise_decay,
         head_factor=head_factor,
         weight_decay=weight_decay,
@@ -189,6 +204,7 @@ def finetune_command(
         cases=split_list(cases),
         test_cases=split_list(test_cases),
         strategy=strategy,
+        choose_start=baselines.scratch and not baselines.fractions,
         reading=reading,
     )
     if joint is not None:

@@ -47,6 +47,7 @@ class AdaptationSummary:
         choice: what the bundle keeps, judged without labels; None when there was no choice.
         checkpoint: which checkpoint of the adapted network is used; None when there was no choice.
         labelled_target: names of the target cases whose labels the adapted network learnt.
+        start: SPEC of the weights that every arm started from; empty for fresh ones.
         hardware: see :func:`~monai_transfer.machine.hardware`.
         versions: see :func:`~monai_transfer.machine.versions`.
 
@@ -63,6 +64,7 @@ class AdaptationSummary:
     choice: Choice | None = None
     checkpoint: CheckpointChoice | None = None
     labelled_target: tuple[str, ...] = ()
+    start: str = ""
     hardware: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, Any] = field(default_factory=dict)
 
@@ -189,6 +191,7 @@ class AdaptationSummary:
             "choice": self.choice.as_dict() if self.choice else None,
             "checkpoint": self.checkpoint.as_dict() if self.checkpoint else None,
             "labelled_target": list(self.labelled_target),
+            "start": self.start or None,
             "warnings": self.warnings,
             "seeds": list(self.seeds),
             "methods": {name: self._method(table) for name, table in self.methods.items()},

@@ -5,9 +5,11 @@ from monai_transfer.finetuning.batch_norm import BatchNormPolicy
 from monai_transfer.finetuning.dropout import set_decoder_dropout
 from monai_transfer.finetuning.early_stop import EarlyStop
 from monai_transfer.finetuning.freezing import freeze, trainable_levels, unfreeze
+from monai_transfer.finetuning.kernel_lengths import kernel_lengths, restore_lengths
 from monai_transfer.finetuning.l2sp import L2SP
 from monai_transfer.finetuning.parameter_groups import parameter_groups
 from monai_transfer.finetuning.rate_log import LearningRateLog, LevelRate, level_rates
+from monai_transfer.finetuning.start import start_from
 from monai_transfer.finetuning.unfreezing import GradualUnfreezing
 
 __all__ = [
@@ -19,9 +21,12 @@ __all__ = [
     "LearningRateLog",
     "LevelRate",
     "freeze",
+    "kernel_lengths",
     "level_rates",
     "parameter_groups",
+    "restore_lengths",
     "set_decoder_dropout",
+    "start_from",
     "trainable_levels",
     "unfreeze",
 ]

@@ -14,6 +14,7 @@ from monai_transfer.bundle.arms import (
 from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.evaluation import (
     AdaptationSummary,
@@ -31,8 +32,9 @@ from monai_transfer.workflows.checkpoints import (
 )
 from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only
 from monai_transfer.workflows.scoring import score_bundle
+from monai_transfer.workflows.starting_point import StartingPoint, try_weights
 
-__all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation"]
+__all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation", "plan_from"]
 
 ARMS = ("adapted", "source_only", "oracle")
 """What is trained, in this order: an interrupted run has the adapted weights first."""
@@ -76,9 +78,33 @@ class Adaptation:
             choice=self.choice,
             checkpoint=self.checkpoint,
             labelled_target=() if labelled is None else labelled.names,
+            start=self.plan.weights,
             hardware=hardware(),
             versions=versions(),
         )
+
+
+def plan_from(domains: Domains, start: StartingPoint | None, *, device: str = "auto", **options: Any) -> Plan:
+    """Plan an adaptation all of whose arms start from the same weights, and see that these fit.
+
+    Args:
+        domains: the cases.
+        start: the weights; ``None`` for fresh ones.
+        device: where to train.
+        options: as :func:`plan_adaptation` takes them.
+
+    Raises:
+        UserError: for the first fault in any data set, an option out of range, or weights that do not fit.
+    """
+    if start is None:
+        return plan_adaptation(domains, device=device, **options)
+    # the windows of the weights' own training are of another field of view
+    chosen = {name: value for name, value in start.options_beside(options).items() if name != "roi_size"}
+    plan = plan_adaptation(domains, device=device, **chosen).with_options(weights=start.absolute)
+    channels = len(domains.source.channel_names)
+    definition = network_definition(plan.network, classes=plan.classes, channels=channels)
+    try_weights(start, definition, label_names=plan.class_names)
+    return plan
 
 
 def adapt(

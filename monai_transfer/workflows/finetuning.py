@@ -4,20 +4,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from monai.bundle import ConfigParser
-
-from monai_transfer.bundle.facts import in_one_sentence
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
-from monai_transfer.errors import UserError
-from monai_transfer.finetuning import freeze
 from monai_transfer.machine import choose_device
 from monai_transfer.options import Percentage, Repeats, validated
-from monai_transfer.weights import LoadReport, load_pretrained
+from monai_transfer.weights import LoadReport
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
+from monai_transfer.workflows.finetuning_choice import choose_start, keep_scratch, undo_choice
 from monai_transfer.workflows.finetuning_report import report_finetuning
 from monai_transfer.workflows.finetuning_runs import (
     Existing,
@@ -28,10 +24,8 @@ from monai_transfer.workflows.finetuning_runs import (
     network_of,
     train_arm,
 )
-from monai_transfer.workflows.starting_point import StartingPoint, merged_labels
-
-TRANSFER_RATE = 1e-3
-"""Peak learning rate from pretrained weights: a quarter of that of a training from scratch, to keep what they know."""
+from monai_transfer.workflows.scoring import score_bundle
+from monai_transfer.workflows.starting_point import StartingPoint, merged_labels, try_weights
 
 
 @validated
@@ -39,7 +33,8 @@ class Baselines:
     """What a fine-tuning is compared with; by default with nothing.
 
     Attributes:
-        scratch: whether the same training from fresh weights runs beside it.
+        scratch: whether the same training from fresh weights runs beside it; where there are validation cases apart
+            from the held ones, the bundle keeps what is better on them.
         fractions: shares of the training cases in percent, each trained on with and without the weights.
         seeds: trainings of each, every one with a seed of its own.
 
@@ -87,11 +82,7 @@ def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str
     if cases.joint is not None:
         joint = require_sound(cases.joint, labelled=True)
         names = merged_labels(replace(start, label_names=names), cases.joint.names_for(joint.label_values))
-    given = {name: value for name, value in options.items() if value is not None}
-    inherited = {} if "spacing" in given else dict(start.options)
-    if start.definition is not None and given.get("network", start.network) != start.network:
-        raise UserError(f"--network {given['network']} is not the network of {start.spec}: omit --network.")
-    chosen = {"learning_rate": TRANSFER_RATE, "network": start.network, **inherited, **given}
+    chosen = start.options_beside(options)
     return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **chosen)
 
 
@@ -106,10 +97,8 @@ def check_weights(
     """
     start.require_trust(trust)
     definition = network_of(start, plan, channels=channels)
-    with in_one_sentence(Path(start.spec)):
-        network = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
-    freeze(network, strategy.frozen)
-    return load_pretrained(network, start.spec, minimum=strategy.minimum_share, label_names=plan.class_names)
+    minimum = strategy.minimum_share
+    return try_weights(start, definition, label_names=plan.class_names, frozen=strategy.frozen, minimum=minimum)
 
 
 def finetune(
@@ -150,6 +139,8 @@ def finetune(
     if old is not None:
         start.require_bundle("--old-data")
     require_free(output, overwrite=overwrite or resume)
+    if resume:
+        undo_choice(Path(output))
     # seeds that follow the first may leave the range; that is found out here, before the first training
     seeded = [replace(plan, seed=plan.seed + number) for number in range(compared.seeds)]
     every_epoch = compared.scratch or bool(compared.fractions)
@@ -175,6 +166,12 @@ def finetune(
         for one in seeded:
             place = folder / f"seed_{one.seed}"
             runs.append(train_arm("scratch", cases, one, start, strategy, place, existing=existing, every_epoch=True))
+    choice = choose_start(runs, cases) if compared.scratch and not compared.fractions else None
+    kept = tuned
+    if choice is not None and choice.kept == "scratch":
+        keep_scratch(tuned.bundle, runs[1].bundle)
+        table = None if cases.held is None else score_bundle(tuned.bundle, cases.held, device=str(plan.device))
+        kept = replace(runs[1], bundle=tuned.bundle, table=table)
     forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device), trust=trust)
-    report = report_finetuning(tuned, runs, cases, plan, start, strategy, forgotten=forgotten)
+    report = report_finetuning(kept, runs, cases, plan, start, strategy, choice=choice, forgotten=forgotten)
     return FineTuning(tuned.bundle, tuple(runs), report)

@@ -11,6 +11,9 @@ from monai_transfer.options import JointWeight, checked
 from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.training import VALIDATION_SHARE, LabelledSplit, choose_cases
 
+LEAST_TO_CHOOSE = 5
+"""Training cases of which one may be set aside to choose the start by: of fewer, each is worth more in the training."""
+
 
 @dataclass(frozen=True)
 class FineTuningCases:
@@ -30,6 +33,12 @@ class FineTuningCases:
     joint: CaseDataset | None = None
     joint_weight: float = 1.0
 
+    @property
+    def decides(self) -> bool:
+        """Whether the validation cases are others than the held ones, so that something may be decided by them."""
+        held = () if self.held is None else self.held.names
+        return self.validation is not None and not set(self.validation.names) & set(held)
+
     def only(self, names: Sequence[str]) -> "FineTuningCases":
         """The same with these training cases only."""
         return replace(self, training=self.training.only(names))
@@ -42,12 +51,14 @@ def choose_finetuning_cases(
     cases: Sequence[str] = (),
     test_cases: Sequence[str] = (),
     strategy: Strategy,
+    choose_start: bool = False,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> FineTuningCases:
     """Choose what to learn from, what to watch and what to score.
 
     Without a test set, the last fifth of the labelled cases is held out. Where the validation score decides (plateau,
-    early stopping), its cases are taken from the training's, never from the held ones.
+    early stopping, the start), its cases are taken from the training's, never from the held ones. With fewer than
+    :data:`LEAST_TO_CHOOSE` of them the start is not chosen: all of them are learnt from.
 
     Raises:
         UserError: there are too few labelled cases.
@@ -62,7 +73,8 @@ def choose_finetuning_cases(
         split = LabelledSplit(training.without(held.names), held)
         if not split.training.cases:
             raise UserError(f"No labelled case of {data} is left for training once the test cases are taken out.")
-    if not strategy.watches_validation:
+    choose_start = choose_start and len(split.training) >= LEAST_TO_CHOOSE
+    if not (strategy.watches_validation or choose_start):
         return FineTuningCases(split.training, split.held, split.held)
     if len(split.training) < 3:
         raise UserError(

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -24,6 +25,7 @@ from monai_transfer.files import write_text
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
+from monai_transfer.workflows.finetuning_choice import StartChoice
 from monai_transfer.workflows.finetuning_runs import Run
 from monai_transfer.workflows.scoring import overlay_cases
 from monai_transfer.workflows.starting_point import StartingPoint
@@ -95,17 +97,19 @@ def report_finetuning(
     start: StartingPoint,
     strategy: Strategy,
     *,
+    choice: StartChoice | None = None,
     forgotten: tuple[ScoreTable, ScoreTable] | None = None,
 ) -> dict[str, Any]:
     """Write ``report.json``, ``report.html``, the figure and the model card into the fine-tuned bundle.
 
     Args:
-        run: the transfer run whose bundle it is.
-        runs: every run that is compared, ``run`` included.
+        run: what the bundle keeps.
+        runs: every run that is compared.
         cases: what was learnt from, watched and scored.
         plan: the choices.
         start: the weights.
         strategy: how they were fine-tuned.
+        choice: why the bundle keeps ``run``.
         forgotten: scores on old cases before and after.
 
     Returns:
@@ -113,12 +117,15 @@ def report_finetuning(
     """
     folder = run.bundle.root
     sentences = comparison_sentences(runs, start.spec) or _alone(run, start)
+    if choice is not None:
+        sentences.append(choice.sentence)
     if forgotten is not None:
         sentences.append(forgetting_sentence(*forgotten))
     content = {
         "weights": start.spec,
         "strategy": strategy.describe(),
         "sentences": sentences,
+        "choice": None if choice is None else asdict(choice),
         "load_report": _load_summary(folder),
         "runs": [_as_row(one) for one in runs],
         "old_cases": None if forgotten is None else {n: t.mean("dice") for n, t in zip(_AGES, forgotten, strict=True)},

@@ -86,7 +86,7 @@ def train_arm(
 
     Args:
         arm: ``transfer`` starts from the weights and follows the strategy; ``scratch`` has fresh weights, nothing
-            frozen and the usual learning rate of training, for the same number of steps.
+            frozen, and the same peak learning rate and number of steps.
         cases: what to learn from, watch and score.
         plan: the choices of the training.
         start: the weights.
@@ -106,8 +106,8 @@ def train_arm(
         cases.training,
         definition=network_of(start, plan, channels=len(cases.training.channel_names)),
         strategy=strategy if transfer else Strategy(minimum_share=strategy.minimum_share),
-        weights=_absolute(start.spec) if transfer else "",
-        learning_rate=plan.learning_rate if transfer else Plan.learning_rate,
+        weights=start.absolute if transfer else "",
+        learning_rate=plan.learning_rate,
         validation=cases.validation,
         joint=joint,
         joint_modality="" if joint is None else require_sound(joint, labelled=True).modality,
@@ -198,8 +198,3 @@ def forgetting(
 def _curve(bundle: BundleFolder) -> list[tuple[int, float]]:
     lines = read_history(bundle.root / "eval" / "history.jsonl")
     return [(int(line["step"]), float(line["metrics"][SCORE])) for line in lines if SCORE in line["metrics"]]
-
-
-def _absolute(spec: str) -> str:
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.exists() else spec

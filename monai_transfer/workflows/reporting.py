@@ -72,6 +72,7 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
         "window": " × ".join(str(size) for size in plan.roi_size) + " voxels",
         "training": f"{plan.steps} steps of {plan.batch_size} case(s) per domain, the same for every arm",
+        "start": f"{plan.weights}, the same for every arm" if plan.weights else "fresh weights",
         "weights": _weights(adaptation),
         "notes": " ".join(domains.notes) or "none",
     }

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from monai.bundle import ConfigParser
+
 from monai_transfer.bundle.allowed import concerns_of
-from monai_transfer.bundle.facts import BundleFacts, inspect_bundle
+from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle
 from monai_transfer.bundle.networks import known_network, network_name
 from monai_transfer.bundle.plan import require_one_meaning
 from monai_transfer.bundle.trust import UntrustedBundleError
 from monai_transfer.errors import UserError
-from monai_transfer.weights import locate, read_checkpoint, recognise
+from monai_transfer.finetuning import start_from
+from monai_transfer.weights import LoadReport, locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 
 
@@ -36,6 +39,24 @@ class StartingPoint:
     options: Mapping[str, Any] = field(default_factory=dict)
     label_names: Mapping[int, str] = field(default_factory=dict)
     concerns: tuple[str, ...] = ()
+
+    @property
+    def absolute(self) -> str:
+        """The SPEC as a bundle that lies elsewhere may keep it."""
+        path = Path(self.spec).expanduser()
+        return str(path.resolve()) if path.exists() else self.spec
+
+    def options_beside(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options of a plan: those that are given, and the network and the working grid of the weights beside them.
+
+        Raises:
+            UserError: the weights are a bundle, and another network is asked for.
+        """
+        given = {name: value for name, value in given.items() if value is not None}
+        if self.definition is not None and given.get("network", self.network) != self.network:
+            raise UserError(f"--network {given['network']} is not the network of {self.spec}: omit --network.")
+        inherited = {} if "spacing" in given else dict(self.options)
+        return {"network": self.network, **inherited, **given}
 
     def require_bundle(self, option: str) -> Path:
         """The bundle that the weights are, for an option that needs one.
@@ -72,6 +93,28 @@ def read_starting_point(spec: str) -> StartingPoint:
         if facts.trains:
             return _from_bundle(spec, facts)
     return StartingPoint(spec, known_network(recognise(read_checkpoint(locate(spec)).tensors).backbone))
+
+
+def try_weights(
+    start: StartingPoint, definition: Mapping[str, Any], *, label_names: Mapping[int, str], **rules: Any
+) -> LoadReport:
+    """Load the weights into a network of this definition, before anything is made.
+
+    Args:
+        start: the weights.
+        definition: ``network_def`` of the network that will be trained.
+        label_names: its classes by index.
+        rules: further arguments of :func:`~monai_transfer.finetuning.start_from`.
+
+    Raises:
+        UserError: they cover too little of it (the message says what the file looks like), or it has no such level.
+    """
+    with in_one_sentence(Path(start.spec)):
+        network = ConfigParser({"network_def": dict(definition)}).get_parsed_content("network_def")
+    report = start_from(network, start.absolute, label_names=label_names, **rules)
+    if report is None:
+        raise UserError("--weights is empty: name weights to start from, or omit it.")
+    return report
 
 
 def merged_labels(start: StartingPoint, data: Mapping[int, str]) -> dict[int, str]:

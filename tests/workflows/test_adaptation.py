@@ -22,9 +22,11 @@ from monai_transfer.workflows.adaptation import (
     adapt,
     choose_domains,
     plan_adaptation,
+    plan_from,
 )
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.segmenting import segment
+from monai_transfer.workflows.starting_point import read_starting_point
 
 OWN_METHOD = '''
 """A method from outside the package, in one file."""
@@ -43,9 +45,10 @@ class MeanMatching(AdaptationMethod):
 
 @pytest.fixture(scope="module")
 def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Adaptation:
-    """A real, if short, adaptation with all three arms and its report."""
+    """A real, if short, adaptation with all three arms and its report, from pretrained weights."""
     chosen = choose_domains(domains / "ct", domains / "mr")
-    plan = plan_adaptation(chosen, device="cpu", spacing=[12.0] * 3, steps=3)
+    start = read_starting_point("shapes:unet")
+    plan = plan_from(chosen, start, device="cpu", spacing=[12.0] * 3, steps=3)
     output = tmp_path_factory.mktemp("adapted") / "bundle"
     result = adapt(chosen, plan, output)
     report_adaptation(result, output)
@@ -60,6 +63,26 @@ def test_the_arms_are_trained_with_one_budget_and_scored_on_the_same_subjects(fi
         for arm, bundle in finished.arms.items()
     }
     assert budgets["adapted"] == budgets["source_only"] == budgets["oracle"]
+
+
+def test_every_arm_starts_from_the_same_weights(finished: Adaptation) -> None:
+    digests = set()
+    for bundle in finished.arms.values():
+        assert bundle.read("train")["weights"] == "shapes:unet"
+        loaded = json.loads((bundle.root / "eval" / "load_report.json").read_text())
+        assert loaded["encoder_share"] == 1.0
+        digests.add(loaded["sha256"])
+    assert len(digests) == 1
+    assert json.loads((finished.bundle.root / "report.json").read_text())["start"] == "shapes:unet"
+    assert "shapes:unet, the same for every arm" in (finished.bundle.root / "report.html").read_text()
+
+
+def test_weights_that_do_not_fit_are_told_before_anything_is_made(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    start = read_starting_point("shapes:unet")
+    with pytest.raises(UserError, match="shapes:unet"):
+        plan_from(chosen, start, device="cpu", spacing=[12.0] * 3, network="vgg11")
+    assert plan_from(chosen, None, device="cpu", spacing=[12.0] * 3).weights == ""
 
 
 def test_test_subjects_are_in_no_training_set(finished: Adaptation) -> None:

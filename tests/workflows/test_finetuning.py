@@ -6,12 +6,14 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.finetuning import Baselines, finetune, plan_finetuning
-from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases
+from monai_transfer.workflows.finetuning_cases import LEAST_TO_CHOOSE, choose_finetuning_cases
+from monai_transfer.workflows.finetuning_choice import choose_start
 from monai_transfer.workflows.finetuning_report import (
     comparison_figure,
     comparison_sentences,
@@ -103,7 +105,7 @@ def test_a_bundle_gives_network_grid_and_labels(phantoms, pretrained):
     assert start.network == "unet"
     plan = plan_finetuning(choose_finetuning_cases(phantoms, strategy=Strategy()), start, device="cpu")
     assert plan.spacing == (9.0, 9.0, 9.0)
-    assert plan.learning_rate == 1e-3
+    assert plan.learning_rate == Plan.learning_rate
     assert plan.label_names[1] == "liver"
     with pytest.raises(UserError, match="--network resnet18 is not the network"):
         plan_finetuning(choose_finetuning_cases(phantoms, strategy=Strategy()), start, device="cpu", network="resnet18")
@@ -137,7 +139,7 @@ def test_medicalnet_by_file(phantoms, tmp_path):
     path = write_published("medicalnet_resnet10", tmp_path)
     start = read_starting_point(str(path))
     assert start.network == "resnet10"
-    strategy = Strategy(layerwise_decay=0.5, batch_norm="frozen_statistics").unfreezing("1")
+    strategy = Strategy(layerwise_decay=0.5, batch_norm="frozen_statistics", restore_lengths=False).unfreezing("1")
     cases = choose_finetuning_cases(phantoms, cases=["mr_00[12]"], test_cases=["mr_005"], strategy=strategy)
     plan = plan_finetuning(cases, start, **TINY)
     train_arm("transfer", cases, plan, start, strategy, tmp_path / "tuned")
@@ -189,6 +191,38 @@ def test_negative_transfer_is_said():
     runs = [run_of("transfer", 0.8, [(10, 0.7), (20, 0.8)]), run_of("scratch", 0.7, [(10, 0.4), (20, 0.7)])]
     assert comparison_sentences(runs, "w")[1].endswith("after 10 of 20 steps.")
     assert steps_to_reach([(1, 0.1)], 0.2) is None
+
+
+def test_a_start_that_is_a_burden_on_validation_cases_of_its_own(phantoms):
+    held = choose_finetuning_cases(phantoms, strategy=Strategy(), choose_start=True)
+    assert len(held.training) < LEAST_TO_CHOOSE  # each is worth more in the training
+    assert not held.decides
+    watched = replace(held, training=held.training.only(["mr_001"]), validation=held.training.only(["mr_002"]))
+    assert watched.decides
+    worse = [run_of("transfer", 0.9, [(10, 0.60)]), run_of("scratch", 0.1, [(10, 0.62)])]
+    assert choose_start(worse, held) is None
+    choice = choose_start(worse, watched)
+    assert choice is not None  # by the validation, whatever the held cases say
+    assert (choice.kept, choice.cases) == ("scratch", ("mr_002",))
+    alike = [run_of("transfer", 0.1, [(10, 0.60)]), run_of("scratch", 0.9, [(10, 0.604)])]
+    assert choose_start(alike, watched).kept == "transfer"
+    assert choose_start(alike[:1], watched) is None
+
+
+def test_the_bundle_keeps_scratch_where_that_is_better(phantoms, pretrained, tmp_path, monkeypatch):
+    monkeypatch.setattr("monai_transfer.workflows.finetuning_cases.LEAST_TO_CHOOSE", 4)
+    monkeypatch.setattr("monai_transfer.workflows.finetuning_choice.MARGIN", -1.0)
+    cases = choose_finetuning_cases(phantoms, strategy=Strategy(), choose_start=True)
+    start = read_starting_point(str(pretrained))
+    plan = plan_finetuning(cases, start, device="cpu", steps=2)
+    result = finetune(cases, plan, start, Strategy(), tmp_path / "out", baselines=Baselines(scratch=True))
+    assert result.report["choice"]["kept"] == "scratch"
+    assert any("the bundle keeps scratch" in sentence for sentence in result.sentences)
+    kept, twin = weights_of(tmp_path / "out"), weights_of(tmp_path / "out" / "comparison" / "seed_0")
+    assert all(torch.equal(kept[name], twin[name]) for name in kept)
+    assert (tmp_path / "out" / "models" / "transfer.pt").is_file()
+    again = finetune(cases, plan, start, Strategy(), tmp_path / "out", baselines=Baselines(scratch=True), resume=True)
+    assert [run.dice for run in again.runs] == [run.dice for run in result.runs]
 
 
 def test_forgetting_is_said():
