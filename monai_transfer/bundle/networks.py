@@ -11,6 +11,12 @@ LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 STEMMED = "unet_stems"
 """The light network with a stem for each channel."""
 
+MESHNETS = {f"meshnet{channels}": channels for channels in (21, 30)}
+"""Name of a MeshNet -> its channels, of brainchop's files."""
+
+ALL_CONV = "all_conv_unet"
+"""The light U-Net of OBELISK's files."""
+
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
@@ -18,6 +24,8 @@ NETWORKS = {
     **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
     **{f"densenet{depth}": f"FlexibleUNet with a DenseNet-{depth} encoder" for depth in (121, 169)},
+    **{name: f"MeshNet with {channels} channels (3D, no down-sampling)" for name, channels in MESHNETS.items()},
+    ALL_CONV: "a U-Net of 880,000 values (3D, batch norm)",
 }
 """Name of ``--network`` -> what it is."""
 
@@ -50,6 +58,12 @@ def network_definition(
             "dropout": dropout,
         }
     require_network(name)
+    shared = {"in_channels": channels, "out_channels": classes, "dropout": dropout}
+    if name in MESHNETS:
+        target = "monai_transfer.networks.MeshNet"
+        return {"_target_": target, "spatial_dims": spatial_dims, "channels": MESHNETS[name], **shared}
+    if name == ALL_CONV:
+        return {"_target_": "monai_transfer.networks.AllConvUNet", **shared}
     return {
         "_target_": "FlexibleUNet",
         "in_channels": channels,
@@ -75,11 +89,23 @@ def require_network(name: str) -> None:
 def network_name(definition: Mapping[str, Any]) -> str | None:
     """The name by which ``--network`` would ask for a ``network_def``; ``None`` where no name would."""
     kind = str(definition.get("_target_", "")).rpartition(".")[2]
-    if kind == "StemmedUNet":
-        return STEMMED
+    if kind in ("StemmedUNet", "AllConvUNet"):
+        return STEMMED if kind == "StemmedUNet" else ALL_CONV
+    if kind == "MeshNet":
+        return known_network(f"meshnet{definition.get('channels')}")
     if kind == "UNet":
         return next((name for name, norm in LIGHT.items() if norm == definition.get("norm")), "unet")
     return known_network(str(definition.get("backbone", "")))
+
+
+def needs_package(name: str) -> bool:
+    """Whether a network of that name can be built with this package alone, so that its bundle needs it at inference.
+
+    Example:
+        >>> needs_package("unet"), needs_package("resnet18"), needs_package("vgg16")
+        (False, False, True)
+    """
+    return name not in LIGHT and not name.startswith("resnet")
 
 
 def known_network(name: str) -> str | None:

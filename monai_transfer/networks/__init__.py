@@ -1,10 +1,12 @@
 """What MONAI's networks lack: backbones, gradient reversal, discriminators and the feature tap."""
 
+from monai_transfer.networks.all_conv_unet import AllConvUNet
 from monai_transfer.networks.densenet import DenseNetEncoder
 from monai_transfer.networks.discriminators import PatchDomainDiscriminator, PooledDiscriminator
 from monai_transfer.networks.feature_tap import decoder_layers, feature_channels, feature_layers, tap
 from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
+from monai_transfer.networks.meshnet import MeshNet
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
@@ -12,8 +14,10 @@ from monai_transfer.networks.vgg import VGGEncoder
 from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 __all__ = [
+    "AllConvUNet",
     "DenseNetEncoder",
     "GradientReversal",
+    "MeshNet",
     "PatchDomainDiscriminator",
     "PatchProjection",
     "PooledDiscriminator",

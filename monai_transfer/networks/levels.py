@@ -9,6 +9,8 @@ from monai.networks.nets.efficientnet import EfficientNetEncoder
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.networks.all_conv_unet import AllConvUNet
+from monai_transfer.networks.meshnet import MeshNet
 from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 DECODER, HEAD, WHOLE = "decoder", "head", "network"
@@ -37,10 +39,10 @@ def distinct_state(network: nn.Module) -> dict[str, Tensor]:
 def network_levels(network: nn.Module) -> dict[str, tuple[str, ...]]:
     """Sort the tensors of ``network`` into levels, from its input to its output.
 
-    ``FlexibleUNet`` and MONAI's ``UNet``, ``DynUNet``, ``SegResNet`` and ``SwinUNETR`` have ``stem``, ``level1`` …
-    ``levelN``, ``decoder`` and ``head``; ``UNet``'s topmost up layer is its head. ``ResNet``, ``DenseNet`` and
-    ``VGGClassifier``, which name a class, have all of these but the decoder. Any other network is one level,
-    ``network``.
+    ``FlexibleUNet``, ``AllConvUNet`` and MONAI's ``UNet``, ``DynUNet``, ``SegResNet`` and ``SwinUNETR`` have ``stem``,
+    ``level1`` … ``levelN``, ``decoder`` and ``head``; ``UNet``'s topmost up layer is its head. ``ResNet``, ``DenseNet``
+    and ``VGGClassifier``, which name a class, and ``MeshNet`` have all of these but the decoder. Any other network is
+    one level, ``network``.
 
     Returns:
         Names as in ``state_dict`` (parameters and buffers) for each level that holds any.
@@ -104,7 +106,14 @@ def _rule(network: nn.Module) -> Callable[[str], str]:
 
 
 def _deepest(network: nn.Module) -> int:
+    if isinstance(network, MeshNet):
+        return len(network.model) // 2  # a layer is a convolution and its activation; the head is the last
     return len(network.downsamples) + 1 if isinstance(network, DynUNet) else 0
+
+
+def _layer(match: re.Match[str], deepest: int) -> str:
+    number = int(match.group(1)) // 2
+    return HEAD if number == deepest else f"level{number}" if number else "stem"
 
 
 def _numbered(offset: int) -> Callable[[re.Match[str], int], str]:
@@ -144,6 +153,12 @@ _PATTERNS: dict[type[nn.Module], _Rules] = {
         (r"features\.(?:denseblock|transition)(\d)\.", _numbered(0)),
         (r"features\.norm5\.", "level4"),
         (r"class_layers\.", HEAD),
+    ],
+    MeshNet: [(r"model\.(\d+)\.", _layer)],
+    AllConvUNet: [
+        (r"(?:conv|batch)([0-5])\1?\.", _numbered(0)),
+        # the layer before the head is as wide as there are classes
+        (r"(?:conv|batch)77?U\.", HEAD),
     ],
 }
 

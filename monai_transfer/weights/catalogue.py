@@ -1,7 +1,8 @@
 """Published weights by short name: where they come from, under which licence, and how to know the right file.
 
 File names and the first eight digits of the SHA-256 of torchvision's files are those that torchvision publishes; the
-SHA-256 of MedicalNet's files are those of their pages on Hugging Face. ``None`` means that no checksum is published.
+SHA-256 of MedicalNet's files are those of their pages on Hugging Face; those of OBELISK's and brainchop's files were
+taken at the commits that their addresses name. ``None`` means that no checksum is published.
 """
 
 from dataclasses import dataclass
@@ -13,10 +14,13 @@ MEDICALNET_PREPROCESSING = "one channel, each volume standardised to zero mean a
 IMAGENET_PREPROCESSING = (
     "RGB in 0 to 1, minus (0.485, 0.456, 0.406), over (0.229, 0.224, 0.225); one standardised channel serves with 'sum'"
 )
+BRAINCHOP_PREPROCESSING = "T1 head, 1 mm, 256³, from the 2nd to the 98th percentile to 0 to 1"
 SWIN_PREPROCESSING = "CT, one channel, -1000 to 1000 HU scaled to 0 to 1, 1.5 × 1.5 × 2 mm, windows of 96³"
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _MONAI = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/"
+_BRAINCHOP = "https://raw.githubusercontent.com/neuroneural/brainchop-models/3d81b598b4c3d09e61d8a3664247fc939ccd384c/"
+_OBELISK = "https://raw.githubusercontent.com/mattiaspaul/OBELISK/b80daf8f84748b7e12d3c6a20336a3dbf4c11bca/models/"
 _IMAGENET_LICENCE = "BSD-3-Clause (code); trained on ImageNet, whose terms allow research use"
 
 
@@ -104,6 +108,35 @@ def _monai(name: str, file: str, reference: str) -> Published:
     )
 
 
+def _brainchop(name: str, folder: str, megabytes: float, sha256: str, channels: int, labels: str) -> Published:
+    return Published(
+        name=f"brainchop:{name}",
+        file=f"brainchop_{name}.pth",
+        url=f"{_BRAINCHOP}{folder}/model.pth",
+        licence="none stated: ask its authors before you pass it on",
+        megabytes=megabytes,
+        sha256=sha256,
+        preprocessing=f"{BRAINCHOP_PREPROCESSING}; {labels}",
+        network=f"meshnet{channels}",
+        reference="Fedorov et al. 2017, arXiv:1612.00940",
+    )
+
+
+def _obelisk(name: str, file: str, megabytes: float, sha256: str, refusal: str = "") -> Published:
+    return Published(
+        name=f"obelisk:{name}",
+        file=file,
+        url=_OBELISK + file,
+        licence="MIT",
+        megabytes=megabytes,
+        sha256=sha256,
+        preprocessing="abdominal CT in HU as it is, cropped to the body and resampled to 144³; 8 organs",
+        network="none here" if refusal else "all_conv_unet",
+        reference="Heinrich, Oktay and Bouteldja 2019, OBELISK-Net",
+        refusal=refusal,
+    )
+
+
 _RESNET = "He et al. 2016"
 _VGG = "Simonyan and Zisserman 2015"
 _DENSENET = "Huang et al. 2017"
@@ -111,6 +144,11 @@ _INCEPTION = (
     "Inception-v3 has no five levels that halve the grid (its unpadded convolutions give 149, 147, 73, 71, 35, 17, 8 "
     "from 299), so it cannot be the encoder of a U-Net; as a 2D classifier take it from torchvision, or use "
     "imagenet:densenet121 here"
+)
+
+_OFFSETS = (
+    "it samples the image at learnt offsets of a fixed grid of 144³, and has no encoder that a U-Net could start from; "
+    "use obelisk:allconvunet, its all-convolutional twin"
 )
 
 CATALOGUE: tuple[Published, ...] = (
@@ -169,9 +207,46 @@ CATALOGUE: tuple[Published, ...] = (
     _imagenet("inception_v3", "inception_v3_google-0cc3c7bd.pth", 103.9, "Szegedy et al. 2016", _INCEPTION),
     _monai("swin_ssl", "model_swinvit.pt", "Tang et al. 2022, arXiv:2111.14791"),
     _monai("swin_disruptive", "ssl_pretrained_weights.pth", "Valanarasu et al. 2023, arXiv:2307.16896"),
+    _obelisk(
+        "allconvunet",
+        "allconvunet_tcia_fold1.pth",
+        3.6,
+        "7103c8ef1579077c3d88db61483ccea3aaa13dc4ba33244be92ee24fe01393fc",
+    ),
+    _obelisk(
+        "hybrid",
+        "obeliskhybrid_tcia_fold1.pth",
+        0.9,
+        "4337240affcf636fd8d7fddd10c86a0cb3877cabb6111d8bb1a0f9e0333212b6",
+        _OFFSETS,
+    ),
+    _brainchop(
+        "subcortical",
+        "subcortical",
+        0.8,
+        "aa5235ab3a034135277c47f8e7c32849895c6e31ee6c4e942d63a6aec5ff4ee4",
+        30,
+        "18 classes",
+    ),
+    _brainchop(
+        "aparc50",
+        "meshnet/model30chan50cls",
+        0.8,
+        "4e411f33ad72148bda65e75ba5780bf95039dd29a8227165078e8f84fc407085",
+        30,
+        "50 classes",
+    ),
+    _brainchop(
+        "mini",
+        "meshnet/model18cls",
+        0.4,
+        "0798b61d58626010708284cab719f2674c817c789acb84e8eec5265a46e8fbbc",
+        21,
+        "18 classes",
+    ),
 )
 
-SOURCES = ("shapes", "medicalnet", "imagenet", "monai")
+SOURCES = ("shapes", "medicalnet", "imagenet", "monai", "obelisk", "brainchop")
 
 
 def find(spec: str) -> Published:

@@ -17,7 +17,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import read_object
 from monai_transfer.machine import require_memory
 from monai_transfer.text import plain
-from monai_transfer.weights.refusals import other_kind, python_objects
+from monai_transfer.weights.refusals import is_safetensors, other_kind, python_objects
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
 """Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""
@@ -69,7 +69,7 @@ def read_checkpoint(path: str | Path) -> Checkpoint:
         raise UserError(f"There is no weights file {path}: give a file, a bundle folder or a name of `weights list`.")
     if kind := other_kind(path):
         raise UserError(f"{path} is refused, {kind}.")
-    safe = path.suffix == ".safetensors"
+    safe = path.suffix == ".safetensors" or is_safetensors(path)
     content = _read_safetensors(path) if safe else _read_pickle(path)
     wrapper, tensors = _unwrap(content)
     if not tensors:

@@ -163,6 +163,32 @@ def _marked(kind: str, description: str, *marks: str) -> Callable[[_Shapes], Lay
     return recogniser
 
 
+def _meshnet(shapes: _Shapes) -> Layout | None:
+    """A chain of convolutions of one width whose odd places, the activations, hold nothing."""
+    found = {
+        int(match.group(1)): shape
+        for name, shape in shapes.items()
+        if (match := re.fullmatch(r"(?:.*\.)?model\.(\d*[02468])\.weight", name))
+    }
+    kernels = [found[place] for place in sorted(found)]
+    if len(kernels) < 3 or len(kernels) * 2 != len(shapes) or set(kernels[-1][2:]) != {1}:
+        return None
+    width = kernels[0][0]
+    if any(shape[:2] != (width, width) for shape in kernels[1:-1]) or kernels[-1][1] != width:
+        return None
+    words = f"a MeshNet with {width} channels ({_grid(kernels[0])}, {kernels[-1][0]} classes)"
+    return Layout("meshnet", f"meshnet{width}" if len(kernels) == 10 else "", words)
+
+
+def _all_conv_unet(shapes: _Shapes) -> Layout | None:
+    stem, head = _ending(shapes, "conv0.weight"), _ending(shapes, "conv77U.weight")
+    if stem is None or head is None or _ending(shapes, "conv6dU.weight") is None:
+        return None
+    return Layout(
+        "all_conv_unet", "all_conv_unet", f"OBELISK's all-convolutional U-Net ({_grid(stem)}, {head[0]} classes)"
+    )
+
+
 _RECOGNISERS: tuple[Callable[[_Shapes], Layout | None], ...] = (
     _flexible_unet,
     _marked("swin_unetr", "a MONAI SwinUNETR", r"swinViT\.patch_embed\.", r"decoder1\."),
@@ -176,6 +202,9 @@ _RECOGNISERS: tuple[Callable[[_Shapes], Layout | None], ...] = (
     _marked("basic_unet", "a MONAI BasicUNet", r"conv_0\.conv_0\.", r"upcat_1\."),
     _marked("unetr", "a MONAI UNETR or ViT", r"patch_embedding\.", r"blocks\.0\.attn\."),
     _marked("inception", "a torchvision Inception-v3, which no FlexibleUNet backbone equals", r"Mixed_5b\."),
+    _marked("obelisk", "an OBELISK-Net of sampled offsets, as no network here", r"offset1$", r"(LIN|linear)1"),
+    _all_conv_unet,
+    _meshnet,
     _vgg,
     _densenet,
     _resnet,

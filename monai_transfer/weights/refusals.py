@@ -34,6 +34,23 @@ def other_kind(path: Path) -> str:
     return ""
 
 
+def is_safetensors(path: Path) -> bool:
+    """Whether the file is one of safetensors, whatever its name: brainchop's end in ``.pth``.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from safetensors.torch import save_file
+        >>> path = Path(tempfile.mkdtemp()) / "model.pth"
+        >>> save_file({"weight": torch.zeros(1)}, path)
+        >>> is_safetensors(path)
+        True
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    # the length of the header, and the header, which is JSON
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
 def python_objects(path: Path) -> str:
     """The first Python object beyond tensors that opening the file would make, ``module.Name``, or ``""``."""
     try:

@@ -2,12 +2,14 @@ from math import prod
 
 import pytest
 import torch
+from monai.bundle import ConfigParser
 from monai.networks.nets import SwinUNETR
 from monai.networks.nets.resnet import ResNetFeatures
 
+from monai_transfer.bundle.networks import network_definition, network_name
 from monai_transfer.errors import UserError
 from monai_transfer.networks import encoder_levels, names_of
-from monai_transfer.weights import CATALOGUE, load_pretrained, recognise
+from monai_transfer.weights import CATALOGUE, load_pretrained, locate, recognise
 from tests.weights.published import fixture, published_tensors, quick_unet, write_published
 
 LAYOUTS = [
@@ -77,6 +79,40 @@ def test_swin_files_cover_the_encoder(layout, tmp_path):
     report = load_pretrained(network, write_published(layout, tmp_path), minimum=1.0)
     assert report.encoder_share == 1.0
     assert not [record for record in report.missing if record.level in encoder_levels(network)]
+
+
+@pytest.mark.parametrize(
+    ("layout", "name", "words"),
+    [
+        ("obelisk_allconvunet", "all_conv_unet", "OBELISK's all-convolutional U-Net (3D, 1 input channel, 9 classes)"),
+        ("brainchop_subcortical", "meshnet30", "a MeshNet with 30 channels (3D, 1 input channel, 18 classes)"),
+    ],
+)
+def test_small_public_networks_are_known_by_their_keys(layout, name, words, tmp_path):
+    """The whole file with its own classes; all but the head with others."""
+    classes_of = {"obelisk_allconvunet": 9, "brainchop_subcortical": 18}
+    file = published_tensors(layout)
+    found = recognise(file)
+    assert (found.backbone, found.description) == (name, words)
+    for classes, share in ((classes_of[layout], 1.0), (3, 1.0)):
+        definition = network_definition(name, classes=classes)
+        assert network_name(definition) == name
+        network = ConfigParser({"network": definition}).get_parsed_content("network")
+        report = load_pretrained(network, write_published(layout, tmp_path), minimum=share)
+        assert report.encoder_share == share
+        known = {key for key in network.state_dict() if not key.endswith("num_batches_tracked")}
+        assert known == set(file)
+        if classes != 3:
+            assert not report.missing
+
+
+def test_sampled_offsets_are_refused_by_name(tmp_path):
+    words = recognise(
+        {"offset1": torch.zeros(1, 8, 1, 1, 3), "linear1a.weight": torch.zeros(4, 8, 1, 1, 1)}
+    ).description
+    assert "OBELISK-Net of sampled offsets" in words
+    with pytest.raises(UserError, match="learnt offsets"):
+        locate("obelisk:hybrid")
 
 
 def test_one_renamed_layer_is_reported_alone(tmp_path):

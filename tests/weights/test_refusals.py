@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from monai_transfer.errors import UserError
@@ -26,6 +27,15 @@ def test_a_pickled_module_is_named(tmp_path, new_format):
     assert python_objects(path) == "torch.nn.modules.container.Sequential"
     with pytest.raises(UserError, match=r"holds Python objects \(torch.nn.modules.container.Sequential\)"):
         read_checkpoint(path)
+
+
+def test_safetensors_are_known_by_their_bytes(tmp_path):
+    """Brainchop's files end in .pth."""
+    save_file({"model.0.weight": torch.ones(2)}, tmp_path / "model.pth")
+    assert read_checkpoint(tmp_path / "model.pth").tensors["model.0.weight"].tolist() == [1.0, 1.0]
+    (tmp_path / "short.pth").write_bytes((10**6).to_bytes(8, "little") + b"{}")
+    with pytest.raises(UserError, match="damaged or not a PyTorch file"):
+        read_checkpoint(tmp_path / "short.pth")
 
 
 def test_plain_tensors_name_no_object(tmp_path):
