@@ -11,6 +11,7 @@ from monai_transfer.benchmarks.comparison import BenchmarkSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
 from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
 from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.inference.segmentation import Cleaning, SegmentOptions
 from monai_transfer.workflows.source_free import TestTimeSettings
@@ -34,6 +35,7 @@ GROUPS: dict[str, Any] = {
     "Training: `train`, `finetune`, `adapt`, `translate`, `benchmark adaptation`": PlanOptions,
     "Strategy: `finetune`": Strategy,
     "Diagnosis: `train`, `finetune`, `adapt` with `--task diagnosis`": DiagnosisOptions,
+    "Pretraining: `pretrain`": PretrainingPlan,
     "Source-free adaptation: `adapt --bundle`, `segment --adapt`": TestTimeSettings,
     "Segmentation: `segment`": SegmentOptions,
     "Cleaning of label maps: `segment`": Cleaning,

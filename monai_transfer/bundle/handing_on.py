@@ -9,7 +9,7 @@ from monai_transfer.bundle.facts import config_file, parse_config, require_bundl
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.errors import UserError
 
-CONFIGS = ("train", "finetune", "adapt", "evaluate")
+CONFIGS = ("train", "finetune", "adapt", "masked", "evaluate")
 """The configurations that a training writes folders and names of cases into; inference and metadata hold none."""
 
 

@@ -18,7 +18,7 @@ _MARK = ".training"
 
 _RECORD = Path("eval", "training.json")
 
-_TRAINED_BY = ("train", "finetune")
+_TRAINED_BY = ("train", "finetune", "masked")
 """The configurations that decide over the weights; those for inference and the card are also written later."""
 
 

@@ -1,17 +1,37 @@
 """``monai-transfer pretrain``: weights of one's own to start from, before any label is needed."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, OverwriteOption, ResumeOption, SeedOption
+from monai_transfer.cli.options import (
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    OverwriteOption,
+    ResumeOption,
+    SeedOption,
+    SpacingOption,
+    split_numbers,
+)
+from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.pretraining_configs import Volumes
+    from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 
 
 def pretrain_command(
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
-    recipe: Annotated[str, typer.Option(help="shapes: random shapes in random contrasts; needs no data.")] = "shapes",
+    recipe: Annotated[
+        str, typer.Option(help="shapes: random shapes, no data; masked: volumes of --data with hidden blocks.")
+    ] = "shapes",
+    data: Annotated[
+        list[Path] | None, typer.Option(help="Volumes for masked, labels not needed; repeat for several modalities.")
+    ] = None,
+    spacing: SpacingOption = None,
     network: Annotated[str, typer.Option(help="unet, unet_bn, resnet10, resnet18, …")] = "unet",
     objective: Annotated[str, typer.Option(help="contrast, segmentation or both.")] = "both",
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4000,
@@ -19,7 +39,7 @@ def pretrain_command(
         float | None, typer.Option(help="End after so many minutes, if that is before the last step.")
     ] = None,
     length: Annotated[int, typer.Option(help="Voxels along each axis of the largest volumes.")] = 64,
-    batch_size: Annotated[int, typer.Option(help="Label maps per step, each in two appearances.")] = 2,
+    batch_size: Annotated[int, typer.Option(help="Label maps, or volumes of each folder, per step.")] = 2,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
@@ -28,7 +48,10 @@ def pretrain_command(
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Pretrain a network on random shapes in random contrasts; its weights start any fine-tuning by --weights.
+    """Pretrain a network without labels; its weights start any training by --weights.
+
+    shapes draws label maps and paints them in random contrasts; masked hides blocks of your own volumes, of several
+    modalities together, and learns to fill them in.
 
     Example: monai-transfer pretrain --network unet --output shapes --minutes 60
     """
@@ -37,8 +60,11 @@ def pretrain_command(
     from monai_transfer.options import checked
 
     checked(Recipe, recipe)
+    if recipe == "shapes" and (data or spacing):
+        raise UserError("--data and --spacing go with --recipe masked: shapes are drawn, so omit them.")
     plan = PretrainingPlan(
         choose_device(device),
+        recipe=recipe,  # type: ignore[arg-type]
         network=network,
         objective=objective,  # type: ignore[arg-type]
         steps=steps,
@@ -48,10 +74,20 @@ def pretrain_command(
         learning_rate=learning_rate,
         seed=seed,
     )
+    volumes = _volumes(data or [], spacing, plan) if plan.recipe == "masked" else None
     console.say(f"{plan.network} on {plan.device}, {plan.steps} steps, cubes of up to {plan.length} voxels.")
     if dry_run:
         return
     from monai_transfer.workflows.pretraining import pretrain
 
-    result = pretrain(plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
+    result = pretrain(plan, output, volumes=volumes, overwrite=overwrite, resume=resume, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)
+
+
+def _volumes(data: list[Path], spacing: str | None, plan: "PretrainingPlan") -> "Volumes":
+    from monai_transfer.bundle.pretraining_configs import choose_volumes
+
+    volumes = choose_volumes(data, plan, spacing=split_numbers(spacing, "--spacing"))
+    grid = " × ".join(f"{step:g}" for step in volumes.spacing)
+    console.say(f"{volumes.describe()} on a grid of {grid} mm.")
+    return volumes

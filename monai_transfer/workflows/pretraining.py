@@ -1,4 +1,4 @@
-"""From random shapes to weights that a training of any modality can start from."""
+"""From random shapes, or from volumes without labels, to weights that a training can start from."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save
 
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.pretraining_plan import PretrainingPlan, pretraining_configs
+from monai_transfer.bundle.pretraining_configs import Volumes, masked_configs, shapes_configs
+from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 from monai_transfer.engines import read_history
 from monai_transfer.files import replacing
 from monai_transfer.machine import hardware, versions
@@ -51,15 +52,17 @@ def pretrain(
     plan: PretrainingPlan,
     output: str | Path,
     *,
+    volumes: Volumes | None = None,
     overwrite: bool = False,
     resume: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> Pretraining:
-    """Pretrain a network on random shapes.
+    """Pretrain a network on random shapes, or on volumes with hidden blocks.
 
     Args:
         plan: the choices.
         output: the bundle folder to make.
+        volumes: what the recipe ``masked`` learns from.
         overwrite: whether to write into a folder that holds something.
         resume: whether to go on with a training of the same command that was cut off there.
         say: called with a sentence when the training begins.
@@ -70,23 +73,24 @@ def pretrain(
     """
     from monai_transfer.pretraining import KINDS
 
-    configs = pretraining_configs(plan, KINDS)
+    configs = shapes_configs(plan, KINDS) if volumes is None else masked_configs(plan, volumes)
+    source = f"random shapes ({plan.objective})" if volumes is None else f"hidden blocks of {volumes.describe()}"
     bundle = BundleFolder.create("pretraining", output, configs=configs, overwrite=overwrite, resume=resume)
-    say(f"Pretraining {plan.network} on random shapes, {plan.steps} steps{bundle.standing}")
-    bundle.run("train", device=plan.device)
+    say(f"Pretraining {plan.network} on {source}, {plan.steps} steps{bundle.standing}")
+    bundle.run(*(name for name in ("train", "masked") if name in configs), device=plan.device)
     history = read_history(bundle.root / "eval" / "history.jsonl")
     steps, losses = (int(history[-1]["step"]), history[-1]["losses"]) if history else (0, {})
-    return Pretraining(bundle, _write_half(bundle, plan, steps), steps, losses)
+    return Pretraining(bundle, _write_half(bundle, plan, source, steps), steps, losses)
 
 
-def _write_half(bundle: BundleFolder, plan: PretrainingPlan, steps: int) -> Path:
+def _write_half(bundle: BundleFolder, plan: PretrainingPlan, source: str, steps: int) -> Path:
     """The network in half precision beside ``model.pt``, with what it was pretrained on in the file's own header."""
     state = torch.load(bundle.weights, map_location="cpu", weights_only=True)
     halves = {
         name: (tensor.half() if tensor.is_floating_point() else tensor).contiguous() for name, tensor in state.items()
     }
     header = {
-        "pretrained_on": f"random shapes ({plan.objective}, {steps} steps, seed {plan.seed})",
+        "pretrained_on": f"{source}, {steps} steps, seed {plan.seed}",
         "network": plan.network,
         "made_with": str(versions().get("monai-transfer")),
         "hardware": str(hardware()),

@@ -18,7 +18,7 @@ SCHEMA = Path(__file__).parent / "metadata_schema.json"
 QUICK = {"max_epochs": 1, "steps_per_epoch": 2, "val_interval": 1, "spacing": [16.0] * 3, "roi_size": [16] * 3}
 SMALL_NETWORK = {"network_def#channels": [4, 8, 8], "network_def#strides": [2, 2]}
 NAMES = ("domain_adaptation", "segmentation_transfer")
-"""Those that segment; ``test_diagnosis_bundle.py`` has the other."""
+"""Those that segment; ``test_diagnosis_bundle.py`` and ``test_pretraining_bundle.py`` have the others."""
 
 
 def _workflow(name: str, config: str, workflow_type: str, **overrides: object) -> ConfigWorkflow:

@@ -13,9 +13,8 @@ CONTRACT = Path(__file__).parents[3] / "shared" / "COMMANDS.md"
 ABSENT = {
     "export": {"--int8", "--calibrate"},
     "segment": {"--cluster"},
-    "pretrain": {"--recipe", "--data", "--output"},
     "train": {"--weights"},
-    "adapt": {"--weights", "--minutes"},
+    "adapt": {"--minutes"},
 }
 """What the contract has and the commands have not yet; this only shrinks."""
 
