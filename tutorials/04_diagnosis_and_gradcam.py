@@ -1,7 +1,7 @@
 # %% [markdown]
 # # Diagnose radiographs, and see where the network looked
 #
-# Radiographs of phantoms, some with a nodule in a lung: a network learns to tell them apart, its probabilities are
+# Radiographs of phantoms, some with a mass in a lung: a network learns to tell them apart, its probabilities are
 # calibrated, a threshold is chosen, and Grad-CAM shows what moved it. The budget is far too small for good scores: this
 # page runs in CI. `docs/diagnosis.md` has the commands.
 
@@ -20,7 +20,7 @@ from monai_transfer.workflows.diagnosis import plan_diagnosis, train_diagnosis
 from monai_transfer.workflows.exam_split import choose_exams
 
 folder = Path(tempfile.mkdtemp())
-write_radiographs(folder / "data", subjects=40, size=0.4, findings=("healthy", "nodule"))
+write_radiographs(folder / "data", subjects=40, size=0.4, findings=("healthy", "mass"))
 
 # %% [markdown]
 # ## Data
@@ -54,9 +54,9 @@ assert (folder / "bundle" / "report.html").is_file()
 # Any image of the kind; here new people. The table has probabilities and decisions, `maps` what moved the network.
 
 # %%
-write_radiographs(folder / "new", subjects=4, first=101, size=0.4, findings=("healthy", "nodule"))
+write_radiographs(folder / "new", subjects=4, first=101, size=0.4, findings=("healthy", "mass"))
 record = diagnose([folder / "new"], folder / "bundle", folder / "said", device="cpu")
 for row in csv.DictReader((folder / "said" / "diagnosis.csv").open()):
-    print(row["name"], row["decision"], row["nodule"])
+    print(row["name"], row["decision"], row["mass"])
 heat = np.asarray(Image.open(record["images"][0]["map"]))
 print("image beside map:", heat.shape)

@@ -45,6 +45,7 @@ _INFERERS = ("SimpleInferer", "SliceInferer", "SlidingWindowInferer", "SlidingWi
 
 _PARTS = {
     "monai.data": ("Dataset", "DataLoader"),
+    "monai.networks.blocks": ("Convolution",),
     "monai.engines": ("SupervisedEvaluator",),
     "monai.handlers": (
         "CheckpointLoader",
@@ -55,6 +56,9 @@ _PARTS = {
     "monai_transfer.networks": ("AllConvUNet", "MeshNet", "StemmedUNet", "VGGClassifier"),
     "torch": ("device",),
 }
+
+IN_A_ROW = "$torch.nn.Sequential(*@layers)"
+"""The network that names classes on the encoder of a U-Net; a ``_target_`` takes no arguments without names."""
 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "_mode_": ("default",),  # "debug" starts a debugger, "callable" hands out the function itself
@@ -112,6 +116,7 @@ def allowed_expressions() -> frozenset[str]:
         config = json.loads((folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         found |= {text for _, text in _texts(config, "") if text.startswith("$")}
     found |= {step["func"] for step in mr_intensity_config(2)}  # no packaged bundle has several channels
+    found.add(IN_A_ROW)
     return frozenset(found)
 
 

@@ -83,6 +83,7 @@ def _training_values(plan: DiagnosisPlan, names: Sequence[str], *, every_epoch: 
         "window": list(plan.window),
         "focal": plan.focal,
         "label_smoothing": plan.label_smoothing,
+        "mixup": plan.mixup,
         "max_epochs": epochs,
         "steps_per_epoch": steps,
         "val_interval": 1 if every_epoch else max(1, epochs // VALIDATIONS),
@@ -166,14 +167,14 @@ def image_transforms(plan: DiagnosisPlan) -> list[dict[str, Any]]:
 
 
 def _random_transforms(template: Sequence[dict[str, Any]], spatial_dims: int) -> list[dict[str, Any]]:
-    """The template's augmentation, whose numbers for two axes are repeated for three."""
-    turned, *others = template
+    """The template's augmentation, whose numbers for two axes are repeated for three; organs of volumes have a side."""
+    turned, *others, mirrored = template
     axes = {
         "rotate_range": turned["rotate_range"][:1] * (1 if spatial_dims == 2 else 3),
         "scale_range": turned["scale_range"][:1] * spatial_dims,
         "translate_range": turned["translate_range"][:1] * spatial_dims,
     }
-    return [{**turned, **axes}, *others]
+    return [{**turned, **axes}, *others, *([mirrored] if spatial_dims == 2 else [])]
 
 
 def _inference(

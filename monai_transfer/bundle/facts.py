@@ -28,6 +28,9 @@ _FILES = ("train", "inference")
 OPTIONAL_CHANNELS = "optional_channels"
 """Entry of the metadata: whether the network was trained to do without some of its channels."""
 
+DIAGNOSIS = "diagnosis"
+"""Configuration and weights of the second network of a bundle that segments and names classes."""
+
 _PLANNED = ("spacing", "roi_size", "window", "size")
 """What of a training's working grid a new training may take over."""
 
@@ -47,6 +50,7 @@ class BundleFacts:
         out_channels: output channels, None when the metadata does not say.
         trains: whether its training names network and labels the way this package does.
         diagnoses: whether it names the class of an image, as the bundles made from ``diagnosis_transfer`` do.
+        both: whether it segments, and has a second network that names classes.
         foreign: whether it was made elsewhere, or edited since.
         concerns: what its inference asks for beyond the allow-list; of a bundle that was made here nothing is listed.
     """
@@ -60,6 +64,7 @@ class BundleFacts:
     out_channels: int | None = None
     trains: bool = False
     diagnoses: bool = False
+    both: bool = False
     foreign: bool = True
     concerns: tuple[str, ...] = ()
 
@@ -93,6 +98,7 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
         out_channels=whole_number(pred.get("num_channels")),
         trains=trains,
         diagnoses="temperature" in inference and "thresholds" in inference,
+        both=config_file(root, DIAGNOSIS) is not None,
         foreign=foreign,
         concerns=bundle_concerns(root, inference) if foreign else (),
     )

@@ -17,6 +17,7 @@ from torch import nn
 
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import (
+    DIAGNOSIS,
     OPTIONAL_CHANNELS,
     bundle_concerns,
     config_file,
@@ -76,6 +77,7 @@ def read_bundle(
     *,
     device: torch.device | str = "cpu",
     weights: str | Path | None = None,
+    diagnosis: bool = False,
     trust: bool = False,
 ) -> InferenceBundle:
     """Read a bundle folder and build what its inference consists of.
@@ -87,6 +89,7 @@ def read_bundle(
         root: the bundle's folder.
         device: handed to the configuration as its ``device``.
         weights: a checkpoint to use instead of ``models/model.pt``.
+        diagnosis: read the second network, which names classes, of a bundle of two tasks.
         trust: let a foreign bundle run whatever code it names.
 
     Raises:
@@ -94,8 +97,8 @@ def read_bundle(
         UserError: a file or a part of the configuration is missing or broken, or the weights do not fit.
     """
     root = require_bundle(root)
-    config = _inference_file(root)
-    checkpoint = Path(weights) if weights else root / "models" / "model.pt"
+    config = (config_file(root, DIAGNOSIS) if diagnosis else None) or _inference_file(root)
+    checkpoint = Path(weights) if weights else root / "models" / f"{DIAGNOSIS if diagnosis else 'model'}.pt"
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint} is missing; name the folder of a complete MONAI bundle with --bundle.")
     metadata = read_metadata(root)
@@ -110,6 +113,10 @@ def read_bundle(
         window = WindowSettings.of(_content(parser, ("inferer",), config))
         require_sane(window, config)
         image_format, pred_format = formats_of(metadata)
+        if diagnosis:  # the metadata tell of the first network
+            names = content.get("class_names")
+            names = names if isinstance(names, list) else []
+            pred_format = {"channel_def": dict(enumerate(names)), "num_channels": len(names)}
         return InferenceBundle(
             root=root,
             network=network.eval(),

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 SizeOption = Annotated[int | None, typer.Option(help="Diagnosis: longest side of pictures in pixels.")]
 FocalOption = Annotated[float | None, typer.Option(help="Diagnosis: focal loss; 0 is cross entropy.")]
 SmoothingOption = Annotated[float | None, typer.Option(help="Diagnosis: label smoothing.")]
+MixupOption = Annotated[float | None, typer.Option(help="Diagnosis: mixup; 0.2 is usual, 0 is none.")]
 ClassWeightsOption = Annotated[
     Literal["balanced", "none"] | None, typer.Option(help="Diagnosis: whether rare classes count more.")
 ]

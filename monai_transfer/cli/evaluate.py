@@ -47,7 +47,8 @@ def evaluate_command(
     Everything is measured on the grid of the labels. Writes OUTPUT/report.html with pictures, OUTPUT/scores.csv and
     OUTPUT/scores.json; the label maps of a bundle go to OUTPUT/predictions. Exit status 1 when a case has no
     label map to score. A bundle that names classes is scored on labelled examinations: AUC, average precision,
-    sensitivity, calibration, with intervals.
+    sensitivity, calibration, with intervals; one that does both writes these into OUTPUT/diagnosis, where DATA has a
+    list of diagnoses.
 
     Example: monai-transfer evaluate --bundle bundles/organs --data test_set --output scores
     """

@@ -1,7 +1,7 @@
 """``monai-transfer finetune``: a bundle from pretrained weights and a labelled data set."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from monai_transfer.cli import console
 from monai_transfer.cli.diagnosis_training import (
     ClassWeightsOption,
     FocalOption,
+    MixupOption,
     SensitivityOption,
     SizeOption,
     SmoothingOption,
@@ -106,6 +107,7 @@ def finetune_command(
     size: SizeOption = None,
     focal: FocalOption = None,
     label_smoothing: SmoothingOption = None,
+    mixup: MixupOption = None,
     class_weights: ClassWeightsOption = None,
     sensitivity: SensitivityOption = None,
     device: DeviceOption = "auto",
@@ -154,7 +156,8 @@ def finetune_command(
         early_stop_patience=early_stop,
         minimum_share=minimum,
     ).unfreezing(unfreeze)
-    own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
+    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup}
+    own |= {"label_smoothing": label_smoothing, "class_weights": class_weights}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     segmenting: dict[str, object] = {
         "cases": cases,

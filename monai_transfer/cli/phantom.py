@@ -33,7 +33,7 @@ def phantom(
 ) -> None:
     """Write labelled torso phantoms as NIfTI: liver, spleen, kidneys, aorta.
 
-    With --lesions OUTPUT/diagnosis.csv says who has one. Radiographs are PNG in a folder per finding: healthy, nodule,
+    With --lesions OUTPUT/diagnosis.csv says who has one. Radiographs are PNG in a folder per finding: healthy, mass,
     pneumonia.
 
     Example: monai-transfer phantom --output phantoms/ct --modality ct --subjects 8

@@ -1,7 +1,7 @@
 """``monai-transfer train``: a bundle from a labelled data set."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -9,6 +9,7 @@ from monai_transfer.cli import console
 from monai_transfer.cli.diagnosis_training import (
     ClassWeightsOption,
     FocalOption,
+    MixupOption,
     SensitivityOption,
     SizeOption,
     SmoothingOption,
@@ -29,16 +30,17 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
-    TaskOption,
     split_list,
     split_numbers,
 )
+from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
+from monai_transfer.errors import UserError
 
 
 def train_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
-    task: TaskOption = "segmentation",
+    task: BothTasksOption = "segmentation",
     cases: CasesOption = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
@@ -51,6 +53,8 @@ def train_command(
     size: SizeOption = None,
     focal: FocalOption = None,
     label_smoothing: SmoothingOption = None,
+    mixup: MixupOption = None,
+    task_weights: TaskWeightsOption = None,
     class_weights: ClassWeightsOption = None,
     sensitivity: SensitivityOption = None,
     device: DeviceOption = "auto",
@@ -62,7 +66,8 @@ def train_command(
 ) -> None:
     """Train a bundle on labelled images and score it on the cases that it held out.
 
-    For segmentation DATA holds label maps; with --task diagnosis a folder per class, or a list of examinations.
+    For segmentation DATA holds label maps; with --task diagnosis a folder per class, or a list of examinations; with
+    --task both label maps and diagnosis.csv, and one encoder learns from both.
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
@@ -71,13 +76,22 @@ def train_command(
 
     common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
-    own = {"size": size, "focal": focal, "label_smoothing": label_smoothing, "class_weights": class_weights}
+    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup}
+    own |= {"label_smoothing": label_smoothing, "class_weights": class_weights}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
+    how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
+    if task == "both":
+        both = {"refused": {**own, "cases": cases}, "weights": read_task_weights(task_weights), **how, **common}
+        train_both_command(
+            data, output, Reading(**reads), channel_dropout=channel_dropout, sensitivity=sensitivity, **both
+        )
+        return
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
+    if task_weights is not None:
+        raise UserError(f"--task-weights is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
-        how = {"sensitivity": sensitivity, "overwrite": overwrite, "resume": resume, "dry_run": dry_run}
-        train_diagnosis_command(data, output, as_json=as_json, **how, **own, **common)  # type: ignore[arg-type]
+        train_diagnosis_command(data, output, sensitivity=sensitivity, **how, **own, **common)  # type: ignore[arg-type]
         return
     options = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
 

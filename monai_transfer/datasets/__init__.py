@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from monai_transfer.datasets.integrity import CheckReport, check_dataset, require_sound
     from monai_transfer.datasets.layouts import read_dataset
     from monai_transfer.datasets.loader import CyclingSampler, DomainLoader
+    from monai_transfer.datasets.two_tasks import TwoTaskDataset, read_two_tasks
 
 __all__ = [
     "Case",
@@ -25,10 +26,12 @@ __all__ = [
     "ExamReport",
     "Fault",
     "Fingerprint",
+    "TwoTaskDataset",
     "check_dataset",
     "check_exams",
     "read_dataset",
     "read_exams",
+    "read_two_tasks",
     "require_sound",
     "require_sound_exams",
 ]
@@ -46,10 +49,12 @@ __getattr__ = imported_late(
         "ExamReport": "exam_integrity",
         "Fault": "cases",
         "Fingerprint": "fingerprint",
+        "TwoTaskDataset": "two_tasks",
         "check_dataset": "integrity",
         "check_exams": "exam_integrity",
         "read_dataset": "layouts",
         "read_exams": "exam_layouts",
+        "read_two_tasks": "two_tasks",
         "require_sound": "integrity",
         "require_sound_exams": "exam_integrity",
     },

@@ -55,6 +55,11 @@ def read_exams(path: str | Path) -> ExamDataset:
         ) from error
 
 
+def has_exam_list(root: str | Path) -> bool:
+    """Whether a folder holds a list of examinations, one of :data:`LISTS`."""
+    return any((Path(root).expanduser() / name).is_file() for name in LISTS)
+
+
 def _read(root: Path) -> ExamDataset:
     if not root.exists():
         raise UserError(f"{root} does not exist: give {_KNOWN}.")

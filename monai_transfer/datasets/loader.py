@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from monai.data import DataLoader
+from monai.transforms import Transform
 from torch.utils.data import Dataset as TorchDataset
 from torch.utils.data import Sampler
 
@@ -68,6 +69,7 @@ class DomainLoader:
         seed: seed of order and augmentation.
         num_workers: loading processes per domain.
         pin_memory: copy batches to pinned memory, for a GPU.
+        batch_transforms: domain -> transform of its whole batches, such as mixup.
 
     Raises:
         UserError: when a domain has no cases.
@@ -90,8 +92,10 @@ class DomainLoader:
         seed: int = 0,
         num_workers: int = 0,
         pin_memory: bool = False,
+        batch_transforms: Mapping[str, Transform] | None = None,
     ) -> None:
         self.datasets = dict(datasets)
+        self.batch_transforms = dict(batch_transforms or {})
         self.steps = steps
         self.seed = seed
         self.epoch = 0
@@ -117,13 +121,18 @@ class DomainLoader:
         """Run one epoch and move on to the next."""
         for position, (domain, sampler) in enumerate(self._samplers.items()):
             sampler.epoch = self.epoch
-            transform = getattr(self.datasets[domain], "transform", None)
-            if transform is not None and hasattr(transform, "set_random_state"):
-                seed = (self.seed * 1_000_003 + self.epoch * 1009 + position * 101 + rank() * 7) % 2**32
-                transform.set_random_state(seed=seed)
+            seed = (self.seed * 1_000_003 + self.epoch * 1009 + position * 101 + rank() * 7) % 2**32
+            for transform in (getattr(self.datasets[domain], "transform", None), self.batch_transforms.get(domain)):
+                if transform is not None and hasattr(transform, "set_random_state"):
+                    transform.set_random_state(seed=seed)
         self.epoch += 1
         for batches in zip(*self._loaders.values(), strict=True):
-            yield dict(zip(self._loaders, batches, strict=True))
+            batch = dict(zip(self._loaders, batches, strict=True))
+            yield {domain: self._transformed(domain, tensors) for domain, tensors in batch.items()}
+
+    def _transformed(self, domain: str, batch: dict[str, Any]) -> dict[str, Any]:
+        transform = self.batch_transforms.get(domain)
+        return batch if transform is None else transform(batch)  # type: ignore[no-any-return]
 
     def state_dict(self) -> dict[str, int]:
         """The position in the sequence of epochs."""

@@ -11,7 +11,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from numpy.typing import NDArray
 
-from monai_transfer.bundle.facts import config_file, inspect_bundle, parse_config
+from monai_transfer.bundle.facts import DIAGNOSIS, config_file, inspect_bundle, parse_config
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.inference.preprocessing import preprocess
@@ -56,11 +56,13 @@ class Diagnoser:
             UntrustedBundleError: the bundle was made elsewhere and names code of its own.
             UserError: the bundle is incomplete, or one that segments.
         """
-        if not inspect_bundle(root).diagnoses:
+        facts = inspect_bundle(root)
+        if not (facts.diagnoses or facts.both):
             raise UserError(f"{root} names no classes: diagnose with a bundle of train --task diagnosis, or segment.")
         chosen = choose_device(device)
-        bundle = read_bundle(root, device=chosen, trust=trust)
-        path = config_file(bundle.root, "inference") or bundle.root / "configs" / "inference.json"
+        bundle = read_bundle(root, device=chosen, diagnosis=facts.both, trust=trust)
+        name = DIAGNOSIS if facts.both else "inference"
+        path = config_file(bundle.root, name) or bundle.root / "configs" / f"{name}.json"
         content = parse_config(path)
         count = bundle.out_channels or len(bundle.label_names)
         exclusive = bundle.decision.activation == "softmax"

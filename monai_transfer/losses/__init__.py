@@ -11,12 +11,14 @@ from monai_transfer.losses.patch_nce import patch_nce_loss
 from monai_transfer.losses.proportions import size_divergence
 from monai_transfer.losses.samples import voxel_samples
 from monai_transfer.losses.supervised import ClassBalancedDiceCELoss
+from monai_transfer.losses.two_tasks import TwoTaskLoss
 from monai_transfer.losses.voxel_contrast import voxel_contrast
 
 __all__ = [
     "ClassBalancedDiceCELoss",
     "DiagnosisLoss",
     "DomainLossKind",
+    "TwoTaskLoss",
     "class_dice",
     "coral_loss",
     "domain_loss",

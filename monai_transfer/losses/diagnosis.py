@@ -17,7 +17,8 @@ class DiagnosisLoss(nn.Module):
     .. math:: L = -\frac{\sum w\, (1 - p)^\gamma \log p}{\sum w}
 
     over the examinations, or over all findings that are known (a target of NaN is not). Smoothing moves a share
-    :math:`\epsilon` of the truth evenly to all classes, of a finding to the other answer.
+    :math:`\epsilon` of the truth evenly to all classes, of a finding to the other answer. A mixture of examinations
+    shows each class with its share.
 
     Lin et al., "Focal loss for dense object detection", ICCV 2017; Szegedy et al., "Rethinking the Inception
     architecture for computer vision", CVPR 2016.
@@ -26,6 +27,7 @@ class DiagnosisLoss(nn.Module):
         weights: of the classes, or of each finding where it is present; all alike where None.
         focal: :math:`\gamma`; at 0 every examination counts alike, at 2 those that are nearly right hardly count.
         smoothing: :math:`\epsilon`, from 0 to below 1.
+        exclusive: whether targets of two axes are shares of classes that exclude each other, and not findings.
 
     Example:
         >>> loss = DiagnosisLoss()
@@ -36,31 +38,41 @@ class DiagnosisLoss(nn.Module):
         0.0001
     """
 
-    def __init__(self, weights: Sequence[float] | None = None, *, focal: float = 0.0, smoothing: float = 0.0) -> None:
+    def __init__(
+        self,
+        weights: Sequence[float] | None = None,
+        *,
+        focal: float = 0.0,
+        smoothing: float = 0.0,
+        exclusive: bool = False,
+    ) -> None:
         super().__init__()
         self.weights: Tensor | None
         given = None if weights is None else torch.as_tensor(weights, dtype=torch.float32)
         self.register_buffer("weights", given, persistent=False)
         self.focal = focal
         self.smoothing = smoothing
+        self.exclusive = exclusive
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """The loss, a scalar.
 
         Args:
             logits: ``(batch, classes)``.
-            target: the numbers of the classes, ``(batch,)``, or findings in 0, 1 and NaN, ``(batch, classes)``.
+            target: the numbers of the classes, ``(batch,)``, or their shares or findings in 0, 1 and NaN,
+                ``(batch, classes)``.
         """
         if target.ndim == 1:
-            return self._of_classes(logits, target.long())
+            return self._of_classes(logits, F.one_hot(target.long(), logits.shape[1]).to(logits.dtype))
+        if self.exclusive:
+            return self._of_classes(logits, target.to(logits.dtype))
         return self._of_findings(logits, target.to(logits.dtype))
 
-    def _of_classes(self, logits: Tensor, target: Tensor) -> Tensor:
+    def _of_classes(self, logits: Tensor, shares: Tensor) -> Tensor:
         log_p = F.log_softmax(logits, dim=1)
-        truth = F.one_hot(target, logits.shape[1]).to(logits.dtype)
-        truth = truth * (1 - self.smoothing) + self.smoothing / logits.shape[1]
+        truth = shares * (1 - self.smoothing) + self.smoothing / logits.shape[1]
         losses = -(truth * (1 - log_p.exp()) ** self.focal * log_p).sum(1)
-        weights = torch.ones_like(losses) if self.weights is None else self.weights.to(losses)[target]
+        weights = torch.ones_like(losses) if self.weights is None else shares @ self.weights.to(losses)
         return weighted_mean(losses, weights)
 
     def _of_findings(self, logits: Tensor, target: Tensor) -> Tensor:

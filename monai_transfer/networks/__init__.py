@@ -10,6 +10,7 @@ from monai_transfer.networks.meshnet import MeshNet
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
+from monai_transfer.networks.two_heads import TwoHeads
 from monai_transfer.networks.vgg import VGGEncoder
 from monai_transfer.networks.vgg_classifier import VGGClassifier
 
@@ -23,6 +24,7 @@ __all__ = [
     "PooledDiscriminator",
     "StemmedUNet",
     "TranslationGenerator",
+    "TwoHeads",
     "VGGClassifier",
     "VGGEncoder",
     "ZeroPaddedShortcut",

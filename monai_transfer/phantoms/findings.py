@@ -1,4 +1,4 @@
-"""What a person may have: a focal lesion of the liver, a nodule of the lung, a pneumonia."""
+"""What a person may have: a focal lesion of the liver, a mass of the lung, a pneumonia."""
 
 from typing import Literal
 
@@ -10,13 +10,13 @@ from monai_transfer.phantoms.anatomy import Anatomy
 from monai_transfer.phantoms.geometry import Ellipsoid, Field, Waves, grid_points
 from monai_transfer.phantoms.tissue import LESION_LABEL, Tissue
 
-Finding = Literal["healthy", "lesion", "nodule", "pneumonia"]
+Finding = Literal["healthy", "lesion", "mass", "pneumonia"]
 
 LESION_RADIUS = (11.0, 22.0)
 """Half axes of a lesion of the liver, mm: from what two coarse voxels show to a third of a lobe."""
 
-NODULE_RADIUS = (9.0, 17.0)
-"""Half axes of a nodule of the lung, mm; smaller ones are lost behind ribs even to radiologists."""
+MASS_RADIUS = (15.0, 23.0)
+"""Half axes of a mass of the lung, mm: from 3 cm across on it is called so, and smaller ones hide behind ribs."""
 
 PNEUMONIA_RADIUS = (24.0, 42.0)
 """Half axes of the part of a lung that a pneumonia may fill, mm."""
@@ -55,7 +55,7 @@ def paint_finding(
     if finding == "pneumonia":
         where = _patches(organ, points, affine, shape, rng)
         return np.where(where, np.uint8(Tissue.OPACITY), tissue), label
-    low, high = LESION_RADIUS if finding == "lesion" else NODULE_RADIUS
+    low, high = LESION_RADIUS if finding == "lesion" else MASS_RADIUS
     radius = float(rng.uniform(low, high)) * anatomy.size
     axes = radius * np.exp(rng.normal(0, 0.12, 3))
     centre = _inner_point(organ, points, depth=_MARGIN * radius, affine=affine, rng=rng)

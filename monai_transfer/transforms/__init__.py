@@ -7,8 +7,10 @@ from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourie
 from monai_transfer.transforms.gin import RandGIN, RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatch, RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities, IntensityProfile
+from monai_transfer.transforms.joined_targets import JoinTargets
 from monai_transfer.transforms.label_classes import LabelClassesd
 from monai_transfer.transforms.mind import MINDFeatures, MINDFeaturesd
+from monai_transfer.transforms.mixed_examinations import MixExaminations
 from monai_transfer.transforms.n4 import N4BiasCorrection, N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.presets import label_preset, preset
@@ -19,9 +21,11 @@ from monai_transfer.transforms.smooth_bias import RandSmoothBias, RandSmoothBias
 __all__ = [
     "ClassIntensities",
     "IntensityProfile",
+    "JoinTargets",
     "LabelClassesd",
     "MINDFeatures",
     "MINDFeaturesd",
+    "MixExaminations",
     "N4BiasCorrection",
     "N4BiasCorrectiond",
     "PseudoLabeld",

@@ -136,7 +136,7 @@ def frame_of(path: Path, index: int, header: Dataset, storage: Storage) -> Frame
         axes,
         (float(spacing[0]), float(spacing[1])),
         storage,
-        _rescale(path, _grouped(levels, "PixelValueTransformationSequence")),
+        rescale_of(path, _grouped(levels, "PixelValueTransformationSequence")),
         (int(header.get("InstanceNumber") or 0), str(header.get("SOPInstanceUID") or "")),
         Kind(
             harmless_uid(header.get("SeriesInstanceUID")),
@@ -181,7 +181,12 @@ def _vector(path: Path, dataset: Dataset, name: str, size: int) -> NDArray[np.fl
     return vector
 
 
-def _rescale(path: Path, dataset: Dataset) -> tuple[float, float] | None:
+def rescale_of(path: Path, dataset: Dataset) -> tuple[float, float] | None:
+    """Slope and intercept of the values; None where a file gives none.
+
+    Raises:
+        VolumeError: they are not finite, or the slope is 0.
+    """
     if dataset.get("RescaleSlope") is None and dataset.get("RescaleIntercept") is None:
         return None
     slope, intercept = dataset.get("RescaleSlope"), dataset.get("RescaleIntercept")

@@ -44,7 +44,7 @@ _CAPTURES = {STORAGE + end for end in ("7", "7.2", "7.3")}
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
-_TAGS = (
+TAGS = (
     "SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "ImageType", "InstanceNumber",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames",
     "SamplesPerPixel", "PhotometricInterpretation", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation",
@@ -74,13 +74,13 @@ def read_frames(path: Path) -> list[Frame]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom's remarks; what matters is checked below
         try:
-            _require_plain(path)
+            require_plain(path)
             with path.open("rb") as file:
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(_TAGS))
+                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
                 left = path.stat().st_size - file.tell()
             _require_scan(path, header)
-            _require_grey(path, header)
-            storage = _storage(path, header, left)
+            require_grey(path, header)
+            storage = storage_of(path, header, left)
             return [frame_of(path, index, header, storage) for index in range(storage.frames)]
         except (NotAScan, VolumeError):
             raise
@@ -90,8 +90,12 @@ def read_frames(path: Path) -> list[Frame]:
             raise VolumeError("unreadable", message) from error
 
 
-def _require_plain(path: Path) -> None:
-    """Refuse a deflated file before pydicom unpacks it whole: its few bytes may become any number."""
+def require_plain(path: Path) -> None:
+    """Refuse a deflated file before pydicom unpacks it whole: its few bytes may become any number.
+
+    Raises:
+        VolumeError: it is deflated.
+    """
     if read_file_meta_info(path).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
         name = DeflatedExplicitVRLittleEndian.name
         raise VolumeError("transfer_syntax", f"{path} is deflated (transfer syntax {name!r}): export it uncompressed.")
@@ -102,7 +106,7 @@ def series_of(path: Path) -> str | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            _require_plain(path)
+            require_plain(path)
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=["SeriesInstanceUID"])
             return harmless_uid(header["SeriesInstanceUID"].value)
     except Exception:
@@ -124,7 +128,12 @@ def _require_scan(path: Path, header: Dataset) -> None:
         raise NotAScan("a screenshot without a place in the patient")
 
 
-def _require_grey(path: Path, header: Dataset) -> None:
+def require_grey(path: Path, header: Dataset) -> None:
+    """See that a file holds grey values and how they are meant.
+
+    Raises:
+        VolumeError: they are colours, or given by a table.
+    """
     samples, photometric = int(header.get("SamplesPerPixel", 1)), str(header.get("PhotometricInterpretation", ""))
     # MONOCHROME1 says that low values are shown bright; the values themselves mean what they mean.
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
@@ -135,8 +144,12 @@ def _require_grey(path: Path, header: Dataset) -> None:
         raise VolumeError("dicom", message)
 
 
-def _storage(path: Path, header: Dataset, left: int) -> Storage:
-    """How the pixels are stored, compared with the ``left`` bytes of the file that can hold them."""
+def storage_of(path: Path, header: Dataset, left: int) -> Storage:
+    """How the pixels are stored, compared with the ``left`` bytes of the file that can hold them.
+
+    Raises:
+        VolumeError: they are stored in a way that is not read, or cut short.
+    """
     frames, groups = int(header.get("NumberOfFrames") or 1), header.get("PerFrameFunctionalGroupsSequence")
     if frames != (len(groups) if groups is not None else 1):
         told = f"{len(groups)} of them" if groups is not None else "none of them"

@@ -82,8 +82,12 @@ def _read(path: Path, series: str | None, reading: Reading) -> Volume:
         if read is not None:
             return read(path, reading)
         if folder or is_dicom(path):
-            from monai_transfer.volumes.dicom import read_dicom  # pydicom is loaded only where DICOM is met
+            # pydicom is loaded only where DICOM is met
+            from monai_transfer.volumes.dicom import read_dicom
+            from monai_transfer.volumes.radiographs import is_radiograph, read_radiograph
 
+            if reading.pictures and not folder and is_radiograph(path):
+                return read_radiograph(path)
             return read_dicom(path, series=series, reading=reading)
     except VolumeError:
         raise

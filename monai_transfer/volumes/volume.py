@@ -70,7 +70,7 @@ class Reading:
         assume_affine: take a file's own guess where it does not say how it lies in space.
         allow_irregular: resample unevenly spaced DICOM slices onto an even grid.
         keep_header_text: keep the free text of a NIfTI header, which may name the patient.
-        pictures: read PNG, JPEG and BMP too, for networks that need no place in space.
+        pictures: read PNG, JPEG, BMP and radiographs in DICOM too, for networks that need no place in space.
 
     Example:
         >>> Reading(assume_affine=True).keep_header_text

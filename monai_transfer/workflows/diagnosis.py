@@ -25,7 +25,7 @@ from monai_transfer.workflows.exam_split import ExamSplit
 from monai_transfer.workflows.starting_point import StartingPoint, read_starting_point
 
 TRANSFER_RATE_DIAGNOSIS = 5e-4
-"""Peak learning rate from pretrained weights: a quarter of that of a training from scratch, to keep what they know."""
+"""Peak learning rate from pretrained weights: an eighth of that of a training from scratch, to keep what they know."""
 
 
 def read_diagnosis_start(spec: str) -> StartingPoint:

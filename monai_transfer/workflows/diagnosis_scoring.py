@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_transfer.bundle.facts import DIAGNOSIS, inspect_bundle
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.datasets import Exam, ExamDataset
 from monai_transfer.errors import UserError
@@ -89,7 +90,7 @@ def calibrate(bundle: BundleFolder, exams: ExamDataset, *, device: str, sensitiv
     """Fit temperature and thresholds on examinations that were watched, and write them into the bundle.
 
     Args:
-        bundle: a bundle that names classes; ``temperature`` and ``thresholds`` of its ``inference.json`` are set.
+        bundle: a bundle that names classes; ``temperature`` and ``thresholds`` of its configuration are set.
         exams: labelled, not learnt from.
         device: where to run.
         sensitivity: share of the positives to find; by default the Youden index decides.
@@ -97,13 +98,14 @@ def calibrate(bundle: BundleFolder, exams: ExamDataset, *, device: str, sensitiv
     Returns:
         The answers with which they were fitted, before the change.
     """
-    bundle.change("inference", {"temperature": 1.0, "thresholds": []})
+    config = DIAGNOSIS if inspect_bundle(bundle.root).both else "inference"
+    bundle.change(config, {"temperature": 1.0, "thresholds": []})
     answers = ask(Diagnoser.from_bundle(bundle.root, device=device), exams)
     exclusive = answers.diagnoser.exclusive
     temperature = fit_temperature(answers.logits, answers.targets, exclusive=exclusive)
-    bundle.change("inference", {"temperature": round(temperature, 6)})
+    bundle.change(config, {"temperature": round(temperature, 6)})
     answers = Answers(Diagnoser.from_bundle(bundle.root, device=device), answers.exams, answers.logits, answers.targets)
-    bundle.change("inference", {"thresholds": _thresholds(answers, sensitivity)})
+    bundle.change(config, {"thresholds": _thresholds(answers, sensitivity)})
     return answers
 
 

@@ -3,12 +3,13 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_transfer.bundle.facts import inspect_bundle
+from monai_transfer.bundle.facts import DIAGNOSIS, inspect_bundle
 from monai_transfer.datasets import CaseDataset, ExamDataset, read_dataset, read_exams
+from monai_transfer.datasets.exam_layouts import has_exam_list
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.folder import score_folder
 from monai_transfer.evaluation.matching import label_map_of
@@ -135,6 +136,8 @@ def evaluate(
 ) -> "Evaluation | DiagnosisEvaluation":
     """Score a bundle, or label maps, and write ``scores.csv``, ``scores.json`` and ``report.html`` into ``output``.
 
+    Of a bundle that does both, its diagnoses are scored too, into ``diagnosis`` in it, where the data list any.
+
     Args:
         data: the labelled data set; of examinations for a bundle that names classes.
         output: folder of the three files; the label maps of a bundle go to ``predictions`` in it.
@@ -151,12 +154,12 @@ def evaluate(
         UserError: neither or both of bundle and predictions are given, one of them cannot be used, or no case can be
             scored.
     """
+    from monai_transfer.workflows.diagnosis_evaluation import evaluate_diagnosis
+
     if (bundle is None) == (predictions is None):
         raise UserError("Give either --bundle, to segment the images, or --predictions, to score label maps.")
     chosen, folder = cases_to_score(data, bundle, cases=cases, reading=reading), Path(output).expanduser()
     if isinstance(chosen, ExamDataset):
-        from monai_transfer.workflows.diagnosis_evaluation import evaluate_diagnosis
-
         assert bundle is not None
         with progress("scoring") as advance:
             return evaluate_diagnosis(bundle, chosen, folder, device=device, trust=trust, progress=advance)
@@ -169,7 +172,15 @@ def evaluate(
                 Path(bundle), chosen, folder / "predictions", device=device, trust=trust, progress=advance
             )
     with progress("scoring") as advance:
-        return _score(made, chosen, folder, nsd_tolerance_mm=nsd_tolerance_mm, progress=advance)
+        found = _score(made, chosen, folder, nsd_tolerance_mm=nsd_tolerance_mm, progress=advance)
+    if bundle is None or not inspect_bundle(bundle).both or not has_exam_list(data):
+        return found
+    with progress("diagnosing") as advance:
+        told = evaluate_diagnosis(
+            bundle, read_exams(data).labelled, folder / DIAGNOSIS, device=device, trust=trust, progress=advance
+        )
+    headline = f"{found.record['headline']} {told.record['headline']}"
+    return replace(found, record={**found.record, "headline": headline, "diagnosis": told.record})
 
 
 def cases_to_score(

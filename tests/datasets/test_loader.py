@@ -64,3 +64,10 @@ def test_epochs_differ() -> None:
 def test_an_empty_domain_is_refused() -> None:
     with pytest.raises(UserError, match="target domain holds no cases"):
         DomainLoader({"source": _numbers(1), "target": _numbers(0)}, steps=1)
+
+
+def test_a_transform_of_whole_batches() -> None:
+    loader = _loader(batch_transforms={"source": lambda batch: {**batch, "value": batch["value"] + 10}})
+    batch = next(iter(loader))
+    assert float(batch["source"]["value"].min()) >= 10
+    assert float(batch["target"]["value"].max()) < 10

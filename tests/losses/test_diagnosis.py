@@ -53,3 +53,14 @@ def test_nothing_known_is_no_loss() -> None:
 def test_gradients(target: torch.Tensor) -> None:
     loss = DiagnosisLoss([1.0, 2.0, 3.0], focal=1.5, smoothing=0.1)
     assert torch.autograd.gradcheck(lambda logits: loss(logits, target), LOGITS.double().requires_grad_())
+
+
+def test_shares_of_classes_equal_torch() -> None:
+    shares = torch.tensor([[0.7, 0.3, 0.0], [0.0, 1.0, 0.0], [0.5, 0.0, 0.5], [0.2, 0.2, 0.6]])
+    ours = DiagnosisLoss(exclusive=True, smoothing=0.1)(LOGITS, shares)
+    assert ours == pytest.approx(float(F.cross_entropy(LOGITS, shares, label_smoothing=0.1)))
+
+
+def test_a_whole_share_is_the_class() -> None:
+    loss = DiagnosisLoss([1.0, 2.0, 0.5], exclusive=True)
+    assert loss(LOGITS, F.one_hot(CLASSES, 3)) == pytest.approx(float(loss(LOGITS, CLASSES)))

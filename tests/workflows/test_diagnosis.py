@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 import torch
 from click.testing import Result
-from monai.networks.nets import ResNet
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -25,6 +24,7 @@ from monai_transfer.inference import Segmenter
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.exam_split import choose_exams
+from tests.weights.published import write_published
 
 RUNNER = CliRunner()
 
@@ -160,24 +160,15 @@ def test_new_cases_fine_tune_the_bundle(bundle: Path, tmp_path: Path) -> None:
     assert not torch.equal(before["layer4.0.conv1.weight"], after["layer4.0.conv1.weight"])
 
 
-def test_published_weights_cover_the_encoder(pictures: Path, tmp_path: Path) -> None:
-    """A file as torchvision publishes it: three input channels, a thousand classes."""
-    network = ResNet(
-        "basic", [2, 2, 2, 2], [64, 128, 256, 512], 2, 3, conv1_t_stride=2, num_classes=1000, bias_downsample=False
-    )
-    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
-    arguments = [
-        "finetune",
-        "--task",
-        "diagnosis",
-        "--data",
-        str(pictures),
-        "--weights",
-        str(tmp_path / "resnet18.pth"),
-    ]
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "densenet121"])
+def test_published_weights_cover_the_encoder(pictures: Path, tmp_path: Path, name: str) -> None:
+    """A file as torchvision publishes it, three input channels and a thousand classes: the network follows it."""
+    weights = write_published(f"torchvision_{name}", tmp_path)
+    arguments = ["finetune", "--task", "diagnosis", "--data", str(pictures), "--weights", str(weights)]
     result = RUNNER.invoke(app, [*arguments, "--output", str(tmp_path / "out"), "--size", "48", "--dry-run"])
     assert result.exit_code == 0, result.output
-    assert "100" in result.output
+    assert f"{name} on images of 48" in result.stderr
+    assert "100.0% of the encoder" in result.stderr
     assert not (tmp_path / "out").exists()
 
 
@@ -185,7 +176,7 @@ def test_volumes(tmp_path: Path) -> None:
     write_phantoms(tmp_path / "ct", modality="ct", subjects=12, lesions=True, size=0.2)
     output = tmp_path / "bundle"
     arguments = ["train", "--task", "diagnosis", "--data", str(tmp_path / "ct"), "--output", str(output)]
-    options = ["--steps", "3", "--spacing", "10", "--batch-size", "2", "--device", "cpu"]
+    options = ["--steps", "3", "--spacing", "10", "--batch-size", "2", "--device", "cpu", "--mixup", "0.4"]
     result = RUNNER.invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
     image = tmp_path / "ct" / "images" / "ct_001.nii.gz"

@@ -1,0 +1,167 @@
+"""From a plan and cases of two tasks to the configurations of a bundle that segments and names classes.
+
+The bundle is one of ``segmentation_transfer`` whose training has a second head. It leaves two networks, both MONAI's:
+``inference.json`` with ``models/model.pt`` segments, ``diagnosis.json`` with ``models/diagnosis.pt`` names classes.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from monai_transfer.bundle.allowed import IN_A_ROW
+from monai_transfer.bundle.configs import Configs, supervised_configs, template_config
+from monai_transfer.bundle.diagnosis_configs import TEMPLATE
+from monai_transfer.bundle.facts import DIAGNOSIS
+from monai_transfer.bundle.inference_config import preprocessing_once_loaded
+from monai_transfer.bundle.networks import LIGHT, network_name
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.values import case_names, read_by, with_values
+from monai_transfer.datasets import Fingerprint, TwoTaskDataset
+from monai_transfer.errors import UserError
+from monai_transfer.text import literal
+
+_MULTIPLE = 16
+"""Four levels that halve the grid: of such lengths nothing is cut off."""
+
+
+_READ = "read_two_tasks(@dataset_dir)"
+
+
+def whole_images(plan: Plan, fingerprint: Fingerprint) -> Plan:
+    """The plan with windows that hold the whole image: what names its class may be anywhere in it.
+
+    Raises:
+        UserError: the network is none of the light ones, or a step does not fit into memory.
+    """
+    if plan.network not in LIGHT:
+        raise UserError(f"--network {plan.network} has one head: choose one of {', '.join(LIGHT)} with --task both.")
+    lengths = (extent / step for extent, step in zip(fingerprint.extent_mm, plan.spacing, strict=True))
+    size = tuple(max(2 * _MULTIPLE, math.ceil((length - 1.5) / _MULTIPLE) * _MULTIPLE) for length in lengths)
+    return plan.with_options(roi_size=size)
+
+
+def two_task_configs(
+    plan: Plan, training: TwoTaskDataset, validation: TwoTaskDataset, *, weights: Sequence[float] | None = None
+) -> Configs:
+    """A training of both tasks.
+
+    Args:
+        plan: the choices, see :func:`whole_images`.
+        training: cases to learn from, some of them with label maps.
+        validation: cases to watch; those with label maps are.
+        weights: of segmentation and diagnosis in the loss; learnt where None.
+    """
+    exams, channels = training.exams, len(training.cases.channel_names)
+    mapped, without = training.mapped, training.without_map
+    configs = supervised_configs(plan, mapped.cases, (validation.mapped.cases if len(validation.mapped) else None))
+    train = configs["train"]
+    layers = diagnosis_layers(train["network_def"], classes=len(exams.class_names))
+    handlers = train["train"]["handlers"]
+    saver = next(handler for handler in handlers if handler["_target_"] == "CheckpointSaver")
+    handlers[handlers.index(saver)] = {**saver, "save_dict": {"network": "$@averaged_network.segmentation"}}
+    head = {"network": "$@averaged_network.diagnosis"}
+    handlers.append({**saver, "save_dict": head, "final_filename": f"{DIAGNOSIS}.pt"})
+    for handler in handlers:
+        if handler["_target_"].endswith("BalanceSchedule"):
+            handler["loss"] = "@segmentation_loss"
+    optimised = "{'params': @network.parameters()}, {'params': @loss.parameters(), 'weight_decay': 0.0}"
+    changes: dict[str, Any] = {
+        "imports": [
+            *train["imports"],
+            "$from monai_transfer.datasets import read_two_tasks",
+            "$from monai_transfer.networks import TwoHeads",
+        ],
+        "class_names": [literal(name) for name in exams.class_names],
+        "exclusive": exams.exclusive,
+        "task_weights": None if weights is None else list(weights),
+        "layers": layers,
+        "network": f"$TwoHeads(@network_def, {IN_A_ROW[1:]}).to(@device)",
+        "segmentation_loss": train["loss"],
+        "diagnosis_loss": {"_target_": "monai_transfer.losses.DiagnosisLoss", "exclusive": "@exclusive"},
+        "loss": {
+            "_target_": "monai_transfer.losses.TwoTaskLoss",
+            "segmentation": "@segmentation_loss",
+            "diagnosis": "@diagnosis_loss",
+            "labels": "$len(@labels)",
+            "weights": "@task_weights",
+        },
+        "optimizer#params": f"$[{optimised}]",
+        "train_items": f"$({_READ}.only(@train_cases) if @train_cases else {_READ}.mapped).items()",
+        "joined": _joined("@train#preprocessing"),
+        "train#dataset#transform": "@joined",
+        "validate#evaluator#network": "$@averaged_network.segmentation",
+    }
+    train = with_values(train, changes)
+    if len(without):
+        train["unmapped_cases"] = case_names(without.cases)
+        chosen = f"{_READ}.only(@unmapped_cases) if @unmapped_cases else {_READ}.without_map"
+        train["unmapped_items"] = f"$({chosen}).items()"
+        train["unmapped_preprocessing"] = {**train["train"]["preprocessing"], "labelled": False}
+        train["unmapped_joined"] = _joined("@unmapped_preprocessing")
+        dataset = {**train["train"]["dataset"], "data": "@unmapped_items", "transform": "@unmapped_joined"}
+        train["unmapped_dataset"] = dataset
+        train["train"]["dataloader"]["datasets"]["unmapped"] = "@unmapped_dataset"
+        train["train"]["trainer"]["domain_weights"] = {"source": 1.0, "unmapped": 1.0}
+    inference = _inference(plan, layers, exams.class_names, exclusive=exams.exclusive, channels=channels)
+    return {**configs, "train": read_by(train, training.cases), DIAGNOSIS: inference}
+
+
+def diagnosis_layers(definition: Mapping[str, Any], *, classes: int) -> list[dict[str, Any]]:
+    """The layers of a network that names classes and begins as the way down of a light U-Net does.
+
+    The maximum is pooled and not the mean: normalisation by instance has taken the mean of every channel away, and a
+    lesion of a few voxels moves no mean.
+
+    Args:
+        definition: of the U-Net.
+        classes: outputs.
+    """
+    if network_name(definition) not in LIGHT:
+        raise UserError("Only the light U-Nets share their encoder with a diagnosis: choose --network unet.")
+    dims, widths = definition["spatial_dims"], definition["channels"]
+    levels = zip([definition["in_channels"], *widths], widths, [*definition["strides"], 1], strict=False)
+    convolutions = [
+        {
+            "_target_": "monai.networks.blocks.Convolution",
+            "spatial_dims": dims,
+            "in_channels": before,
+            "out_channels": after,
+            "strides": stride,
+            "norm": definition["norm"],
+        }
+        for before, after, stride in levels
+    ]
+    pooling = {"_target_": f"torch.nn.AdaptiveMaxPool{dims}d", "output_size": 1}
+    head = {"_target_": "torch.nn.Linear", "in_features": widths[-1], "out_features": classes}
+    return [*convolutions, pooling, {"_target_": "torch.nn.Flatten"}, head]
+
+
+def _joined(preprocessing: str) -> dict[str, Any]:
+    join = {"_target_": "monai_transfer.transforms.JoinTargets"}
+    return {"_target_": "Compose", "transforms": [preprocessing, join]}
+
+
+def _inference(
+    plan: Plan, layers: Sequence[dict[str, Any]], class_names: Sequence[str], *, exclusive: bool, channels: int
+) -> dict[str, Any]:
+    """``diagnosis.json``: the inference of ``diagnosis_transfer`` with the second network."""
+    inference = template_config(TEMPLATE, "inference")
+    read = inference["preprocessing"]["transforms"][0]
+    fit = {
+        "_target_": "ResizeWithPadOrCropd",
+        "keys": "image",
+        "spatial_size": list(plan.roi_size),
+        "mode": "minimum",  # air, whatever the intensities are
+    }
+    grid = preprocessing_once_loaded(plan.source_modality, spacing=plan.spacing, window=plan.window, channels=channels)
+    activation = {"_target_": "Activationsd", "keys": "pred", "softmax" if exclusive else "sigmoid": True}
+    changes = {
+        "class_names": [literal(name) for name in class_names],
+        "in_channels": channels,
+        "checkpoint": f"$str(pathlib.Path(@bundle_root) / 'models' / '{DIAGNOSIS}.pt')",
+        "layers": list(layers),
+        "network_def": IN_A_ROW,
+        "preprocessing#transforms": [read, *grid, fit],
+        "postprocessing#transforms#1": activation,
+    }
+    return with_values(inference, changes)

@@ -1,0 +1,55 @@
+"""One encoder with a segmentation and a diagnosis head."""
+
+import copy
+
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.networks.nets import UNet
+from torch import nn
+
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.two_task_configs import diagnosis_layers
+from monai_transfer.errors import UserError
+from monai_transfer.networks import TwoHeads, feature_layers
+
+
+def _pair(norm: str = "unet") -> tuple[UNet, nn.Sequential]:
+    definition = network_definition(norm, classes=3, spatial_dims=2)
+    layers = diagnosis_layers(definition, classes=2)
+    built = ConfigParser({"unet": definition, "layers": layers})
+    return built.get_parsed_content("unet"), nn.Sequential(*built.get_parsed_content("layers"))
+
+
+@pytest.mark.parametrize("norm", ["unet", "unet_bn"])
+def test_each_network_answers_as_it_does_alone(norm: str) -> None:
+    unet, head = _pair(norm)
+    both = TwoHeads(unet, head).eval()
+    image = torch.rand(2, 1, 32, 32)
+    answer = both(image)
+    torch.testing.assert_close(answer[:, :3], unet(image))
+    torch.testing.assert_close(answer[:, 3:], head(image)[..., None, None].expand(-1, -1, 32, 32))
+
+
+def test_the_encoder_is_one_also_in_a_copy() -> None:
+    both = copy.deepcopy(TwoHeads(*_pair()))
+    alone, two = (sum(p.numel() for p in network.parameters()) for network in (both.segmentation, both))
+    assert two - alone == 256 * 2 + 2  # the head's own weights
+    both(torch.rand(1, 1, 32, 32))[:, 3:].sum().backward()
+    assert both.segmentation.model[0].conv.weight.grad.abs().sum() > 0
+
+
+def test_what_was_trained_together_loads_apart() -> None:
+    both = TwoHeads(*_pair()).eval()
+    unet, head = _pair()
+    unet.load_state_dict(both.segmentation.state_dict())
+    head.load_state_dict(both.diagnosis.state_dict())
+    image = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(head.eval()(image), both.diagnosis(image))
+    assert feature_layers(head) == ("0", "1", "2", "3", "4")
+
+
+def test_other_encoders_are_refused() -> None:
+    unet = UNet(2, 1, 3, channels=[8, 16], strides=[2])
+    with pytest.raises(UserError, match="level 0"):
+        TwoHeads(unet, _pair()[1])
