@@ -56,14 +56,7 @@ def two_task_configs(
     configs = supervised_configs(plan, mapped.cases, (validation.mapped.cases if len(validation.mapped) else None))
     train = configs["train"]
     layers = diagnosis_layers(train["network_def"], classes=len(exams.class_names))
-    handlers = train["train"]["handlers"]
-    saver = next(handler for handler in handlers if handler["_target_"] == "CheckpointSaver")
-    handlers[handlers.index(saver)] = {**saver, "save_dict": {"network": "$@averaged_network.segmentation"}}
-    head = {"network": "$@averaged_network.diagnosis"}
-    handlers.append({**saver, "save_dict": head, "final_filename": f"{DIAGNOSIS}.pt"})
-    for handler in handlers:
-        if handler["_target_"].endswith("BalanceSchedule"):
-            handler["loss"] = "@segmentation_loss"
+    train["train"]["handlers"] = _handlers(train["train"]["handlers"])
     optimised = "{'params': @network.parameters()}, {'params': @loss.parameters(), 'weight_decay': 0.0}"
     changes: dict[str, Any] = {
         "imports": [
@@ -134,6 +127,23 @@ def diagnosis_layers(definition: Mapping[str, Any], *, classes: int) -> list[dic
     pooling = {"_target_": f"torch.nn.AdaptiveMaxPool{dims}d", "output_size": 1}
     head = {"_target_": "torch.nn.Linear", "in_features": widths[-1], "out_features": classes}
     return [*convolutions, pooling, {"_target_": "torch.nn.Flatten"}, head]
+
+
+def _handlers(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The handlers of a segmentation, which save each network by itself and balance the one loss that can be."""
+    found: list[dict[str, Any]] = []
+    for handler in given:
+        if handler["_target_"] == "CheckpointSaver":
+            named = {"segmentation": handler["final_filename"], "diagnosis": f"{DIAGNOSIS}.pt"}
+            found += [
+                {**handler, "save_dict": {"network": f"$@averaged_network.{part}"}, "final_filename": name}
+                for part, name in named.items()
+            ]
+        elif handler["_target_"].endswith("BalanceSchedule"):
+            found.append({**handler, "loss": "@segmentation_loss"})
+        else:
+            found.append(dict(handler))
+    return found
 
 
 def _joined(preprocessing: str) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """``monai-transfer benchmark adaptation``: methods side by side on the user's own data."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from pydantic import Field
 
 from monai_transfer.cli import console
+from monai_transfer.cli.diagnosis_training import compare_diagnosis_command
 from monai_transfer.cli.options import (
     CasesOption,
     DeviceOption,
@@ -14,11 +16,15 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     SpacingOption,
+    TaskOption,
     split_list,
     split_numbers,
 )
 from monai_transfer.errors import UserError
 from monai_transfer.options import Jobs, Seed, checked
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.plan_options import PlanOptions
 
 
 def adaptation(
@@ -48,6 +54,7 @@ def adaptation(
     steps: Annotated[int | None, typer.Option("--steps", "--budget", help="Optimizer steps of each training.")] = None,
     spacing: SpacingOption = None,
     network: NetworkOption = None,
+    task: TaskOption = "segmentation",
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
     device: DeviceOption = "auto",
     dry_run: DryRunOption = False,
@@ -55,28 +62,30 @@ def adaptation(
 ) -> None:
     """Compare adaptation methods: source-only, each method, oracle; share of the gap, spread, cost.
 
+    With --task diagnosis SOURCE, TARGET and TEST hold examinations, and the score is the AUC.
+
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
 
-    arms, numbers, at_once = choose_arms(split_list(methods)), _seeds(seeds), checked(Jobs, jobs)
-    options = PlanOptions(device=device, spacing=split_numbers(spacing, "--spacing"), network=network, steps=steps)
+    numbers, at_once = _seeds(seeds), checked(Jobs, jobs)
     data: dict[str, Any] = {"source": source, "target": target, "test": test}
     cases = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
-    how: dict[str, Any] = {"arms": arms, "seeds": numbers, "jobs": at_once, "dry_run": dry_run, "as_json": as_json}
+    common: dict[str, Any] = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network}
+    how: dict[str, Any] = {"seeds": numbers, "dry_run": dry_run, "as_json": as_json}
+    if task == "diagnosis":
+        _require_diagnosis({**cases, "pairs": pairs, "jobs": at_once > 1}, source, target)
+        common |= {"steps": steps, "methods": split_list(methods)}
+        return compare_diagnosis_command(**data, output=output, **how, **common)
+    how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once}
+    options = PlanOptions(steps=steps, **common)
     if pairs is not None:
-        from monai_transfer.cli.benchmark_pairs import compare_listed
-
-        for name, value in {**data, **cases}.items():
-            if value is not None:
-                raise UserError(f"--pairs names the data itself: omit --{name.replace('_', '-')}.")
-        compare_listed(pairs, output, options, **how)
-        return
+        return _compare_pairs(pairs, output, options, {**data, **cases}, **how)
     if source is None or target is None:
         raise UserError(f"--{'target' if source else 'source'} is missing: give --source and --target, or --pairs.")
-    chosen = {name: split_list(text) for name, text in cases.items()}
-    _compare({**data, **chosen}, output, options.given, **how)
+    picked = {name: split_list(text) for name, text in cases.items()}
+    _compare({**data, **picked}, output, options.given, **how)
 
 
 def _compare(
@@ -109,6 +118,22 @@ def _compare(
     console.emit_result(board.as_report(), sentences, as_json=as_json)
     if result.failures:
         raise typer.Exit(1)
+
+
+def _compare_pairs(pairs: Path, output: Path, options: "PlanOptions", named: Mapping[str, object], **how: Any) -> None:
+    from monai_transfer.cli.benchmark_pairs import compare_listed
+
+    for name, value in named.items():
+        if value is not None:
+            raise UserError(f"--pairs names the data itself: omit --{name.replace('_', '-')}.")
+    compare_listed(pairs, output, options, **how)
+
+
+def _require_diagnosis(refused: Mapping[str, object], source: Path | None, target: Path | None) -> None:
+    given = next((name for name, value in refused.items() if value), None)
+    if given is not None or source is None or target is None:
+        what = f"--{given.replace('_', '-')} is for segmentation: omit it" if given else "Give --source and --target"
+        raise UserError(f"{what} with --task diagnosis.")
 
 
 def _seeds(text: str) -> list[int]:

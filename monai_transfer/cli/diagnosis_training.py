@@ -171,6 +171,36 @@ def adapt_diagnosis_command(
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 
+def compare_diagnosis_command(
+    source: Path,
+    target: Path,
+    output: Path,
+    *,
+    test: Path | None,
+    methods: list[str],
+    seeds: list[int],
+    dry_run: bool = False,
+    as_json: bool = False,
+    **options: Any,
+) -> None:
+    """Plan, check, compare and tell; ``options`` are those of ``DiagnosisOptions``."""
+    from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
+    from monai_transfer.bundle.methods import method_definitions
+    from monai_transfer.workflows import diagnosis_adaptation as work
+    from monai_transfer.workflows.diagnosis_comparison import DIAGNOSIS_METHODS, compare_diagnosis
+
+    chosen = DiagnosisOptions(**options)
+    arms = {name: method_definitions(name.split("+")) or [] for name in methods or DIAGNOSIS_METHODS}
+    domains = work.choose_diagnosis_domains(source, target, test=test)
+    plan, kind = work.plan_diagnosis_adaptation(domains, **{**chosen.given, "device": chosen.device})
+    _say(plan, f"{plan.kind} → {kind}", plan.network)
+    console.say(f"{', '.join(arms)}; {len(seeds)} seed(s), {plan.steps} steps each.")
+    if dry_run:
+        return
+    made = compare_diagnosis(domains, plan, kind, output, methods=arms, seeds=seeds, say=console.say_section)
+    console.emit_result(made.as_dict(), [made.table, *made.sentences], as_json=as_json)
+
+
 def require_options_of(
     task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
 ) -> None:

@@ -33,12 +33,17 @@ from monai_transfer.cli.options import (
     split_list,
     split_numbers,
 )
-from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
-from monai_transfer.errors import UserError
+from monai_transfer.cli.two_tasks import (
+    BothTasksOption,
+    TaskWeightsOption,
+    read_task_weights,
+    require_both,
+    train_both_command,
+)
 
 
 def train_command(
-    data: Annotated[Path, typer.Option(help="Labelled data set.")],
+    data: Annotated[Path, typer.Option(help="Label maps; for diagnosis a folder per class or a list; or both.")],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
     task: BothTasksOption = "segmentation",
     cases: CasesOption = None,
@@ -66,9 +71,6 @@ def train_command(
 ) -> None:
     """Train a bundle on labelled images and score it on the cases that it held out.
 
-    For segmentation DATA holds label maps; with --task diagnosis a folder per class, or a list of examinations; with
-    --task both label maps and diagnosis.csv, and one encoder learns from both.
-
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
     from monai_transfer.bundle.plan_options import PlanOptions
@@ -76,29 +78,24 @@ def train_command(
 
     common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
-    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup}
-    own |= {"label_smoothing": label_smoothing, "class_weights": class_weights}
+    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "class_weights": class_weights}
+    own["label_smoothing"] = label_smoothing
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
-    segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
         both = {"refused": {**own, "cases": cases}, "weights": read_task_weights(task_weights), **how, **common}
-        train_both_command(
-            data, output, Reading(**reads), channel_dropout=channel_dropout, sensitivity=sensitivity, **both
-        )
-        return
+        both |= {"channel_dropout": channel_dropout, "sensitivity": sensitivity}
+        return train_both_command(data, output, Reading(**reads), **both)
+    segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
-    if task_weights is not None:
-        raise UserError(f"--task-weights is for --task both: omit it with --task {task}.")
+    require_both(task, task_weights)
     if task == "diagnosis":
-        train_diagnosis_command(data, output, sensitivity=sensitivity, **how, **own, **common)  # type: ignore[arg-type]
-        return
-    options = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
-
+        return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
+    chosen = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 
     split = choose_cases(data, split_list(cases), reading=Reading(**reads))
-    plan = plan_training(split, **options.given)
+    plan = plan_training(split, **chosen.given)
     console.say_plan(plan)
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)

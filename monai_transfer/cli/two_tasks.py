@@ -60,6 +60,16 @@ def train_both_command(
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 
+def require_both(task: str, task_weights: str | None) -> None:
+    """See that weights of tasks are given with both of them alone.
+
+    Raises:
+        UserError: they are not.
+    """
+    if task_weights is not None:
+        raise UserError(f"--task-weights is for --task both: omit it with --task {task}.")
+
+
 def read_task_weights(text: str | None) -> tuple[float, float] | None:
     """The weights of segmentation and diagnosis.
 

@@ -3,6 +3,7 @@
 from collections.abc import Hashable, Mapping
 
 import torch
+from monai.data.meta_tensor import MetaTensor
 from monai.transforms import MixUp, Randomizable, Transform
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
@@ -46,6 +47,8 @@ class MixExaminations(Randomizable, Transform):
         targets = functional.one_hot(label.long(), self.classes).float() if label.ndim == 1 else label
         self.randomize(targets)
         image = batch[Keys.IMAGE]
+        # a batch of MetaTensor cannot be indexed by partners, and a mixture lies on nobody's grid
+        plain = image.as_tensor() if isinstance(image, MetaTensor) else image
         # MixUp takes images alone: targets pass as those of a single pixel
         mixed = self.mix.apply(targets[..., None, None]).flatten(1)
-        return {**batch, Keys.IMAGE: self.mix.apply(image), Keys.LABEL: mixed}
+        return {**batch, Keys.IMAGE: self.mix.apply(plain), Keys.LABEL: mixed}

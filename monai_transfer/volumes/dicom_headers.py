@@ -79,7 +79,7 @@ def read_frames(path: Path) -> list[Frame]:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
                 left = path.stat().st_size - file.tell()
             _require_scan(path, header)
-            require_grey(path, header)
+            require_grey_values(path, header)
             storage = storage_of(path, header, left)
             return [frame_of(path, index, header, storage) for index in range(storage.frames)]
         except (NotAScan, VolumeError):
@@ -128,7 +128,7 @@ def _require_scan(path: Path, header: Dataset) -> None:
         raise NotAScan("a screenshot without a place in the patient")
 
 
-def require_grey(path: Path, header: Dataset) -> None:
+def require_grey_values(path: Path, header: Dataset) -> None:
     """See that a file holds grey values and how they are meant.
 
     Raises:

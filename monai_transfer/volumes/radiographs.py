@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from monai_transfer.volumes.dicom_frames import STORAGE, Frame, Kind, rescale_of, sop_class_of
-from monai_transfer.volumes.dicom_headers import TAGS, require_grey, require_plain, storage_of
+from monai_transfer.volumes.dicom_headers import TAGS, require_grey_values, require_plain, storage_of
 from monai_transfer.volumes.dicom_pixels import read_pixels
 from monai_transfer.volumes.volume import Volume, VolumeError
 
@@ -44,7 +44,7 @@ def read_radiograph(path: Path) -> Volume:
             with path.open("rb") as file:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
                 left = path.stat().st_size - file.tell()
-            require_grey(path, header)
+            require_grey_values(path, header)
             if int(header.get("NumberOfFrames") or 1) != 1:
                 raise VolumeError("dicom", f"{path} has several frames: export the one to diagnose.")
             storage = storage_of(path, header, left)

@@ -161,17 +161,15 @@ def adapt_diagnosis(
     require_free(output, overwrite=overwrite or resume)
     existing = {"overwrite": overwrite, "resume": resume}
     say(f"adapted: {plan.steps} steps on {plan.device}")
-    bundle = _train(domains.source, domains.target, plan, kind, output, methods, **existing)
+    bundle = train_diagnosis_arm(domains.source, domains.target, plan, kind, output, methods, **existing)
     others = {"source_only": (domains.source, plan)}
     if oracle and domains.test is not None and domains.target.labelled.exams:
-        # at least one patient of each class to watch, as in every training
-        parts = domains.target.labelled.split(SHARE, seed=plan.seed)
-        others["oracle"] = (ExamSplit(*parts, domains.test), replace(plan, kind=kind))
+        others["oracle"] = (oracle_split(domains, plan), replace(plan, kind=kind))
     arms = {"adapted": bundle}
     for arm, (split, own) in others.items():
         say(f"{arm}: {plan.steps} steps")
         place = bundle.root / "comparison" / arm
-        arms[arm] = _train(split, domains.target, own, kind, place, (), **existing)
+        arms[arm] = train_diagnosis_arm(split, domains.target, own, kind, place, (), **existing)
     information = {arm: _information(arms[arm], domains.target, plan) for arm in ("source_only", "adapted")}
     scores = {}
     if domains.test is not None:
@@ -183,7 +181,13 @@ def adapt_diagnosis(
     return _report(bundle, kept, scores, information, domains, plan)
 
 
-def _train(
+def oracle_split(domains: DiagnosisDomains, plan: DiagnosisPlan) -> ExamSplit:
+    """The target's labelled examinations: of each class one patient at least to watch, as in every training."""
+    parts = domains.target.labelled.split(SHARE, seed=plan.seed)
+    return ExamSplit(*parts, parts[1] if domains.test is None else domains.test)
+
+
+def train_diagnosis_arm(
     split: ExamSplit,
     target: ExamDataset,
     plan: DiagnosisPlan,
@@ -191,9 +195,24 @@ def _train(
     output: str | Path,
     methods: Sequence[Mapping[str, Any]],
     *,
-    overwrite: bool,
-    resume: bool,
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> BundleFolder:
+    """Train one arm: a bundle of labelled examinations, and of the target's images where there are methods.
+
+    Args:
+        split: what is learnt from and watched.
+        target: examinations to adapt to; their labels are put away.
+        plan: the choices.
+        kind: of the target's images.
+        output: the bundle folder to make.
+        methods: definitions of adaptation methods.
+        overwrite: whether to write into a folder that holds something.
+        resume: whether to go on with, or keep, a training of the same choices there.
+
+    Raises:
+        UserError: the output folder is taken.
+    """
     classes = len(plan.class_names)
     definition = diagnosis_network(
         plan.network, classes=classes, channels=plan.channels, spatial_dims=plan.spatial_dims

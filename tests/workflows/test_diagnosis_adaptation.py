@@ -13,6 +13,9 @@ from monai_transfer.adaptation import CDAN, DANN, MMD, AdaBN, DeepCORAL, Entropy
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.workflows.diagnosis_adaptation import choose_diagnosis_domains
+from monai_transfer.workflows.diagnosis_comparison import DiagnosisComparison
+
+RUNNER = CliRunner()
 
 
 def _pictures(root: Path, *, dark: bool, seed: int, labelled: bool = True) -> Path:
@@ -90,3 +93,33 @@ def test_options_that_are_refused(domains: tuple[Path, Path], tmp_path: Path, op
     arguments = ["adapt", "--task", "diagnosis", "--source", str(domains[0]), "--target", str(domains[1])]
     with pytest.raises(UserError, match=options[0]):
         CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out"), *options], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_methods_side_by_side(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = map(str, domains)
+    arguments = ["benchmark", "adaptation", "--task", "diagnosis", "--source", source, "--target", target]
+    options = ["--methods", "AdaBN", "--seeds", "0,1", "--steps", "1", "--output", str(tmp_path / "table"), "--json"]
+    result = RUNNER.invoke(app, [*arguments, *options, "--device", "cpu"], catch_exceptions=False)
+    record = json.loads(result.stdout)
+    assert {arm: len(values) for arm, values in record["areas"].items()} == {"source-only": 2, "AdaBN": 2, "oracle": 2}
+    table = (tmp_path / "table" / "comparison.md").read_text()
+    assert table.startswith("| arm | AUC, 2 seed(s) |")
+    weights = tmp_path / "table" / "runs" / "AdaBN" / "seed_1" / "models" / "model.pt"
+    before = weights.stat().st_mtime_ns
+    again = RUNNER.invoke(app, [*arguments, *options, "--device", "cpu"], catch_exceptions=False)
+    assert json.loads(again.stdout)["areas"] == record["areas"]
+    assert weights.stat().st_mtime_ns == before  # what is finished is kept
+
+
+def test_a_comparison_that_helps_nobody_says_so() -> None:
+    made = DiagnosisComparison({"source-only": (0.7, 0.6), "DANN": (0.65, 0.66)}, seeds=(0, 1), test="mr")
+    assert made.sentences[0].startswith("No method is better than source-only")
+    assert made.share("DANN") is None
+    assert "Worse" not in " ".join(made.sentences)
+
+
+@pytest.mark.parametrize(("options", "said"), [(["--pairs", "p.toml"], "--pairs is for"), ([], "Give --source")])
+def test_what_a_comparison_of_diagnoses_refuses(options: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        RUNNER.invoke(app, ["benchmark", "adaptation", "--task", "diagnosis", *options], catch_exceptions=False)
