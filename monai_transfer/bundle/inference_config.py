@@ -1,10 +1,9 @@
 """What a bundle's ``inference.json`` and ``metadata.json`` say: plain MONAI, spelled out from the plan."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Any
 
-from monai_transfer.bundle.networks import needs_package, network_definition
+from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
@@ -68,12 +67,7 @@ def metadata_config(plan: Plan, modality: Modality, channel_names: Sequence[str]
     }
     if plan.label_values is not None:
         changes["label_values"] = plan.label_values
-    return {**changes, **package_needed(plan.network)}
-
-
-def package_needed(network: str) -> dict[str, str]:
-    """What the metadata say where a network of that name can be built with this package alone."""
-    return {"required_packages_version#monai-transfer": version("monai-transfer")} if needs_package(network) else {}
+    return changes
 
 
 def channel_definition(names: Sequence[str]) -> dict[str, str]:

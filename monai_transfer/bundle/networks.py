@@ -98,16 +98,6 @@ def network_name(definition: Mapping[str, Any]) -> str | None:
     return known_network(str(definition.get("backbone", "")))
 
 
-def needs_package(name: str) -> bool:
-    """Whether a network of that name can be built with this package alone, so that its bundle needs it at inference.
-
-    Example:
-        >>> needs_package("unet"), needs_package("resnet18"), needs_package("vgg16")
-        (False, False, True)
-    """
-    return name not in LIGHT and not name.startswith("resnet")
-
-
 def known_network(name: str) -> str | None:
     """The name, if it is one of :data:`NETWORKS`."""
     return name if name in NETWORKS else None

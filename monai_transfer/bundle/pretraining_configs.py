@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.configs import Configs, template_config
-from monai_transfer.bundle.inference_config import channel_definition, inference_preprocessing, package_needed
+from monai_transfer.bundle.inference_config import channel_definition, inference_preprocessing
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import make_plan
 from monai_transfer.bundle.pretraining_plan import PretrainingPlan
@@ -159,7 +159,6 @@ def _metadata(plan: PretrainingPlan, window: list[int], changes: Mapping[str, An
     values: dict[str, Any] = {
         "network_data_format#inputs#image#spatial_shape": window,
         "network_data_format#outputs#pred#spatial_shape": window,
-        **package_needed(plan.network),
         **(changes or {}),
     }
     return with_values(template_config("pretraining", "metadata"), values)

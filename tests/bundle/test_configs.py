@@ -1,5 +1,4 @@
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -141,12 +140,3 @@ def test_values_without_gaps_need_no_map(tmp_path: Path) -> None:
     configs = adaptation_configs(plan, where, RECIPE)
     assert configs["train"]["label_values"] is None
     assert "MapLabelValued" not in json.dumps(configs["inference"])
-
-
-@pytest.mark.parametrize(
-    ("network", "needed"), [("unet", False), ("resnet10", False), ("vgg11", True), ("meshnet21", True)]
-)
-def test_a_bundle_says_whether_it_needs_this_package(tmp_path: Path, network: str, needed: bool) -> None:
-    plan = replace(a_plan({0: "background", 1: "liver"}), network=network)
-    packages = supervised_configs(plan, cases(tmp_path, ["a"]), None)["metadata"]["required_packages_version"]
-    assert ("monai-transfer" in packages) == needed
