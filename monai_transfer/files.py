@@ -14,7 +14,7 @@ import secrets
 import shutil
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -140,6 +140,14 @@ def sha256(path: Path) -> str:
     """SHA-256 of a file's contents, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def checksum(files: Sequence[Path]) -> str:
+    """SHA-256 over the contents of ``files``."""
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(bytes.fromhex(sha256(path)))
+    return digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Text from data sets, bundles and file names, made harmless for whoever reads it next.
+"""Words from elsewhere: those of data sets, bundles and file names made harmless, those of libraries gathered.
 
 A label, a case or a folder may be called anything: a spreadsheet's formula, a page's script, an escape sequence, an
 expression. What leaves the package passes here, or through something that escapes by itself (JSON, the pages'
@@ -8,10 +8,17 @@ So does what goes into a bundle's configuration, where ``$`` at the start makes 
 ``%`` the content of a file, and ``#`` becomes ``::`` wherever it stands. A string that holds any of them is written as
 a Python literal, the one kind of expression that computes nothing, with each such sign spelled as an escape; all others
 stay as they are, so that configurations stay readable.
+
+What libraries say while they work on a case belongs to the case, in its entry of a manifest, and not onto the terminal.
 """
 
 import ast
+import logging
 import re
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 _SIGNS = "$@%#:"
@@ -22,6 +29,12 @@ _UNSEEN = "?"
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
 # what Markdown, or HTML inside of it, gives a meaning; underscores inside words have none and are common in names
 _MARKDOWN = re.compile(r"([\\`*\[\]{}#|~$!])")
+
+_LOGGERS = ("", "nibabel.global")
+"""The loggers whose handlers are put aside: the root, and nibabel's, which has a handler of its own."""
+
+_MOST_HEARD = 20
+"""Messages that are kept of one case; a library that complains of every slice says nothing new after these."""
 
 
 def one_line(text: str) -> str:
@@ -108,3 +121,90 @@ def _value(text: str) -> str | None:
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
     return value if isinstance(value, str) else None
+
+
+class _Listener(logging.Handler):
+    """Python's warnings and loggers while somebody listens; what comes from other threads goes where it always went.
+
+    Both are global, while one case is read, another computed and a third written at the same time. So each thread has
+    its own list, and the first to listen sets up what the last takes down.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.thread = threading.local()
+        self._guard, self._listening = threading.Lock(), 0
+        self._filters: warnings.catch_warnings[None] | None = None
+        self._show: Callable[..., Any] = warnings.showwarning
+        self._aside: dict[str, list[logging.Handler]] = {}
+
+    def __enter__(self) -> None:
+        with self._guard:
+            self._listening += 1
+            if self._listening > 1:
+                return
+            self._filters = warnings.catch_warnings()
+            self._filters.__enter__()
+            # Otherwise Python shows each line's warning once, and only the first of many like cases would have it.
+            warnings.simplefilter("always")
+            # Whoever saved and restored the global function meanwhile may have left this one behind.
+            if warnings.showwarning != self._warned:
+                self._show, warnings.showwarning = warnings.showwarning, self._warned
+            for name in _LOGGERS:
+                logger = logging.getLogger(name)
+                self._aside[name], logger.handlers = logger.handlers, [] if name else [self]
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            self._listening -= 1
+            if self._listening or self._filters is None:
+                return
+            for name, handlers in self._aside.items():
+                logging.getLogger(name).handlers = handlers
+            self._filters.__exit__(None, None, None)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take a log record."""
+        if record.levelno < logging.WARNING or not self._take(record.getMessage()):
+            aside: list[logging.Handler | None] = [*self._aside[""], *self._aside.get(record.name, ())]
+            for handler in aside or [logging.lastResort]:
+                if handler is not None and record.levelno >= handler.level:
+                    handler.handle(record)
+
+    def _warned(self, message: Warning | str, category: type[Warning], *where: Any, **further: Any) -> None:
+        if issubclass(category, DeprecationWarning | PendingDeprecationWarning | FutureWarning):
+            return  # for programmers, not about the case
+        if not self._take(str(message)):
+            self._show(message, category, *where, **further)
+
+    def _take(self, message: str) -> bool:
+        heard = getattr(self.thread, "heard", None)
+        if heard is None:
+            return False
+        sentence = " ".join(message.split())
+        if sentence not in heard and len(heard) < _MOST_HEARD:
+            heard.append(sentence)
+        return True
+
+
+_LISTENER = _Listener()
+
+
+@contextmanager
+def listening(heard: list[str]) -> Iterator[None]:
+    """Gather what libraries say in this thread, each message once: it belongs to the case, not onto the terminal.
+
+    Example:
+        >>> heard = []
+        >>> with listening(heard):
+        ...     warnings.warn("an odd header", stacklevel=1)
+        >>> heard
+        ['an odd header']
+    """
+    with _LISTENER:
+        before = getattr(_LISTENER.thread, "heard", None)
+        _LISTENER.thread.heard = heard
+        try:
+            yield
+        finally:
+            _LISTENER.thread.heard = before

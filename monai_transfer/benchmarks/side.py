@@ -15,8 +15,7 @@ from monai.bundle import ConfigParser
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.machine import peak_memory_mb
-from monai_transfer.volumes.nifti import write_volume
-from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.reading import read_volume, write_volume
 
 
 def stock(image: Path, bundle: Path, *, device: str) -> dict[str, Any]:

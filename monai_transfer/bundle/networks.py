@@ -1,9 +1,17 @@
-"""The network definitions that ``--network`` names, as a bundle's configuration writes them."""
+"""Networks as a bundle's configuration defines them: those that ``--network`` names, and building what one has."""
 
+import json
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.facts import config_file, in_one_sentence, parse_config, require_bundle
+from monai_transfer.bundle.trust import require_trust
 from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.nn import Module
 
 LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 """Name of a light network -> its normalisation."""
@@ -101,3 +109,29 @@ def network_name(definition: Mapping[str, Any]) -> str | None:
 def known_network(name: str) -> str | None:
     """The name, if it is one of :data:`NETWORKS`."""
     return name if name in NETWORKS else None
+
+
+def read_network(root: str | Path, *, trust: bool = False) -> "Module":
+    """Build the network of a bundle with fresh weights.
+
+    A definition without references is looked at alone: what the rest of the configuration asks for does not matter.
+
+    Args:
+        root: the bundle's folder.
+        trust: let a foreign bundle run whatever code it names.
+
+    Raises:
+        UntrustedBundleError: the bundle is foreign and its network names code of its own.
+        UserError: the folder is not a bundle, or defines no network.
+    """
+    from monai_transfer.bundle.reading import network_in, parser_of  # here: MONAI takes seconds, a name does not
+
+    root = require_bundle(root)
+    config = config_file(root, "inference") or config_file(root, "train") or root / "configs" / "inference.json"
+    content = parse_config(config)
+    definition = content.get("network_def")
+    if isinstance(definition, dict) and "@" not in json.dumps(definition) and "%" not in json.dumps(definition):
+        content = {"network_def": definition}
+    require_trust(root, lambda: tuple(concerns_of(content, config.stem)), trust=trust)
+    with in_one_sentence(config):
+        return network_in(parser_of(content, {}, root), config)

@@ -1,21 +1,21 @@
-"""What inference needs to know of a MONAI bundle: its network, preprocessing, window, activation and label names."""
+"""What inference needs to know of a MONAI bundle: its network, preprocessing, window, and how logits become labels."""
 
-import hashlib
 import json
+import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
 from monai.bundle.utils import merge_kv
-from monai.transforms import Compose
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapLabelValued, SaveImaged, Transform
+from monai.utils import ensure_tuple_rep
 from torch import nn
 
-from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import (
     DIAGNOSIS,
     OPTIONAL_CHANNELS,
@@ -29,12 +29,135 @@ from monai_transfer.bundle.facts import (
     require_bundle,
     whole_number,
 )
-from monai_transfer.bundle.inference_settings import Decision, WindowSettings, read_decision, require_sane
 from monai_transfer.bundle.trust import require_trust
 from monai_transfer.errors import UserError
-from monai_transfer.files import sha256
+from monai_transfer.files import checksum
 from monai_transfer.text import literal
-from monai_transfer.weights.checkpoint import read_checkpoint
+from monai_transfer.weights.checkpoint import load_weights
+
+LARGEST_WINDOW = 512**3
+"""Voxels of a window: a float32 image of it has 0.5 GB, and the feature maps of a network tens of times that."""
+
+
+@dataclass(frozen=True)
+class WindowSettings:
+    """What a bundle says about its sliding window, with the names of ``SlidingWindowInferer``.
+
+    Attributes:
+        roi_size: voxels of a window along each axis; -1 takes the whole axis.
+        overlap: share of a window that the next one covers again, in [0, 1), one for all axes or one each.
+        mode: ``"gaussian"`` or ``"constant"`` blending.
+        sigma_scale: standard deviation of the gaussian as a share of the window.
+        padding_mode: how a volume smaller than the window is padded.
+        cval: the value of constant padding.
+        batch: windows per forward pass that the bundle asks for.
+    """
+
+    roi_size: tuple[int, ...]
+    overlap: float | tuple[float, ...] = 0.25
+    mode: str = "constant"
+    sigma_scale: float | tuple[float, ...] = 0.125
+    padding_mode: str = "constant"
+    cval: float = 0.0
+    batch: int = 1
+
+    def in_3d(self) -> "WindowSettings":
+        """The same settings with a third axis of one voxel where there are two."""
+        if len(self.roi_size) == 3:
+            return self
+        overlap = self.overlap if isinstance(self.overlap, float) else (*self.overlap, 0.0)
+        sigma = self.sigma_scale if isinstance(self.sigma_scale, float) else (*self.sigma_scale, 0.125)
+        return replace(self, roi_size=(*self.roi_size, 1), overlap=overlap, sigma_scale=sigma)
+
+    @classmethod
+    def of(cls, inferer: object, *, spatial_dims: int = 3) -> "WindowSettings":
+        """Read the settings of a ``SlidingWindowInferer`` (or of an inferer with the same attributes).
+
+        An inferer without a window, such as ``SimpleInferer``, sees the whole volume at once.
+        """
+        roi = getattr(inferer, "roi_size", None)
+        if roi is None:
+            return cls(roi_size=(-1, -1, -1))
+        across = getattr(inferer, "spatial_dim", None)  # SliceInferer: a 2D network slice by slice
+        if across is not None and not isinstance(roi, int) and len(roi) == 2:
+            roi = (*roi[:across], 1, *roi[across:])
+        overlap, sigma = getattr(inferer, "overlap", 0.25), getattr(inferer, "sigma_scale", 0.125)
+        return cls(
+            roi_size=tuple(
+                int(n or -1) for n in ensure_tuple_rep(roi, spatial_dims if isinstance(roi, int) else len(roi))
+            ),
+            overlap=tuple(overlap) if isinstance(overlap, Sequence) else float(overlap),
+            mode=str(getattr(inferer, "mode", "constant")),
+            sigma_scale=tuple(sigma) if isinstance(sigma, Sequence) else float(sigma),
+            padding_mode=str(getattr(inferer, "padding_mode", "constant")),
+            cval=float(getattr(inferer, "cval", 0.0)),
+            batch=int(getattr(inferer, "sw_batch_size", 1)),
+        )
+
+
+def require_sane(window: WindowSettings, config: Path) -> None:
+    """Refuse windows that no network takes, and overlaps that leave no step.
+
+    Raises:
+        UserError: naming the configuration.
+    """
+    sizes = [size for size in window.roi_size if size != -1]  # -1 takes the whole axis
+    if any(size < 1 for size in sizes) or math.prod(sizes) > LARGEST_WINDOW:
+        shown = " × ".join(map(str, window.roi_size))
+        raise UserError(f"{config} has a roi_size of {shown} voxels: give each axis 1 to some hundreds.")
+    overlaps = window.overlap if isinstance(window.overlap, tuple) else (window.overlap,)
+    if not all(0 <= overlap < 1 for overlap in overlaps):
+        raise UserError(f"{config} has an overlap of {window.overlap}: give at least 0 and less than 1.")
+
+
+@dataclass(frozen=True)
+class Decision:
+    """How logits become labels.
+
+    Attributes:
+        activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
+        threshold: a class is present where its probability reaches this; None takes the largest class.
+        nearest: restore by nearest neighbour (MONAI's ``nearest_interp=True``) instead of linearly.
+        after: the bundle's own transforms of the finished label map, such as ``FillHolesd``.
+        label_values: the value of each class in label maps; None where it is the class's number.
+    """
+
+    activation: str = "softmax"
+    threshold: float | None = None
+    nearest: bool = False
+    after: tuple[Transform, ...] = ()
+    label_values: tuple[int, ...] | None = None
+
+
+def read_decision(post: Compose) -> Decision:
+    """Read activation, threshold and interpolation off a bundle's postprocessing.
+
+    The transforms that follow ``AsDiscreted``, save the one that writes, are kept to run on the finished label map.
+    """
+    steps, after = list(post.flatten().transforms), []
+    activation, threshold, nearest = "none" if steps else "softmax", None, False
+    discrete, values = False, None
+    for step in steps:
+        if isinstance(step, Activationsd):
+            activation = "softmax" if step.softmax[0] else "sigmoid" if step.sigmoid[0] else "none"
+        elif isinstance(step, Invertd):
+            nearest = bool(step.nearest_interp[0])
+        elif isinstance(step, AsDiscreted):
+            discrete = True
+            threshold = None if step.argmax[0] else step.threshold[0]
+        elif discrete and isinstance(step, MapLabelValued):
+            values = _class_values(step)
+        elif discrete and not isinstance(step, SaveImaged):
+            after.append(step)
+    if activation == "sigmoid" and threshold is None and not discrete:
+        threshold = 0.5
+    return Decision(activation, threshold, nearest, tuple(after), values)
+
+
+def _class_values(step: MapLabelValued) -> tuple[int, ...]:
+    """The value that a bundle gives each class in its label maps."""
+    pairs = dict(zip(step.mapper.orig_labels, step.mapper.target_labels, strict=True))
+    return tuple(int(pairs.get(number, number)) for number in range(max(map(int, pairs)) + 1))
 
 
 @dataclass(frozen=True)
@@ -97,7 +220,8 @@ def read_bundle(
         UserError: a file or a part of the configuration is missing or broken, or the weights do not fit.
     """
     root = require_bundle(root)
-    config = (config_file(root, DIAGNOSIS) if diagnosis else None) or _inference_file(root)
+    named = (config_file(root, DIAGNOSIS) if diagnosis else None) or config_file(root, "inference")
+    config = named or root / "configs" / "inference.json"
     checkpoint = Path(weights) if weights else root / "models" / f"{DIAGNOSIS if diagnosis else 'model'}.pt"
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint} is missing; name the folder of a complete MONAI bundle with --bundle.")
@@ -105,8 +229,8 @@ def read_bundle(
     content = parse_config(config)
     require_trust(root, lambda: bundle_concerns(root, content), trust=trust)
     with in_one_sentence(config):
-        parser = _parser(content, metadata, root, torch.device(device))
-        network = _network(parser, config)
+        parser = parser_of(content, metadata, root, device)
+        network = network_in(parser, config)
         load_weights(network, checkpoint)
         preprocessing = _chain(parser, "preprocessing", config)
         post = _chain(parser, "postprocessing", config) if "postprocessing" in parser.config else Compose([])
@@ -134,68 +258,14 @@ def read_bundle(
         )
 
 
-def read_network(root: str | Path, *, trust: bool = False) -> nn.Module:
-    """Build the network of a bundle with fresh weights.
-
-    A definition without references is looked at alone: what the rest of the configuration asks for does not matter.
-
-    Args:
-        root: the bundle's folder.
-        trust: let a foreign bundle run whatever code it names.
-
-    Raises:
-        UntrustedBundleError: the bundle is foreign and its network names code of its own.
-        UserError: the folder is not a bundle, or defines no network.
-    """
-    root = require_bundle(root)
-    config = config_file(root, "inference") or config_file(root, "train") or root / "configs" / "inference.json"
-    content = parse_config(config)
-    definition = content.get("network_def")
-    if isinstance(definition, dict) and "@" not in json.dumps(definition) and "%" not in json.dumps(definition):
-        content = {"network_def": definition}
-    require_trust(root, lambda: tuple(concerns_of(content, config.stem)), trust=trust)
-    with in_one_sentence(config):
-        return _network(_parser(content, {}, root, torch.device("cpu")), config)
-
-
-def load_weights(network: nn.Module, checkpoint: Path) -> None:
-    """Load the weights of a file into a network.
-
-    Raises:
-        UserError: the file is not a checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
-    """
-    tensors = read_checkpoint(checkpoint).tensors
-    try:
-        network.load_state_dict(tensors)
-    except RuntimeError as error:
-        first = str(error).strip().splitlines()[-1].strip()
-        raise UserError(f"{checkpoint} does not fit the bundle's network_def: {first}") from error
-    # Looked for after loading: by then every tensor has a shape of the network, whatever the file claimed.
-    for name, tensor in network.state_dict().items():
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
-            raise UserError(f"{checkpoint} holds NaN or infinity, first in {name}: train the network again.")
-
-
-def checksum(files: Sequence[Path]) -> str:
-    """SHA-256 over the contents of ``files``."""
-    digest = hashlib.sha256()
-    for path in files:
-        digest.update(bytes.fromhex(sha256(path)))
-    return digest.hexdigest()
-
-
-def _inference_file(root: Path) -> Path:
-    return config_file(root, "inference") or root / "configs" / "inference.json"
-
-
-def _parser(content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path, device: torch.device) -> ConfigParser:
+def parser_of(content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path, device: Any = "cpu") -> ConfigParser:
     """A parser of values that were looked at, never of a file that could have changed since."""
     parser = ConfigParser(config={})
     for name, value in content.items():
         merge_kv(parser, name, value)
     if "_meta_" in json.dumps(content, default=str):
         parser["_meta_"] = dict(metadata)
-    parser["bundle_root"], parser["device"] = literal(str(root)), device
+    parser["bundle_root"], parser["device"] = literal(str(root)), torch.device(device)
     if "imports" in parser.config:
         _content(parser, ("imports",), root)
     return parser
@@ -210,7 +280,8 @@ def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
         return parser.get_parsed_content(name)
 
 
-def _network(parser: ConfigParser, config: Path) -> nn.Module:
+def network_in(parser: ConfigParser, config: Path) -> nn.Module:
+    """The network that a configuration defines; a ``UserError`` where it defines none."""
     network = _content(parser, ("network_def", "network"), config)
     if not isinstance(network, nn.Module):
         raise UserError(f"{config} defines no network: its network_def must name one with _target_.")

@@ -25,7 +25,6 @@ from monai_transfer.cli.options import (
     split_list,
     split_numbers,
 )
-from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import UserError
 
 
@@ -143,7 +142,7 @@ def adapt_command(
             target, test, target_cases=split_list(target_cases), test_cases=split_list(test_cases), reading=reading
         )
         console.say(f"{len(images)} volume(s) to adapt to, {settings.steps} steps; {len(held or ())} to score.")
-        trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
+        trusted = console.settle_trust([bundle], trust=trust, dry_run=dry_run)
         if dry_run:
             return
         free = adapt_source_free(

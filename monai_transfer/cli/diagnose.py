@@ -8,7 +8,6 @@ import typer
 from monai_transfer.cli import console
 from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, TrustOption
 from monai_transfer.cli.progress import case_progress
-from monai_transfer.cli.trusting import settle_trust
 
 
 def diagnose_command(
@@ -35,7 +34,7 @@ def diagnose_command(
     from monai_transfer.workflows.diagnosing import diagnose, find_exams
 
     choose_device(device)
-    trusted = settle_trust([bundle], trust=trust, dry_run=dry_run)
+    trusted = console.settle_trust([bundle], trust=trust, dry_run=dry_run)
     if dry_run:
         for exam in find_exams(inputs):
             console.tell(str(exam.images[0]))

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.trusting import ask_trust, settle_trust
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,9 +101,9 @@ def _try_weights(
     from monai_transfer.workflows.diagnosis import check_diagnosis_weights
 
     console.say(strategy.describe())
-    trusted = start.bundle is not None and ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
+    trusted = start.bundle is not None and console.ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
     if old_data is not None and start.bundle is not None:
-        trusted = settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted
+        trusted = console.settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted
     if not (dry_run and start.concerns):  # trying the weights would build the network: then foreign code would run
         loaded = check_diagnosis_weights(start, plan, strategy, trust=trusted)
         for line in (loaded.summary(), *loaded.remarks()):

@@ -18,7 +18,6 @@ from monai_transfer.cli.options import (
     split_list,
 )
 from monai_transfer.cli.progress import case_progress
-from monai_transfer.cli.trusting import settle_trust
 
 if TYPE_CHECKING:
     from monai_transfer.evaluation import ScoreTable
@@ -59,7 +58,7 @@ def evaluate_command(
     checked(Tolerance, tolerance)
     require_device(device)
     reading, names = Reading(assume_affine, allow_irregular), split_list(cases)
-    trusted = bundle is not None and settle_trust([bundle], trust=trust, dry_run=dry_run)
+    trusted = bundle is not None and console.settle_trust([bundle], trust=trust, dry_run=dry_run)
 
     from monai_transfer.workflows.evaluation import cases_to_score, evaluate
 

@@ -8,7 +8,6 @@ import typer
 from monai_transfer.cli import console
 from monai_transfer.cli.options import DeviceOption, JsonOption, TrustOption
 from monai_transfer.cli.progress import case_progress
-from monai_transfer.cli.trusting import settle_trust
 
 
 def explain_command(
@@ -33,7 +32,7 @@ def explain_command(
     """
     from monai_transfer.workflows.explaining import PAGE, explain
 
-    trusted = settle_trust([bundle], trust=trust, dry_run=False)
+    trusted = console.settle_trust([bundle], trust=trust, dry_run=False)
     with case_progress("explaining") as progress:
         record = explain(
             inputs,

@@ -7,7 +7,6 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import JsonOption, TrustOption
-from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.options import ExportFormat
 
 
@@ -27,7 +26,7 @@ def export_command(
 
     Example: monai-transfer export --bundle bundles/organs --format onnx
     """
-    trusted = settle_trust([bundle], trust=trust)
+    trusted = console.settle_trust([bundle], trust=trust)
 
     from monai_transfer.workflows.exporting import export_bundle
 

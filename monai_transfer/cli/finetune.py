@@ -35,7 +35,6 @@ from monai_transfer.cli.options import (
     split_list,
     split_numbers,
 )
-from monai_transfer.cli.trusting import ask_trust, settle_trust
 from monai_transfer.errors import UserError
 from monai_transfer.options import JointWeight, checked
 
@@ -220,9 +219,9 @@ def finetune_command(
     )
     console.say_plan(plan)
     console.say(strategy.describe())
-    trusted = start.bundle is not None and ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
+    trusted = start.bundle is not None and console.ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
     if old is not None and start.bundle is not None:
-        trusted = settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted
+        trusted = console.settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted
     if dry_run and start.concerns:
         return  # trying the weights would build the network, which here means to run foreign code
     channels = len(chosen.training.channel_names)

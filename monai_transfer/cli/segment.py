@@ -15,7 +15,6 @@ from monai_transfer.cli.options import (
     JsonOption,
     TrustOption,
 )
-from monai_transfer.cli.trusting import settle_trust
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.options import Precision, Runtime
 from monai_transfer.text import one_line
@@ -79,7 +78,7 @@ def segment_command(
 
     Example: monai-transfer segment scans/ ct.nii.gz --bundle bundles/organs --output labels --preview
     """
-    from monai_transfer.inference import Cleaning, SegmentOptions
+    from monai_transfer.inference.segmentation import Cleaning, SegmentOptions
     from monai_transfer.machine import require_device
     from monai_transfer.volumes.volume import Reading
 
@@ -98,9 +97,9 @@ def segment_command(
     )
     share = read_shard(shard)
     require_device(device)
-    trusted = settle_trust(bundle, trust=trust, dry_run=dry_run)
+    trusted = console.settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
-        from monai_transfer.inference import find_cases
+        from monai_transfer.inference.cases import find_cases
 
         found = find_cases(inputs, output=output)
         cases = found.cases if share is None else found.cases[share[0] :: share[1]]

@@ -12,7 +12,6 @@ from rich.table import Table
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import JsonOption, TrustOption
-from monai_transfer.cli.trusting import ask_trust
 from monai_transfer.errors import UserError
 from monai_transfer.options import Channels, Dimensions, Share, checked
 
@@ -131,13 +130,13 @@ def verify(
 
 
 def _network_of(bundle: Path, *, trust: bool) -> "Module":
-    from monai_transfer.bundle.reading import read_network
+    from monai_transfer.bundle.networks import read_network
     from monai_transfer.bundle.trust import UntrustedBundleError
 
     try:
         return read_network(bundle, trust=trust)
     except UntrustedBundleError as refusal:
-        return read_network(bundle, trust=ask_trust(refusal.root, refusal.concerns, trust=trust))
+        return read_network(bundle, trust=console.ask_trust(refusal.root, refusal.concerns, trust=trust))
 
 
 def print_load_report(report: "LoadReport") -> None:

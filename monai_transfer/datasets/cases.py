@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import natural_key
-from monai_transfer.volumes.volume import Reading
+from monai_transfer.volumes.volume import Reading, natural_key
 
 
 @dataclass(frozen=True)

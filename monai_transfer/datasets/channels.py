@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from monai_transfer.datasets.descriptions import Description
-from monai_transfer.volumes.names import channel_of, stem, without_channel
+from monai_transfer.volumes.volume import channel_of, stem, without_channel
 
 NNUNET_FOLDERS = ("imagesTr", "imagesTs")
 """How nnU-Net and the Decathlon name their folders of images."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import read_object
-from monai_transfer.volumes.names import VOLUME_SUFFIXES
+from monai_transfer.volumes.volume import VOLUME_SUFFIXES
 
 LARGEST_VALUE = 65535
 """Label values above are not labels but intensities or damage; atlases (FreeSurfer) stay below 16 bits."""

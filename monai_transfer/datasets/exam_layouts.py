@@ -11,8 +11,8 @@ from monai_transfer.datasets.exam_lists import ExamList, Listed, is_split, read_
 from monai_transfer.datasets.exams import Exam, ExamDataset
 from monai_transfer.datasets.lists import require_name
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import is_volume, natural_key, stem
 from monai_transfer.volumes.pictures import is_picture
+from monai_transfer.volumes.volume import is_volume, natural_key, stem
 
 LISTS = ("diagnosis.csv", "labels.csv", "diagnosis.json")
 """Names of a list that lies in a folder of examinations."""

@@ -11,7 +11,7 @@ import numpy as np
 
 from monai_transfer.datasets.cases import Fault
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import natural_key
+from monai_transfer.volumes.volume import natural_key
 
 SPLITS = ("train", "validation", "test")
 """What an examination is for, where its data set says so."""

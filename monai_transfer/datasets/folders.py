@@ -8,7 +8,7 @@ from monai_transfer.datasets.cases import Case, Fault
 from monai_transfer.datasets.channels import group_channels, names_end_in_channels
 from monai_transfer.datasets.descriptions import Description
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import is_segmentation, label_stem, list_volumes, stem
+from monai_transfer.volumes.volume import is_segmentation, label_stem, list_volumes, stem
 
 
 @dataclass

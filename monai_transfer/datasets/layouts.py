@@ -12,8 +12,7 @@ from monai_transfer.datasets.descriptions import Description, find_description, 
 from monai_transfer.datasets.folders import Found, read_folders, stray_label, with_others
 from monai_transfer.datasets.lists import listed_cases
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import is_volume, list_volumes, natural_key, stem
-from monai_transfer.volumes.volume import Reading
+from monai_transfer.volumes.volume import Reading, is_volume, list_volumes, natural_key, stem
 
 Section = Literal["training", "test", "all"]
 

@@ -9,7 +9,7 @@ from monai_transfer.datasets.cases import Case
 from monai_transfer.datasets.channels import group_channels
 from monai_transfer.datasets.descriptions import Description
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.names import channel_of, label_stem, list_volumes, stem, without_channel
+from monai_transfer.volumes.volume import channel_of, label_stem, list_volumes, stem, without_channel
 
 _LONGEST_NAME = 200
 """Characters of a case's name, which becomes the name of a file beside an ending of its own."""

@@ -3,18 +3,18 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, sha256
 from monai_transfer.inference.cases import InputCase
-from monai_transfer.inference.chatter import Chatter
 from monai_transfer.inference.dicom_seg import require_series
 from monai_transfer.inference.output_folder import PRODUCTS
 from monai_transfer.inference.segmentation import Segmentation, require_room_for_results, write_results
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory
+from monai_transfer.text import listening
 from monai_transfer.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -41,7 +41,6 @@ class CaseWork:
     segmenter: "Segmenter"
     output: Path
     preview: bool
-    chatter: Chatter = field(default_factory=Chatter)
 
     @property
     def products(self) -> list[str]:
@@ -67,7 +66,7 @@ class CaseWork:
             UserError: it cannot be read.
         """
         begin = time.perf_counter()
-        with self.chatter.about(entry["warnings"]):
+        with listening(entry["warnings"]):
             volume = case.read(self.segmenter.options.reading)
         return volume, time.perf_counter() - begin
 
@@ -93,7 +92,7 @@ class CaseWork:
             if options.dicom_seg:
                 require_series(volume)
             require_room_for_results(self.output, volume, options, classes=classes)
-            with self.chatter.about(entry["warnings"]):
+            with listening(entry["warnings"]):
                 result = self.segmenter.segment(volume, progress=progress)
         except UserError as error:
             entry["error"] = str(error)
@@ -122,7 +121,7 @@ class CaseWork:
         entry["status"] = "failed"
         if result is not None:
             try:
-                with self.chatter.about(entry["warnings"]):
+                with listening(entry["warnings"]):
                     written = write_results(result, self.output, entry["case"], self.products)
                 entry |= {"output": str(written[0]), "status": "ok"}
                 entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}

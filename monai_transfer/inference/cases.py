@@ -12,8 +12,7 @@ import numpy as np
 from monai_transfer.errors import UserError
 from monai_transfer.inference.output_folder import is_result_folder, names_apart, require_apart
 from monai_transfer.volumes.guards import is_dicom
-from monai_transfer.volumes.names import channel_of, is_volume, natural_key, stem, without_channel
-from monai_transfer.volumes.volume import Reading, Volume
+from monai_transfer.volumes.volume import Reading, Volume, channel_of, is_volume, natural_key, stem, without_channel
 
 IMAGE_FOLDERS = ("imagesTs", "imagesTr", "images")
 _LABEL_FOLDERS = re.compile(r"^(derivatives|labels|labels(Tr|Ts|Val)|masks|segmentations)$", re.IGNORECASE)

@@ -8,7 +8,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.inferers import Inferer
 
-from monai_transfer.bundle.inference_settings import WindowSettings
+from monai_transfer.bundle.reading import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference.predictor import PRECISIONS, first_tensor
 from monai_transfer.inference.windows import pad_to_plan, plan_windows, stream, wanted_windows

@@ -10,7 +10,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
-from monai_transfer.bundle.inference_settings import Decision, WindowSettings
+from monai_transfer.bundle.reading import Decision, WindowSettings
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.resampling import NotSeparable, Taps

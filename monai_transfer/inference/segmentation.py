@@ -206,7 +206,7 @@ def write_results(result: Segmentation, folder: Path, name: str, products: Colle
         OSError: when a file cannot be written.
         UserError: when the volume has no DICOM series that a DICOM SEG could refer to.
     """
-    from monai_transfer.volumes.nifti import write_volume  # nibabel is not needed to name the results
+    from monai_transfer.volumes.reading import write_volume  # nibabel is not needed to name the results
 
     written: list[Path] = []
 

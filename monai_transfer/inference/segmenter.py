@@ -46,7 +46,7 @@ class Segmenter:
 
     Example:
         >>> from monai.transforms import Compose, LoadImaged
-        >>> from monai_transfer.bundle.inference_settings import Decision, WindowSettings
+        >>> from monai_transfer.bundle.reading import Decision, WindowSettings
         >>> network = torch.nn.Conv3d(1, 2, kernel_size=1, bias=False)
         >>> network.weight.data = torch.tensor([-1.0, 1.0]).reshape(2, 1, 1, 1, 1)  # what is above 0 is bright
         >>> names = {0: "background", 1: "bright"}

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from monai_transfer.bundle.inference_settings import Decision
+from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE
 
 MOST_IN_MEMORY = 2 << 30

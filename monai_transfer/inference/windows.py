@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.utils import ensure_tuple_rep, fall_back_tuple
 
-from monai_transfer.bundle.inference_settings import WindowSettings
+from monai_transfer.bundle.reading import WindowSettings
 from monai_transfer.inference.preprocessing import BLOCK, body_mask
 
 Start = tuple[int, int, int]

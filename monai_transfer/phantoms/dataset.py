@@ -123,7 +123,7 @@ def write_phantoms(
     """
     for kind, value in ((Subjects, subjects), (FirstSubject, first), (Seed, seed), (PhantomSize, size)):
         checked(kind, value)
-    from monai_transfer.volumes.nifti import write_volume
+    from monai_transfer.volumes.reading import write_volume
 
     root = Path(output)
     try:

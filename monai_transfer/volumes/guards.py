@@ -1,14 +1,21 @@
 """What is asked of a file before its bytes become voxels, in the same words for every format.
 
 It must be a regular file, its claims must be possible, and it must be a volume of grey values that says how it lies.
+Packed files are unpacked in memory that was asked for and no more, and their checksums hold; Intel's ISA-L does it two
+to three times faster than zlib on one core.
 """
 
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+from isal import isal_zlib
+from numpy.typing import NDArray
+
 from monai_transfer.machine import free_memory
-from monai_transfer.volumes.volume import Note, Reading, VolumeError, damaged
+from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged, is_degenerate
 
 GZIP_RATIO = 1032
 """Deflate cannot pack tighter: a run of 258 equal bytes takes two bits at least."""
@@ -23,6 +30,12 @@ _POINTERS = {
     b"/annex/objects/": "git annex get",
 }
 """How the small text files begin that stand for a volume which was not fetched, and how to fetch it."""
+
+_PIECE = 1 << 20
+"""Bytes unpacked at a time: small against any volume, large against the cost of a call."""
+
+_SURPLUS = 1 << 20
+"""Bytes that may follow the voxels: some programs pad their files, and a bomb does not stop here."""
 
 
 def require_file(path: Path) -> None:
@@ -112,6 +125,26 @@ def require_voxels(path: Path, shape: tuple[int, ...]) -> None:
         raise VolumeError("not_3d", message)
 
 
+def require_sound(volume: Volume) -> None:
+    """Refuse what was read and is no volume of finite numbers on a grid.
+
+    Raises:
+        VolumeError: naming what is wrong.
+    """
+    require_voxels(volume.path, volume.shape)
+    if is_degenerate(volume.affine):
+        raise degenerate(volume.path, "an affine")
+    array = volume.array
+    # One sum finds out whether there is anything to count: NaN and infinity survive it.
+    if array.dtype.kind == "f" and not np.isfinite(array.sum(dtype=np.float64)):
+        bad = array.size - sum(int(np.isfinite(plane).sum()) for channel in array for plane in channel)
+        if bad:
+            message = (
+                f"{volume.path} holds {bad} voxels that are NaN or infinite: replace them by the background's value."
+            )
+            raise VolumeError("not_finite", message)
+
+
 def unplaced(path: Path, reading: Reading) -> Note:
     """The note of a file that does not say how it lies in space.
 
@@ -132,6 +165,74 @@ def degenerate(path: Path, what: str) -> VolumeError:
     """The error of an affine that cannot be used; it is never replaced by a guess."""
     message = f"{path} has {what} that is not a grid in space (zero, flat, huge or not finite): export it again."
     return VolumeError("affine", message)
+
+
+def unpacked_start(path: Path, size: int) -> bytes:
+    """The first ``size`` bytes of what a gzip file holds, or fewer where it holds fewer."""
+    start = bytearray()
+    for piece in _pieces(path, most=size):
+        start += piece
+        if len(start) >= size:
+            break
+    return bytes(start[:size])
+
+
+def unpacked(path: Path, size: int, *, offset: int = 0) -> NDArray[np.uint8]:
+    """Unpack ``size`` bytes and verify the checksums of the whole file.
+
+    Args:
+        path: a gzip file of one or more members.
+        size: bytes that it should hold.
+        offset: where in the file the gzip stream begins.
+
+    Raises:
+        VolumeError: the file is not a gzip, is cut off, holds much more than ``size``, or a checksum is wrong.
+    """
+    data = np.empty(size, np.uint8)
+    found = 0
+    for piece in _pieces(path, offset=offset):
+        kept = piece[: max(0, size - found)]
+        data[found : found + len(kept)] = np.frombuffer(kept, np.uint8)
+        found += len(piece)
+        if found > size + _SURPLUS:
+            raise damaged(path, "it unpacks to more bytes than its header speaks of")
+    if found < size:
+        raise damaged(path, f"it unpacks to {found} of {size} bytes")
+    return data
+
+
+def _pieces(path: Path, *, offset: int = 0, most: int = _PIECE) -> Iterator[bytes]:
+    """Unpack member after member; ISA-L itself compares each member's size and checksum at its end."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        # 31 asks for gzip, with its header and checksum, and not for bare deflate
+        member, packed = isal_zlib.decompressobj(wbits=31), file.read(_PIECE)
+        while packed:
+            try:
+                piece = member.decompress(packed, most)
+            except isal_zlib.error as error:  # type: ignore[misc]
+                if "checksum" in str(error):
+                    message = f"{path} has a wrong checksum: the file is damaged, so copy or export it again."
+                    raise VolumeError("checksum", message) from error
+                raise damaged(path, str(error)) from error
+            if piece:
+                yield piece
+            packed = member.unconsumed_tail
+            if member.eof:
+                packed = _next_member(member.unused_data, file.read(_PIECE))
+                if packed:
+                    member = isal_zlib.decompressobj(wbits=31)
+            elif not packed:
+                packed = file.read(_PIECE)
+        yield member.decompress(b"")  # what ISA-L held back when the last input was used up
+        if not member.eof:
+            raise damaged(path, "it ends before its checksum")
+
+
+def _next_member(rest: bytes, following: bytes) -> bytes:
+    """What follows a member; zeros are padding, as tapes and block devices add them."""
+    packed = rest + following
+    return b"" if not packed.strip(b"\0") else packed
 
 
 def _missing(path: Path) -> str:

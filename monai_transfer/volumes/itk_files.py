@@ -11,9 +11,9 @@ from monai_transfer.volumes.guards import (
     require_grey,
     require_room,
     require_voxels,
+    unpacked,
     unplaced,
 )
-from monai_transfer.volumes.gzipped import unpacked
 from monai_transfer.volumes.text_headers import meta_header, nrrd_header
 from monai_transfer.volumes.volume import Note, Reading, Volume
 

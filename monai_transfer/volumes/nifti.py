@@ -1,8 +1,4 @@
-"""NIfTI and MGH files, in and out.
-
-The header is read first and the voxels when it claims nothing impossible. What is written on the grid of an input has
-its header, is compressed on all cores, and is never half a file.
-"""
+"""NIfTI and MGH files: the header is read first, and the voxels when it claims nothing impossible."""
 
 import io
 import math
@@ -15,7 +11,6 @@ from nibabel.spatialimages import HeaderDataError
 from nibabel.wrapstruct import WrapStructError
 from numpy.typing import NDArray
 
-from monai_transfer.files import replacing
 from monai_transfer.volumes.guards import (
     GZIP_RATIO,
     degenerate,
@@ -23,9 +18,10 @@ from monai_transfer.volumes.guards import (
     require_grey,
     require_room,
     require_voxels,
+    unpacked,
+    unpacked_start,
     unplaced,
 )
-from monai_transfer.volumes.gzipped import FastGzip, unpacked, unpacked_start
 from monai_transfer.volumes.volume import (
     Note,
     Reading,
@@ -33,7 +29,6 @@ from monai_transfer.volumes.volume import (
     damaged,
     is_degenerate,
     largest_shift,
-    shear_of,
     spacing_of,
 )
 
@@ -42,10 +37,6 @@ MGH_SUFFIXES = (".mgh", ".mgz")
 
 _TEXT_FIELDS = ("descrip", "aux_file", "db_name", "intent_name", "data_type")
 """Where scanners and scripts write freely, names of patients included."""
-
-_PERPENDICULAR = 1e-5
-"""Cosine between two axes that float32 rounding explains; beyond it a qform would bend the grid."""
-
 
 _SCALED_AT_ONCE = 1 << 22
 """Voxels that are scaled in float64 at a time: exact as nibabel is, without its memory."""
@@ -91,68 +82,6 @@ def read_mgh(path: Path, reading: Reading) -> Volume:
     stored = np.frombuffer(start[: kind.template_dtype.itemsize], kind.template_dtype)[0]
     notes = [] if stored["goodRASFlag"] == 1 else [unplaced(path, reading)]
     return Volume(path, _channels_first(_native(raw)), np.array(header.get_affine(), np.float64), None, tuple(notes))
-
-
-def write_volume(
-    array: NDArray[Any],
-    path: Path,
-    *,
-    like: Volume | None = None,
-    affine: NDArray[np.float64] | None = None,
-    slope: float = 1.0,
-    labels: bool = False,
-) -> None:
-    """Write an array as ``.nii`` or ``.nii.gz``; the file appears when it is complete.
-
-    On the grid of a NIfTI the header is the input's: qform and sform are never computed again, so that the result lies
-    on its input to the last bit. Elsewhere both say the affine, or the sform alone where a shear leaves no qform.
-
-    Args:
-        array: ``(*native shape)`` or ``(*native shape, channels)``.
-        path: the file to write.
-        like: the image that the array belongs to.
-        affine: voxel to world, RAS mm, ``(4, 4)``, where there is no such image.
-        slope: factor that readers multiply the stored values with.
-        labels: say in the header that the values are labels (NIfTI's intent code 1002).
-
-    Raises:
-        OSError: the file cannot be written.
-    """
-    image = _nifti(array, like, affine, slope=slope)
-    image.header.set_intent("label" if labels else "none")  # and not what the input's header said of the input
-    with replacing(path) as file:
-        if path.name.endswith(".gz"):
-            with FastGzip(file) as packed:
-                image.to_stream(packed)
-        else:
-            image.to_stream(file)
-
-
-def _nifti(
-    array: NDArray[Any], like: Volume | None, affine: NDArray[np.float64] | None, *, slope: float
-) -> nib.Nifti1Image:
-    header = like.header if like is not None else None
-    # NIfTI-1 counts voxels in 16 bits.
-    nifti2 = max(array.shape) > np.iinfo(np.int16).max or isinstance(header, nib.Nifti2Header)
-    kind = nib.Nifti2Image if nifti2 else nib.Nifti1Image
-    if header is not None:
-        # the input's own header, also used by the next product: it is never changed in place
-        header = header.copy()
-        header.set_data_shape(array.shape)
-        image = kind(array, None, header)
-    else:
-        place = like.affine if like is not None else affine
-        if place is None:
-            raise ValueError("write_volume needs like or affine")
-        image = kind(array, place)
-        image.header.set_xyzt_units("mm")
-        image.set_sform(place, 1)
-        image.set_qform(place, 0 if shear_of(place) > _PERPENDICULAR else 1)
-    image.header.set_data_dtype(array.dtype)
-    image.header.set_slope_inter(slope, 0.0)
-    # the display range of the image would show every label white
-    image.header["cal_min"] = image.header["cal_max"] = 0
-    return image
 
 
 def _image_file(path: Path) -> Path:

@@ -1,9 +1,10 @@
-"""What a volume is once it is read: voxels on a grid in the world, and what may be odd about them.
+"""What a volume is: its name as a file and, once it is read, voxels on a grid in the world with what is odd about them.
 
 A grid is an affine, voxel to RAS millimetres, and a shape. Options name this module and are checked before anything
 that takes long is imported, so nibabel, torch and MONAI are imported where they are needed.
 """
 
+import re
 import warnings
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -23,6 +24,11 @@ if TYPE_CHECKING:
 _TORCH_TYPES = (np.uint8, np.int8, np.int16, np.int32, np.float32)
 """What torch takes over without a copy; 64-bit integers would double the memory for nothing."""
 
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd", ".mgz", ".mgh")
+"""File name endings that are read as volumes; of a NIfTI pair the header stands for both."""
+
+_CHANNEL = re.compile(r"_(\d{4})$")
 
 GRID_TOLERANCE_MM = 0.5
 """How far apart two grids may place the same voxel and still count as one grid, mm; never more than a quarter voxel."""
@@ -214,3 +220,55 @@ def same_grid(affine: NDArray[np.float64], reference: NDArray[np.float64], shape
     """
     tolerance = min(GRID_TOLERANCE_MM, float(spacing_of(reference).min()) / 4)
     return largest_shift(affine, reference, shape) <= tolerance
+
+
+def is_volume(path: Path) -> bool:
+    """Whether the file's name is that of a volume; hidden files (``._scan.nii.gz``) are not."""
+    return not path.name.startswith(".") and path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def stem(path: Path) -> str:
+    """The file's name without the ending of its format."""
+    for suffix in VOLUME_SUFFIXES:
+        if path.name.lower().endswith(suffix):
+            return path.name[: -len(suffix)]
+    return path.stem
+
+
+def is_segmentation(path: Path) -> bool:
+    """Whether a file is named as 3D Slicer names label maps: ``scan.seg.nrrd``."""
+    return path.name.lower().endswith(".seg.nrrd")
+
+
+def label_stem(path: Path) -> str:
+    """The name of the case that a label map belongs to: ``scan`` of ``scan.nii.gz`` and of ``scan.seg.nrrd``."""
+    return path.name[: -len(".seg.nrrd")] if is_segmentation(path) else stem(path)
+
+
+def without_channel(name: str) -> str:
+    """``liver_007`` of ``liver_007_0001``; other names as they are."""
+    return _CHANNEL.sub("", name)
+
+
+def channel_of(name: str) -> int | None:
+    """The channel's number at the end of an nnU-Net image's name, if there is one."""
+    match = _CHANNEL.search(name)
+    return int(match.group(1)) if match else None
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Sorts ``case_2`` before ``case_10``."""
+    parts = re.split(r"(\d+)", name)
+    return tuple((0, int(part)) if part.isdecimal() else (1, part.lower()) for part in parts if part)
+
+
+def list_volumes(folder: Path) -> list[Path]:
+    """What bears the name of a volume in a folder, in natural order; none when the folder is absent.
+
+    Links that lead nowhere are among them, for whoever reads them must say so: a subject that was not fetched would
+    otherwise vanish without a word.
+    """
+    if not folder.is_dir():
+        return []
+    volumes = [path for path in folder.iterdir() if is_volume(path)]
+    return sorted(volumes, key=lambda path: natural_key(path.name))

@@ -1,23 +1,23 @@
 """Read the tensors of a weights file, whatever wraps them, without ever running code from it."""
 
 import pickle
+import pickletools
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import read_object
 from monai_transfer.machine import require_memory
 from monai_transfer.text import plain
-from monai_transfer.weights.refusals import is_safetensors, other_kind, python_objects
 
 WRAPPERS = ("state_dict", "model_state_dict", "network_weights", "model", "network", "net", "teacher", "student", "ema")
 """Keys under which trainers put a network's tensors, best first: Lightning and MedicalNet, nnU-Net, MONAI, …."""
@@ -27,6 +27,10 @@ SUFFIXES = (".pt", ".pth", ".pth.tar", ".ckpt", ".model", ".bin", ".safetensors"
 
 _MOST_UNFOLDED = 4
 """So many times its own size a file may hold, for weights that somebody compressed; random values hardly shrink."""
+
+_SHIPPED_AS_STATE = "take the network's state_dict() as .pt or .safetensors from where the file comes"
+_HARMLESS = ("torch._utils", "torch.storage", "torch._tensor", "collections", "numpy")
+"""Modules whose names stand in the pickle of plain tensors."""
 
 
 @dataclass(frozen=True)
@@ -194,3 +198,100 @@ def _unwrap(content: Any, wrapper: str = "", depth: int = 0) -> tuple[str, dict[
         if isinstance(value, Mapping) and "optim" not in str(key)
     ]
     return max([(wrapper, tensors), *nested], key=lambda found: len(found[1]))
+
+
+def load_weights(network: nn.Module, checkpoint: Path) -> None:
+    """Load the weights of a file into a network.
+
+    Raises:
+        UserError: the file is not a checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
+    """
+    tensors = read_checkpoint(checkpoint).tensors
+    try:
+        network.load_state_dict(tensors)
+    except RuntimeError as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise UserError(f"{checkpoint} does not fit the bundle's network_def: {first}") from error
+    # Looked for after loading: by then every tensor has a shape of the network, whatever the file claimed.
+    for name, tensor in network.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"{checkpoint} holds NaN or infinity, first in {name}: train the network again.")
+
+
+def other_kind(path: Path) -> str:
+    """What the file is where it is no checkpoint of PyTorch, with what to do, or ``""``.
+
+    Example:
+        >>> import tempfile
+        >>> path = Path(tempfile.mkdtemp()) / "model.onnx"
+        >>> _ = path.write_bytes(bytes([8, 7, 18, 7]) + b"pytorch")
+        >>> other_kind(path).split(":")[0]
+        'it is an ONNX graph'
+    """
+    with path.open("rb") as file:
+        start = file.read(64)
+    if path.suffix.lower() == ".onnx" or _is_onnx(start):
+        return f"it is an ONNX graph: {_SHIPPED_AS_STATE}"
+    if start.startswith(b"\x89HDF\r\n"):
+        return f"it is an HDF5 file, as Keras writes it: {_SHIPPED_AS_STATE}"
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            if any(name.endswith("/constants.pkl") for name in archive.namelist()):
+                return f"it is a TorchScript program: {_SHIPPED_AS_STATE}"
+    return ""
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether the file is one of safetensors, whatever its name: brainchop's end in ``.pth``.
+
+    Example:
+        >>> import tempfile, torch
+        >>> from safetensors.torch import save_file
+        >>> path = Path(tempfile.mkdtemp()) / "model.pth"
+        >>> save_file({"weight": torch.zeros(1)}, path)
+        >>> is_safetensors(path)
+        True
+    """
+    with path.open("rb") as file:
+        start = file.read(9)
+    # the length of the header, and the header, which is JSON
+    return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8
+
+
+def python_objects(path: Path) -> str:
+    """The first Python object beyond tensors that opening the file would make, ``module.Name``, or ``""``."""
+    try:
+        if zipfile.is_zipfile(path):
+            with zipfile.ZipFile(path) as archive:
+                name = next((name for name in archive.namelist() if name.endswith("data.pkl")), None)
+                if name is None:
+                    return ""
+                with archive.open(name) as inside:
+                    return next(_globals(inside), "")
+        with path.open("rb") as file:
+            for _ in range(5):  # the old format is a number, a version, the system, and then the object itself
+                if found := next(_globals(file), ""):
+                    return found
+    except (ValueError, OSError, IndexError, UnicodeDecodeError, zipfile.BadZipFile, NotImplementedError):
+        pass  # no pickle, or one cut short
+    return ""
+
+
+def _is_onnx(start: bytes) -> bool:
+    """A protobuf message whose first field is a small format version and whose second is the producer's name."""
+    return len(start) > 3 and start[0] == 0x08 and 1 <= start[1] <= 32 and start[2] in (0x12, 0x3A, 0x42)
+
+
+def _globals(file: IO[bytes]) -> Iterator[str]:
+    texts: list[str] = []
+    for opcode, argument, _ in pickletools.genops(file):
+        if opcode.name in ("SHORT_BINUNICODE", "BINUNICODE", "UNICODE"):
+            texts = [*texts[-1:], str(argument)]
+        name = ""
+        if opcode.name in ("GLOBAL", "INST"):
+            name = str(argument).replace(" ", ".")
+        elif opcode.name == "STACK_GLOBAL" and len(texts) == 2:
+            name = ".".join(texts)
+        module = name.rpartition(".")[0]
+        if module and module != "torch" and not module.startswith(_HARMLESS):
+            yield name

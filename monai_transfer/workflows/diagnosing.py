@@ -21,7 +21,7 @@ from monai_transfer.inference.explanation import saliency, to_native
 from monai_transfer.inference.output_folder import require_apart
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import csv_cell
-from monai_transfer.volumes.nifti import write_volume
+from monai_transfer.volumes.reading import write_volume
 from monai_transfer.volumes.volume import Volume
 from monai_transfer.workflows.diagnosis_scoring import ExamProgress
 

@@ -20,7 +20,7 @@ from monai_transfer.inference.output_folder import harmless, require_apart
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device
 from monai_transfer.text import one_line
-from monai_transfer.volumes.nifti import write_volume
+from monai_transfer.volumes.reading import write_volume
 
 EXPLANATIONS = "explanation.json"
 PAGE = "explanation.html"

@@ -176,7 +176,7 @@ class _Run:
         # Whose the results will be is written down first: after a kill a file without an entry would be nobody's.
         self.manifest.record(entry for _, entry in todo)
         stale = {name: list(entry.get("files") or ()) for name, entry in old.items()}
-        with self.work.chatter, ThreadPoolExecutor(1, "write") as writer:
+        with ThreadPoolExecutor(1, "write") as writer:
             written: Future[None] | None = None
             for number, (case, entry, reading) in enumerate(self._read_ahead(todo), start=1):
                 step = CaseProgress(number, len(todo), case.name)

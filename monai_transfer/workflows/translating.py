@@ -16,7 +16,7 @@ from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
 from monai_transfer.inference.segmenter import with_values_of
 from monai_transfer.transforms import preset
-from monai_transfer.volumes.nifti import write_volume
+from monai_transfer.volumes.reading import write_volume
 
 LEAST_PATCH = 16
 """Voxels along an axis that a patch needs at least."""

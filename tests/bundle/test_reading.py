@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from monai_transfer.bundle.facts import inspect_bundle
-from monai_transfer.bundle.reading import read_bundle, read_network
+from monai_transfer.bundle.networks import read_network
+from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.errors import UserError
 
 CONFIG: dict[str, Any] = {

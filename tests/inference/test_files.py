@@ -11,9 +11,7 @@ import pytest
 from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
 from monai_transfer.inference.segmentation import colour, write_sidecars
-from monai_transfer.volumes.gzipped import FastGzip
-from monai_transfer.volumes.nifti import write_volume
-from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.reading import FastGzip, read_volume, write_volume
 from monai_transfer.volumes.volume import Reading
 
 from .conftest import body, write_nifti

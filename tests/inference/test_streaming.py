@@ -7,7 +7,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from monai.networks.nets import UNet
 
-from monai_transfer.bundle.inference_settings import WindowSettings
+from monai_transfer.bundle.reading import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
 from monai_transfer.inference.predictor import on_all_cores, one_core

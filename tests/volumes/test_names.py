@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.volumes.names import (
+from monai_transfer.volumes.volume import (
     channel_of,
     is_volume,
     list_volumes,

@@ -14,8 +14,7 @@ from monai.transforms import LoadImage, LoadImaged
 
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.monai_reader import VolumeReader, load_volumes
-from monai_transfer.volumes.nifti import write_volume
-from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.reading import read_volume, write_volume
 from monai_transfer.volumes.volume import VolumeError
 
 FAULTS = Path(__file__).resolve().parents[2].parent / "shared" / "faults"

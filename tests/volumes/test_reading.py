@@ -1,4 +1,7 @@
+import logging
 import struct
+import threading
+import warnings
 from pathlib import Path
 
 import nibabel as nib
@@ -6,6 +9,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
+from monai_transfer.text import listening
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading, Volume, VolumeError
 from tests.conftest import AFFINE, WriteVolume
@@ -139,3 +143,37 @@ def test_real_odd_files(shared_data: Path) -> None:
     assert len(read_volume(formats / "03_nifti2/example_nifti2.nii.gz").array) == 2
     assert len(read_volume(formats / "04_big_endian_float/reoriented_anat_moved.nii").shape) == 3
     assert "sheared" in kinds(read_volume(formats / "08_sheared_affine_slope_inter_ct/shear.nii.gz"))
+
+
+def test_each_thread_hears_its_own_and_the_rest_goes_where_it_went(caplog: pytest.LogCaptureFixture) -> None:
+    logger, heard, step = logging.getLogger("some.library"), {"a": [], "b": []}, threading.Barrier(3, timeout=10)
+
+    def work(name: str) -> None:
+        with listening(heard[name]):
+            step.wait()
+            warnings.warn(f"warned in {name}", stacklevel=1)
+            logger.warning("logged  in\n%s", name)
+            logger.warning("logged in %s", name)
+            step.wait()
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in heard]
+    for thread in threads:
+        thread.start()
+    step.wait()
+    logger.warning("logged elsewhere")
+    step.wait()
+    for thread in threads:
+        thread.join()
+    assert heard == {name: [f"warned in {name}", f"logged in {name}"] for name in ("a", "b")}
+    logger.warning("logged afterwards")
+    assert caplog.messages == ["logged elsewhere", "logged afterwards"]
+
+
+def test_listening_inside_listening_gives_the_ear_back() -> None:
+    outer: list[str] = []
+    inner: list[str] = []
+    with listening(outer):
+        with listening(inner):
+            warnings.warn("of a volume", stacklevel=1)
+        warnings.warn("of a case", stacklevel=1)
+    assert (outer, inner) == (["of a case"], ["of a volume"])

@@ -9,7 +9,7 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.weights import load_pretrained, locate, read_checkpoint
-from monai_transfer.weights.refusals import python_objects
+from monai_transfer.weights.checkpoint import python_objects
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "model.pt"])
