@@ -125,7 +125,7 @@ def require_voxels(path: Path, shape: tuple[int, ...]) -> None:
         raise VolumeError("not_3d", message)
 
 
-def require_sound(volume: Volume) -> None:
+def require_usable(volume: Volume) -> None:
     """Refuse what was read and is no volume of finite numbers on a grid.
 
     Raises:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from monai_transfer.files import replacing
 from monai_transfer.text import listening
-from monai_transfer.volumes.guards import is_dicom, require_file, require_sound
+from monai_transfer.volumes.guards import is_dicom, require_file, require_usable
 from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
 from monai_transfer.volumes.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, read_mgh, read_nifti
 from monai_transfer.volumes.pictures import PICTURE_SUFFIXES, read_picture
@@ -84,7 +84,7 @@ def read_volume(
     heard: list[str] = []
     with listening(heard):
         volume = _read(path, series, reading)
-    require_sound(volume)
+    require_usable(volume)
     said = (Note("library", f"{path}: {sentence}") for sentence in heard)
     return replace(volume, notes=(*volume.notes, *_odd_grid(volume), *said))
 
