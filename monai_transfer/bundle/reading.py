@@ -81,11 +81,10 @@ class WindowSettings:
         across = getattr(inferer, "spatial_dim", None)  # SliceInferer: a 2D network slice by slice
         if across is not None and not isinstance(roi, int) and len(roi) == 2:
             roi = (*roi[:across], 1, *roi[across:])
+        sizes = ensure_tuple_rep(roi, spatial_dims if isinstance(roi, int) else len(roi))
         overlap, sigma = getattr(inferer, "overlap", 0.25), getattr(inferer, "sigma_scale", 0.125)
         return cls(
-            roi_size=tuple(
-                int(n or -1) for n in ensure_tuple_rep(roi, spatial_dims if isinstance(roi, int) else len(roi))
-            ),
+            roi_size=tuple(int(n or -1) for n in sizes),
             overlap=tuple(overlap) if isinstance(overlap, Sequence) else float(overlap),
             mode=str(getattr(inferer, "mode", "constant")),
             sigma_scale=tuple(sigma) if isinstance(sigma, Sequence) else float(sigma),
@@ -238,8 +237,7 @@ def read_bundle(
         require_sane(window, config)
         image_format, pred_format = formats_of(metadata)
         if diagnosis:  # the metadata tell of the first network
-            names = content.get("class_names")
-            names = names if isinstance(names, list) else []
+            names = found if isinstance(found := content.get("class_names"), list) else []
             pred_format = {"channel_def": dict(enumerate(names)), "num_channels": len(names)}
         return InferenceBundle(
             root=root,
