@@ -3,6 +3,7 @@
 from monai_transfer.engines.attached import Attached
 from monai_transfer.engines.budget import Budget
 from monai_transfer.engines.checkpoints import Checkpoints
+from monai_transfer.engines.collapse import CollapseGuard
 from monai_transfer.engines.history import History, read_history
 from monai_transfer.engines.interrupt import GracefulInterrupt
 from monai_transfer.engines.panels import ContourPanels
@@ -18,6 +19,7 @@ __all__ = [
     "BalanceSchedule",
     "Budget",
     "Checkpoints",
+    "CollapseGuard",
     "ContourPanels",
     "ExactResume",
     "GracefulInterrupt",
