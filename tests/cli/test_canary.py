@@ -14,6 +14,7 @@ import pytest
 import torch
 import typer
 from monai.networks.nets import FlexibleUNet
+from PIL import Image
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
@@ -173,6 +174,18 @@ def named_by_code(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
             (root / folder / f"{CODE}{number or ''}.nii.gz").write_bytes(path.read_bytes())
     content = {"name": CODE, "description": CODE, "labels": {"background": 0, CODE: 1}, "channel_names": {"0": CODE}}
     (root / "dataset.json").write_text(json.dumps(content))
+    _bundle(tmp_path / "plain", "nowhere", "")
+    return root
+
+
+@pytest.fixture
+def diagnosed_by_code(named_by_code: Path) -> Path:
+    """Pictures of two classes; one class, and the pictures themselves, are called by code."""
+    rng, root = np.random.default_rng(0), named_by_code.with_name("diagnosed")
+    for number in range(12):
+        path = root / ("clear", CODE)[number % 2] / f"{CODE}{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rng.integers(0, 200, (40, 40)).astype(np.uint8)).save(path)
     return root
 
 
@@ -180,7 +193,15 @@ QUICK = ("--steps", "1", "--spacing", "4", "--device", "cpu")
 READING = ("data", "source", "target", "dataset", "inputs")
 """Names of the parameters by which commands take data."""
 
+PLAIN = ("--bundle", "plain", "--trust", "--output", "out")
 DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "segment": lambda root, _: [str(root / "images"), *PLAIN],
+    "segment --adapt": lambda root, _: [str(root / "images"), *PLAIN],
+    "diagnose": lambda root, _: [str(root / "images"), *PLAIN],
+    "explain": lambda root, _: [str(root / "images"), *PLAIN],
+    "pretrain --recipe masked": lambda root, _: [
+        *("--data", str(root), "--output", "out", "--length", "32", "--batch-size", "1", *QUICK)
+    ],
     "check": lambda root, _: [str(root)],
     "train": lambda root, _: ["--data", str(root), "--output", "out", *QUICK],
     "finetune": lambda root, weights: [
@@ -197,10 +218,26 @@ DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
 }
 
 
+DIAGNOSES = ("--task", "diagnosis", "--steps", "1", "--size", "32", "--device", "cpu", "--output", "out")
+DIAGNOSIS_COMMANDS: dict[str, Callable[[Path], list[str]]] = {
+    "check": lambda root: [str(root), "--task", "diagnosis"],
+    "train": lambda root: ["--data", str(root), *DIAGNOSES],
+    "adapt": lambda root: [
+        *("--source", str(root), "--target", str(root), "--no-oracle", *DIAGNOSES[:4], *DIAGNOSES[6:])
+    ],
+}
+
+
 def test_every_command_that_reads_data_is_tried() -> None:
     reading = {name for name, command in FOUND.items() if {p.name for p in command.params} & set(READING)}
-    # these read images, whose names no configuration takes
-    assert reading - {"segment", "diagnose", "explain"} == set(DATA_COMMANDS)
+    assert reading == {name.partition(" --")[0] for name in DATA_COMMANDS}
+
+
+@pytest.mark.parametrize("name", DIAGNOSIS_COMMANDS)
+def test_code_in_examinations_never_runs(name: str, diagnosed_by_code: Path, tmp_path: Path) -> None:
+    result = _run(name, *DIAGNOSIS_COMMANDS[name](diagnosed_by_code))
+    assert not (tmp_path / "canary").exists()
+    assert result.exit_code == 0, result.exception
 
 
 @pytest.fixture(scope="module")
@@ -216,10 +253,11 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_code_in_a_data_set_never_runs(
     name: str, dry_run: bool, named_by_code: Path, encoder: Path, tmp_path: Path
 ) -> None:
-    knows_dry_runs = "dry_run" in {p.name for p in FOUND[name].params}
+    command = name.partition(" --")[0]
+    knows_dry_runs = "dry_run" in {p.name for p in FOUND[command].params}
     dry = ["--dry-run"] if dry_run and knows_dry_runs else []
     result = _run(name, *DATA_COMMANDS[name](named_by_code, encoder), *dry)
     assert not (tmp_path / "canary").exists()
     assert result.exception is None or isinstance(result.exception, (SystemExit, UserError)), result.exception
-    if name in ("check", "train", "finetune", "adapt"):
+    if command not in ("diagnose", "explain", "evaluate", "translate", "benchmark adaptation"):
         assert result.exit_code == 0, result.exception
