@@ -57,6 +57,9 @@ _PARTS = {
     "torch": ("device",),
 }
 
+SECOND_CHECKPOINT = "$str(pathlib.Path(@bundle_root) / 'models' / 'diagnosis.pt')"
+"""Where the network that names classes of a bundle of two tasks lies."""
+
 IN_A_ROW = "$torch.nn.Sequential(*@layers)"
 """The network that names classes on the encoder of a U-Net; a ``_target_`` takes no arguments without names."""
 
@@ -116,7 +119,7 @@ def allowed_expressions() -> frozenset[str]:
         config = json.loads((folder / "configs" / "inference.json").read_text(encoding="utf-8"))
         found |= {text for _, text in _texts(config, "") if text.startswith("$")}
     found |= {step["func"] for step in mr_intensity_config(2)}  # no packaged bundle has several channels
-    found.add(IN_A_ROW)
+    found |= {IN_A_ROW, SECOND_CHECKPOINT}
     return frozenset(found)
 
 

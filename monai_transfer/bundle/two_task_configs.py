@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from monai_transfer.bundle.allowed import IN_A_ROW
+from monai_transfer.bundle.allowed import IN_A_ROW, SECOND_CHECKPOINT
 from monai_transfer.bundle.configs import Configs, supervised_configs, template_config
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE
 from monai_transfer.bundle.facts import DIAGNOSIS
@@ -168,7 +168,7 @@ def _inference(
     changes = {
         "class_names": [literal(name) for name in class_names],
         "in_channels": channels,
-        "checkpoint": f"$str(pathlib.Path(@bundle_root) / 'models' / '{DIAGNOSIS}.pt')",
+        "checkpoint": SECOND_CHECKPOINT,
         "layers": list(layers),
         "network_def": IN_A_ROW,
         "preprocessing#transforms": [read, *grid, fit],

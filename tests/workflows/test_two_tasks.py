@@ -10,6 +10,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.cli.app import app
 from monai_transfer.cli.two_tasks import read_task_weights
 from monai_transfer.datasets import read_two_tasks
@@ -66,6 +67,9 @@ def test_the_two_networks_have_one_encoder(bundle: Path) -> None:
         torch.load(bundle / "models" / f"{name}.pt", weights_only=True) for name in ("model", "diagnosis")
     )
     assert torch.equal(segmenting["model.0.conv.weight"], naming["0.conv.weight"])
+    # given to somebody else, it runs without a question
+    for name in ("inference", "diagnosis"):
+        assert concerns_of(json.loads((bundle / "configs" / f"{name}.json").read_text()), name) == []
     assert torch.equal(segmenting["model.1.submodule.0.conv.weight"], naming["1.conv.weight"])
 
 
