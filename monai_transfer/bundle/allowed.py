@@ -45,7 +45,6 @@ _INFERERS = ("SimpleInferer", "SliceInferer", "SlidingWindowInferer", "SlidingWi
 
 _PARTS = {
     "monai.data": ("Dataset", "DataLoader"),
-    "monai.networks.blocks": ("Convolution",),
     "monai.engines": ("SupervisedEvaluator",),
     "monai.handlers": (
         "CheckpointLoader",
@@ -61,7 +60,7 @@ SECOND_CHECKPOINT = "$str(pathlib.Path(@bundle_root) / 'models' / 'diagnosis.pt'
 """Where the network that names classes of a bundle of two tasks lies."""
 
 IN_A_ROW = "$torch.nn.Sequential(*@layers)"
-"""The network that names classes on the encoder of a U-Net; a ``_target_`` takes no arguments without names."""
+"""The network that names classes by pooling what a U-Net finds; a ``_target_`` takes no arguments without names."""
 
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "_mode_": ("default",),  # "debug" starts a debugger, "callable" hands out the function itself

@@ -100,33 +100,25 @@ def two_task_configs(
 
 
 def diagnosis_layers(definition: Mapping[str, Any], *, classes: int) -> list[dict[str, Any]]:
-    """The layers of a network that names classes and begins as the way down of a light U-Net does.
+    """The layers of a network that names classes, and is a light U-Net but for the last of them.
 
-    The maximum is pooled and not the mean: normalisation by instance has taken the mean of every channel away, and a
-    lesion of a few voxels moves no mean.
+    The U-Net's outputs are maps of the evidence for each class. It is averaged over a few voxels, so that none decides
+    alone, and the greatest evidence of the image counts: the mean of all would hardly notice a small lesion. Pinheiro
+    and Collobert, "From image-level to pixel-level labeling with convolutional networks", CVPR 2015.
 
     Args:
         definition: of the U-Net.
         classes: outputs.
     """
     if network_name(definition) not in LIGHT:
-        raise UserError("Only the light U-Nets share their encoder with a diagnosis: choose --network unet.")
-    dims, widths = definition["spatial_dims"], definition["channels"]
-    levels = zip([definition["in_channels"], *widths], widths, [*definition["strides"], 1], strict=False)
-    convolutions = [
-        {
-            "_target_": "monai.networks.blocks.Convolution",
-            "spatial_dims": dims,
-            "in_channels": before,
-            "out_channels": after,
-            "strides": stride,
-            "norm": definition["norm"],
-        }
-        for before, after, stride in levels
+        raise UserError("Only the light U-Nets share their layers with a diagnosis: choose --network unet.")
+    dims = definition["spatial_dims"]
+    return [
+        {**definition, "out_channels": classes},
+        {"_target_": f"torch.nn.AvgPool{dims}d", "kernel_size": 3, "stride": 2},
+        {"_target_": f"torch.nn.AdaptiveMaxPool{dims}d", "output_size": 1},
+        {"_target_": "torch.nn.Flatten"},
     ]
-    pooling = {"_target_": f"torch.nn.AdaptiveMaxPool{dims}d", "output_size": 1}
-    head = {"_target_": "torch.nn.Linear", "in_features": widths[-1], "out_features": classes}
-    return [*convolutions, pooling, {"_target_": "torch.nn.Flatten"}, head]
 
 
 def _handlers(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -6,7 +6,6 @@ from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import torch
-from monai.networks.blocks import Convolution
 from monai.networks.nets import BasicUNet, DenseNet, DynUNet, FlexibleUNet, ResNet, SegResNet, UNet
 from torch import Tensor, nn
 
@@ -49,8 +48,8 @@ def feature_layers(network: nn.Module) -> tuple[str, ...]:
         return ("input_block", *(f"downsamples.{i}" for i in range(len(network.downsamples))), "bottleneck")
     if isinstance(network, SegResNet):
         return tuple(f"down_layers.{i}" for i in range(len(network.down_layers)))
-    if isinstance(network, nn.Sequential) and isinstance(network[0], Convolution):
-        return tuple(str(number) for number, level in enumerate(network) if isinstance(level, Convolution))
+    if isinstance(network, nn.Sequential) and isinstance(network[0], UNet):
+        return ("0.model.1",)  # what its last layer turns into maps of evidence
     raise UserError(
         f"the encoder levels of a {type(network).__name__} are not known: name the layers to read features from, "
         "by their module paths"

@@ -1,7 +1,6 @@
-"""Two tasks on one encoder: a label for each voxel, and a class for the image."""
+"""Two tasks on one network: a label for each voxel, and a class for the image."""
 
 import torch
-from monai.networks.layers import SkipConnection
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
@@ -9,25 +8,23 @@ from monai_transfer.errors import UserError
 
 
 class TwoHeads(nn.Module):
-    """A segmentation network and a network that names classes, whose encoders are one.
+    """A segmentation network and a network that names classes, which are one but for their last layers.
 
     Both stay what they are: each runs, and is saved and loaded, without the other. Only while they are trained they
     answer together, in one tensor, so that whatever takes the logits of a network takes these.
 
     Args:
         segmentation: MONAI's ``UNet``.
-        diagnosis: a ``Sequential`` that begins with as many layers as the ``UNet`` has levels, of the same shapes; they
-            are replaced by those of the ``UNet``.
+        diagnosis: a ``Sequential`` of a ``UNet`` that is alike but for its number of outputs, whose map of evidence the
+            further layers pool; its layers are replaced by those of the first but for the last.
 
     Raises:
-        UserError: the encoders differ.
+        UserError: the two are not alike.
 
     Example:
-        >>> from monai.networks.blocks import Convolution
-        >>> unet = UNet(2, 1, 3, channels=[4, 8], strides=[2], norm="INSTANCE")
-        >>> levels = [Convolution(2, 1, 4, strides=2), Convolution(2, 4, 8)]
-        >>> head = nn.Sequential(*levels, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(8, 2))
-        >>> TwoHeads(unet, head)(torch.rand(1, 1, 16, 16)).shape
+        >>> unets = [UNet(2, 1, outputs, channels=[4, 8], strides=[2], norm="INSTANCE") for outputs in (3, 2)]
+        >>> head = nn.Sequential(unets[1], nn.AdaptiveMaxPool2d(1), nn.Flatten())
+        >>> TwoHeads(unets[0], head)(torch.rand(1, 1, 16, 16)).shape
         torch.Size([1, 5, 16, 16])
     """
 
@@ -35,26 +32,18 @@ class TwoHeads(nn.Module):
         super().__init__()
         self.segmentation = segmentation
         self.diagnosis = diagnosis
-        for number, level in enumerate(encoder_of(segmentation)):
-            shapes = [
-                [tuple(tensor.shape) for tensor in part.state_dict().values()] for part in (level, diagnosis[number])
-            ]
+        ours, theirs = segmentation.model, diagnosis[0].model
+        for number in (0, 1):
+            shapes = [[tuple(tensor.shape) for tensor in part[number].state_dict().values()] for part in (ours, theirs)]
             if shapes[0] != shapes[1]:
-                raise UserError(f"The two networks differ at level {number} of their encoders: build both from one.")
-            diagnosis[number] = level
+                raise UserError("The networks of the two tasks differ before their last layer: build both from one.")
+            theirs[number] = ours[number]
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(batch, labels + classes, *spatial)``; those of a class are the same everywhere."""
-        labels = self.segmentation(image)
-        classes = self.diagnosis(image)
-        places = classes[(..., *[None] * (labels.ndim - 2))].expand(-1, -1, *labels.shape[2:])
-        return torch.cat([labels, places], dim=1)
-
-
-def encoder_of(network: UNet) -> list[nn.Module]:
-    """The levels of a ``UNet`` on the way down, the bottom last."""
-    levels, inner = [], network.model
-    while isinstance(inner, nn.Sequential) and len(inner) == 3 and isinstance(inner[1], SkipConnection):
-        levels.append(inner[0])
-        inner = inner[1].submodule
-    return [*levels, inner]
+        down, rest, labels = self.segmentation.model
+        features = rest(down(image))
+        voxels = labels(features)
+        classes = self.diagnosis[1:](self.diagnosis[0].model[2](features))
+        places = classes[(..., *[None] * (voxels.ndim - 2))].expand(-1, -1, *voxels.shape[2:])
+        return torch.cat([voxels, places], dim=1)

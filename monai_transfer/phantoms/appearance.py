@@ -24,7 +24,7 @@ CT_HU: dict[Tissue, tuple[float, float, float]] = {
 }
 """Tissue -> mean, standard deviation between people, standard deviation of the texture; HU."""
 
-FINDINGS_HU: dict[Tissue, tuple[float, float, float]] = {Tissue.LESION: (24, 8, 8), Tissue.OPACITY: (-220, 80, 60)}
+FINDINGS_HU: dict[Tissue, tuple[float, float, float]] = {Tissue.LESION: (10, 6, 8), Tissue.OPACITY: (-220, 80, 60)}
 """The same for what is not there in everybody: darker than the liver in every phase, and a lung half filled."""
 
 CT_PHASES: dict[str, dict[Tissue, float]] = {

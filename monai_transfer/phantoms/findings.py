@@ -12,8 +12,8 @@ from monai_transfer.phantoms.tissue import LESION_LABEL, Tissue
 
 Finding = Literal["healthy", "lesion", "mass", "pneumonia"]
 
-LESION_RADIUS = (11.0, 22.0)
-"""Half axes of a lesion of the liver, mm: from what two coarse voxels show to a third of a lobe."""
+LESION_RADIUS = (16.0, 28.0)
+"""Half axes of a lesion of the liver, mm: from three coarse voxels across to a third of a lobe."""
 
 MASS_RADIUS = (15.0, 23.0)
 """Half axes of a mass of the lung, mm: from 3 cm across on it is called so, and smaller ones hide behind ribs."""

@@ -66,11 +66,11 @@ def test_the_two_networks_have_one_encoder(bundle: Path) -> None:
     segmenting, naming = (
         torch.load(bundle / "models" / f"{name}.pt", weights_only=True) for name in ("model", "diagnosis")
     )
-    assert torch.equal(segmenting["model.0.conv.weight"], naming["0.conv.weight"])
+    assert torch.equal(segmenting["model.0.conv.weight"], naming["0.model.0.conv.weight"])
     # given to somebody else, it runs without a question
     for name in ("inference", "diagnosis"):
         assert concerns_of(json.loads((bundle / "configs" / f"{name}.json").read_text()), name) == []
-    assert torch.equal(segmenting["model.1.submodule.0.conv.weight"], naming["1.conv.weight"])
+    assert torch.equal(segmenting["model.1.submodule.0.conv.weight"], naming["0.model.1.submodule.0.conv.weight"])
 
 
 @pytest.mark.slow
