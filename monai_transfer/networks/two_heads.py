@@ -32,7 +32,7 @@ class TwoHeads(nn.Module):
         super().__init__()
         self.segmentation = segmentation
         self.diagnosis = diagnosis
-        ours, theirs = segmentation.model, diagnosis[0].model
+        ours, theirs = _layers(segmentation), _layers(diagnosis[0])
         for number in (0, 1):
             shapes = [[tuple(tensor.shape) for tensor in part[number].state_dict().values()] for part in (ours, theirs)]
             if shapes[0] != shapes[1]:
@@ -41,9 +41,16 @@ class TwoHeads(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits ``(batch, labels + classes, *spatial)``; those of a class are the same everywhere."""
-        down, rest, labels = self.segmentation.model
+        down, rest, labels = _layers(self.segmentation)
         features = rest(down(image))
         voxels = labels(features)
-        classes = self.diagnosis[1:](self.diagnosis[0].model[2](features))
+        classes = self.diagnosis[1:](_layers(self.diagnosis[0])[2](features))
         places = classes[(..., *[None] * (voxels.ndim - 2))].expand(-1, -1, *voxels.shape[2:])
         return torch.cat([voxels, places], dim=1)
+
+
+def _layers(network: nn.Module) -> nn.Sequential:
+    """The first layer of a ``UNet`` on the way down, all that lies within, and its last one."""
+    if not isinstance(network, UNet) or not isinstance(network.model, nn.Sequential):
+        raise UserError(f"A {type(network).__name__} cannot share its layers with a second task: give a UNet.")
+    return network.model
