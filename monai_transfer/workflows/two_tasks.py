@@ -1,4 +1,4 @@
-"""Training one encoder for two tasks: a bundle that segments and names classes, scored on both at once."""
+"""Training one network for two tasks: a bundle that segments and names classes, scored on both at once."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -158,7 +158,7 @@ def _report(
     run = {
         "data": f"{split.training.cases.root}: "
         + ", ".join(f"{len(part)} {name} ({len(part.mapped)} with label maps)" for name, part in counts.items()),
-        "network": f"{plan.network}, one encoder and two heads",
+        "network": f"{plan.network}, two heads",
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
         "training": f"{plan.steps} steps of {plan.batch_size} whole image(s), seed {plan.seed}",
         "weights of the tasks": "learnt" if weights is None else ", ".join(f"{weight:g}" for weight in weights),
