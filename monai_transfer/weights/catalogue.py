@@ -111,7 +111,7 @@ def _monai(name: str, file: str, reference: str) -> Published:
 def _brainchop(name: str, folder: str, megabytes: float, sha256: str, channels: int, labels: str) -> Published:
     return Published(
         name=f"brainchop:{name}",
-        file=f"brainchop_{name}.pth",
+        file=f"{folder}/model.pth",  # with its folder: all of them are called model.pth
         url=f"{_BRAINCHOP}{folder}/model.pth",
         licence="none stated: ask its authors before you pass it on",
         megabytes=megabytes,
