@@ -38,6 +38,10 @@ def segment_command(
     mirror: Annotated[bool, typer.Option("--mirror", help="Test-time augmentation: average all mirrorings.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write class probabilities.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also write the entropy, 0 to 1.")] = False,
+    estimate_dice: Annotated[
+        bool,
+        typer.Option("--estimate-dice", help="Estimate each label's Dice; tell unusual images."),
+    ] = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM SEG of each DICOM series.")
     ] = False,
@@ -88,6 +92,7 @@ def segment_command(
         skip_empty=skip_empty,
         probabilities=probabilities,
         uncertainty=uncertainty,
+        estimate_dice=estimate_dice,
         dicom_seg=dicom_seg,
         mirror_axes=(0, 1, 2) if mirror else (),
         batch=batch,
@@ -140,6 +145,8 @@ def segment_command(
     for case in manifest["cases"]:
         if case.get("absent_channels"):
             console.note(case["warnings"][0])
+        for reason in case.get("unlike", ()):
+            console.note(f"{case['input']} may be wrongly segmented: {reason}.".replace("?.", "?"))
     failed = console.tell_failures(manifest["cases"])
     if as_json:
         console.emit_json(manifest)

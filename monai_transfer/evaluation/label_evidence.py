@@ -1,7 +1,7 @@
 """What can be seen of a label without knowing the truth: the raw quantities that a prediction of Dice starts from."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from statistics import fmean, median, pstdev
 from typing import Any, Self
@@ -18,12 +18,15 @@ from monai_transfer.losses import class_dice
 SHIFT = 3
 """Voxels of the shift: odd, so that no pooling of the network moves along with it, and few, so that little is lost."""
 
+AGREEMENTS = ("noise", "shift", "mirror", "correction")
+"""Label maps of one image that are compared with its own, see :class:`LabelEvidence`."""
+
 _MOST_FACTORS = 6.0  # a label that is not found at all counts as 64 times too small
 
 
 @dataclass(frozen=True)
 class LabelEvidence:
-    """One label in a few unlabelled images, as means over the images that show it.
+    r"""One label in a few unlabelled images, as means over the images that show it.
 
     Attributes:
         found: share of the images in which the network finds the label.
@@ -34,6 +37,8 @@ class LabelEvidence:
         correction: Dice of the label map before and after the correction by the image's own intensities
             (:func:`~monai_transfer.adaptation.refine_probabilities`).
         confidence: mean probability of the label over the voxels that get it.
+        expected: Dice that the probabilities themselves promise, :math:`2 \sum_{v \in K} p_v / (\sum_v p_v + |K|)` with
+            :math:`K` the voxels that get the label: what is spread over others counts against it.
         piece: share of the label's voxels that lie in its largest connected piece.
         size: median volume against the source's, in factors of two; -6 where nothing is found.
         spread: standard deviation between images of the volume, in factors of two.
@@ -54,6 +59,7 @@ class LabelEvidence:
     size: float | None = None
     spread: float | None = None
     painted: float | None = None
+    expected: float | None = None
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
@@ -74,6 +80,7 @@ def gather_evidence(
     voxel_ml: float,
     sizes: SourceSizes,
     painted: Sequence[tuple[Tensor, Tensor]] = (),
+    agreements: Collection[str] = AGREEMENTS,
     seed: int = 0,
 ) -> dict[int, LabelEvidence]:
     """Look at every label that a network gives to images without labels.
@@ -85,6 +92,7 @@ def gather_evidence(
         sizes: volumes of the source's labels.
         painted: source images ``(1, channels, *spatial)`` in the target's appearance, and their labels
             ``(1, *spatial)``.
+        agreements: which of :data:`AGREEMENTS` to measure; all but ``correction`` take a prediction of every image.
         seed: of the noise.
 
     Returns:
@@ -103,7 +111,7 @@ def gather_evidence(
         (1.0, 1.0, 1.0)
     """
     generator = torch.Generator().manual_seed(seed)
-    seen = [_seen(predict, image, generator) for image in images]
+    seen = [_seen(predict, image, agreements, generator) for image in images]
     if not seen:
         raise ValueError("there are no images to look at")
     on_painted = [class_dice(_labels(predict(image)), label, classes=len(seen[0])) for image, label in painted]
@@ -125,40 +133,50 @@ class _Sight:
     voxels: int
     agreements: dict[str, float]
     confidence: float
+    expected: float
     piece: float
 
 
-def _seen(predict: Predictor, image: Tensor, generator: torch.Generator) -> list[_Sight]:
+def _seen(predict: Predictor, image: Tensor, agreements: Collection[str], generator: torch.Generator) -> list[_Sight]:
     """What is seen of every class, the background included, in one image."""
     probabilities = predict(image).float().softmax(1)[0]
     confidence, label = probabilities.max(0)
     classes = len(probabilities)
-    noise = torch.randn(image.shape, generator=generator).to(image)
-    refined = refine_probabilities(image[0], probabilities).argmax(0)
-    step = min(SHIFT, *(length // 4 for length in label.shape))
-    rest, moved = label, image
-    for axis in range(label.ndim):
-        rest = rest.narrow(axis, step, rest.shape[axis] - step)
-        moved = moved.narrow(axis + 2, step, moved.shape[axis + 2] - step)
-    compared = {
-        "noise": (label, _labels(predict(GAIN * image + NOISE * image.std() * noise))[0]),
-        "shift": (rest, _labels(predict(moved))[0]),
-        "mirror": (label, _labels(predict(image.flip(2)))[0].flip(0)),
-        "correction": (label, refined),
+    compare: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
+        "noise": lambda: _noisy(predict, image, label, generator),
+        "shift": lambda: _shifted(predict, image, label),
+        "mirror": lambda: (label, _labels(predict(image.flip(2)))[0].flip(0)),
+        "correction": lambda: (label, refine_probabilities(image[0], probabilities).argmax(0)),
     }
-    dice = {name: class_dice(ours, other, classes=classes) for name, (ours, other) in compared.items()}
+    dice = {name: class_dice(*compare[name](), classes=classes) for name in agreements}
     counts = torch.bincount(label.flatten(), minlength=classes)
     surest = torch.bincount(label.flatten(), weights=confidence.flatten().double(), minlength=classes)
+    masses = probabilities.flatten(1).double().sum(1)
     whole = label.cpu().numpy()
     return [
         _Sight(
             voxels=int(counts[number]),
             agreements={name: float(values[number]) for name, values in dice.items()},
             confidence=float(surest[number] / counts[number].clamp(min=1)),
+            expected=float(2 * surest[number] / (masses[number] + counts[number]).clamp(min=1e-9)),
             piece=_largest_piece(whole == number) if number else 1.0,
         )
         for number in range(classes)
     ]
+
+
+def _noisy(predict: Predictor, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    noise = torch.randn(image.shape, generator=generator).to(image)
+    return label, _labels(predict(GAIN * image + NOISE * image.std() * noise))[0]
+
+
+def _shifted(predict: Predictor, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
+    step = min(SHIFT, *(length // 4 for length in label.shape))
+    rest, moved = label, image
+    for axis in range(label.ndim):
+        rest = rest.narrow(axis, step, rest.shape[axis] - step)
+        moved = moved.narrow(axis + 2, step, moved.shape[axis + 2] - step)
+    return rest, _labels(predict(moved))[0]
 
 
 def _labels(logits: Tensor) -> Tensor:
@@ -182,9 +200,10 @@ def _over_images(
         **{
             # undefined where neither map has the label
             name: fmean(values) if (values := [v for s in sights if math.isfinite(v := s.agreements[name])]) else None
-            for name in ("noise", "shift", "mirror", "correction")
+            for name in sights[0].agreements
         },
         confidence=fmean(sight.confidence for sight in known) if known else None,
+        expected=fmean(sight.expected for sight in known) if known else None,
         piece=fmean(sight.piece for sight in known) if known else None,
         size=_factors(median(volumes), expected_ml) if expected_ml else None,
         spread=pstdev(logs) if len(logs) > 1 else None,

@@ -18,7 +18,7 @@ from monai_transfer.text import csv_cell
 
 QUANTITIES = tuple(field.name for field in fields(LabelEvidence))
 
-_FEWEST = 3 * len(QUANTITIES)
+FEWEST = 3 * len(QUANTITIES)
 """So many known labels at least: with fewer a straight line through all quantities fits anything."""
 
 _RIDGE = 1.0
@@ -86,8 +86,8 @@ class DicePredictor:
         Raises:
             ValueError: there are too few of them.
         """
-        if len(known) < _FEWEST:
-            raise ValueError(f"{len(known)} known labels are too few: a prediction needs at least {_FEWEST}")
+        if len(known) < FEWEST:
+            raise ValueError(f"{len(known)} known labels are too few: a prediction needs at least {FEWEST}")
         values = np.array([_values(one.evidence) for one in known])
         dice = np.array([one.dice for one in known])
         pairs = [one.pair for one in known]
@@ -128,7 +128,7 @@ class DicePredictor:
 def learn_dice(known: Iterable[KnownLabel], kept_back: Sequence[str] = ()) -> DicePredictor | None:
     """A prediction that is learnt on all pairs but those kept back; ``None`` where they have too few known labels."""
     taught = [one for one in known if one.pair not in kept_back]
-    return DicePredictor.fit(taught) if len(taught) >= _FEWEST else None
+    return DicePredictor.fit(taught) if len(taught) >= FEWEST else None
 
 
 def known_labels(pair: str, board: Scoreboard) -> list[KnownLabel]:

@@ -104,6 +104,7 @@ class CaseWork:
             entry["seconds"] = {k: round(v, 4) for k, v in result.seconds.items()}
             entry["peak_memory_mb"] = peak_memory_mb()
             entry["volumes_ml"] = result.volumes_ml
+            entry |= result.judgement
             entry["runtime"] = self.segmenter.predictor.used
             entry["windows"] = {"computed": result.windows[0], "all": result.windows[1]}
             return result

@@ -8,7 +8,7 @@ import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
@@ -68,6 +68,8 @@ class SegmentOptions:
         skip_empty: do not compute windows that hold only air.
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
+        estimate_dice: estimate the Dice of each label, and tell where an image is unlike those that the bundle has
+            seen, for two further predictions of each image.
         dicom_seg: also write a DICOM SEG object for volumes that were read from DICOM.
         mirror_axes: axes of test-time mirroring, () for none.
         batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
@@ -86,6 +88,7 @@ class SegmentOptions:
     skip_empty: bool = True
     probabilities: bool = False
     uncertainty: bool = False
+    estimate_dice: bool = False
     dicom_seg: bool = False
     mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
     batch: WindowBatch | None = None
@@ -109,6 +112,7 @@ class Segmentation:
         probabilities: (labels, *native shape), float32, when asked for.
         entropy: (*native shape), 0 certain to 1, when asked for.
         source: the image as it was read.
+        judgement: what the segmenter's judge said of it, for the manifest.
 
     Example:
         >>> scan = Volume(Path("scan.nii"), np.zeros((1, 2, 2, 2), np.int16), np.eye(4))
@@ -128,6 +132,7 @@ class Segmentation:
     source: Volume = field(repr=False)
     stored_probabilities: np.ndarray | None = field(default=None, repr=False)
     entropy: np.ndarray | None = field(default=None, repr=False)
+    judgement: dict[str, Any] = field(default_factory=dict)
 
     @property
     def probabilities(self) -> np.ndarray | None:

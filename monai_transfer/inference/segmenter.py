@@ -5,16 +5,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from monai.data.meta_tensor import MetaTensor
-from monai.transforms import Transform
 
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
+from monai_transfer.inference.label_maps import apply_after, volumes_ml, with_values_of
+from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, activate
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
     CPU_BATCH_MB,
@@ -26,6 +27,7 @@ from monai_transfer.inference.predictor import (
 from monai_transfer.inference.preprocessing import preprocess, working_shape
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, clean
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
+from monai_transfer.inference.whole_image import Judge, over_whole_image
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Volume
@@ -35,6 +37,9 @@ logger = logging.getLogger(__name__)
 
 class Segmenter:
     """Segments volumes with a bundle, or with several that share preprocessing, window and labels (an ensemble).
+
+    Attributes:
+        judge: asked about each case, where one is set.
 
     Args:
         bundles: the members.
@@ -82,6 +87,7 @@ class Segmenter:
             flat_axis=flat,
             runtime=self.options.runtime,
         )
+        self.judge: Judge | None = None
         self._batch: int | None = None
         self._channels = self.bundle.out_channels
 
@@ -163,7 +169,7 @@ class Segmenter:
 
     def _attempt(
         self, volume: Volume, home: torch.device, clock: Clock, progress: Progress | None
-    ) -> tuple[NativeArrays, tuple[int, int]]:
+    ) -> tuple[NativeArrays, tuple[int, int], dict[str, Any]]:
         """Segment with the volume and the slab on ``home``; the network stays where it is."""
         options, bundle = self.options, self.bundle
         self.predictor.output_device = home
@@ -185,7 +191,22 @@ class Segmenter:
             clock=clock,
             progress=progress,
         )
-        return run.restore(bundle.preprocessing, bundle.image_key), (run.computed, run.plan.count)
+        arrays = run.restore(bundle.preprocessing, bundle.image_key)
+        with clock("network"), torch.inference_mode():
+            judgement = self._judged(working)
+        return arrays, (run.computed, run.plan.count), judgement
+
+    def _judged(self, working: MetaTensor) -> dict[str, Any]:
+        if self.judge is None:
+            return {}
+        members = len(self.bundles)
+
+        def network(windows: torch.Tensor) -> torch.Tensor:
+            logits = self.predictor(windows)
+            return logits if members == 1 else activate(logits, "softmax", members=members).clamp(min=1e-9).log()
+
+        names = {number: name for number, name in self._class_names.items() if number}
+        return self.judge(working.as_tensor(), over_whole_image(network, self.bundle.window), names)
 
     def _bytes_beside(self, volume: Volume) -> int:
         """What a run takes beside the working image: the slab of logits, and the results on the native grid."""
@@ -199,7 +220,14 @@ class Segmenter:
         probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0
         return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 
-    def _finish(self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], clock: Clock) -> Segmentation:
+    def _finish(
+        self,
+        volume: Volume,
+        arrays: NativeArrays,
+        windows: tuple[int, int],
+        judgement: dict[str, Any],
+        clock: Clock,
+    ) -> Segmentation:
         labels, probabilities, entropy = arrays
         with clock("restore"):
             overlapping = labels.ndim > len(volume.shape)
@@ -220,6 +248,7 @@ class Segmenter:
             source=volume,
             stored_probabilities=probabilities,
             entropy=entropy,
+            judgement=judgement,
         )
 
     def _require_channels(self, volume: Volume) -> None:
@@ -265,31 +294,3 @@ def _require_same(one: InferenceBundle, other: InferenceBundle) -> None:
                 f"{other.root} has another {what} than {one.root}; the bundles of an ensemble may differ in weights "
                 "only."
             )
-
-
-def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, overlapping: bool) -> dict[str, float]:
-    """Millilitres per label name, the background left out; per mask where labels overlap."""
-    if overlapping:
-        return {names[n]: round(float(mask.sum(dtype=np.int64)) * voxel_ml, 4) for n, mask in enumerate(labels)}
-    flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
-    counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
-    return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
-
-
-def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
-    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
-    if values is None:
-        return labels
-    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
-    return np.asarray(table[labels])
-
-
-def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:
-    """Run a transform of the bundle's postprocessing on the finished labels."""
-    key = getattr(transform, "keys", ("pred",))[0]
-    channels = labels if labels.ndim > len(volume.shape) else labels[None]
-    tensor = MetaTensor(
-        torch.from_numpy(np.ascontiguousarray(channels).astype(np.float32)), affine=torch.from_numpy(volume.affine)
-    )
-    result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
-    return result if labels.ndim > len(volume.shape) else result[0]

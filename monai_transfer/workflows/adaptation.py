@@ -11,7 +11,7 @@ from monai_transfer.bundle.arms import (
     Arm,
     method_names,
 )
-from monai_transfer.bundle.configs import make_arm
+from monai_transfer.bundle.configs import make_arm, split_source
 from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
@@ -31,6 +31,7 @@ from monai_transfer.workflows.checkpoints import (
     score_checkpoints,
 )
 from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only
+from monai_transfer.workflows.judging import teach_judge
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, try_weights
 
@@ -160,6 +161,8 @@ def adapt(
         result.choice = choose_weights(bundle, arms["source_only"], scorer)
         if result.choice.kept == "source_only":
             keep_source_only(bundle, arms["source_only"])
+    held = split_source(domains.source)[1] if len(domains.source) > 2 else None
+    teach_judge(bundle, plan, source=domains.source, held=held, seen=domains.target, say=say)
     return result
 
 

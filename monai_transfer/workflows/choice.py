@@ -6,9 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from monai.inferers import SlidingWindowInferer
-from torch import Tensor
 
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
@@ -25,6 +22,7 @@ from monai_transfer.evaluation import (
 from monai_transfer.evaluation.selection import Predictor
 from monai_transfer.files import replacing
 from monai_transfer.inference.preprocessing import preprocess
+from monai_transfer.inference.whole_image import over_whole_image
 from monai_transfer.volumes.reading import read_volume
 
 TARGET_VOLUMES = 3
@@ -32,8 +30,6 @@ TARGET_VOLUMES = 3
 
 SOURCE_LABELS = 12
 """So many label maps of the source tell the sizes."""
-
-_OVERLAP = 0.25
 
 
 class LabelFreeScorer:
@@ -51,7 +47,7 @@ class LabelFreeScorer:
         self.sizes = source_sizes(source, plan.label_values)
         read = read_bundle(bundle.root, device=device)
         self.images = []
-        for case in _spread(target.cases, TARGET_VOLUMES):
+        for case in spread(target.cases, TARGET_VOLUMES):
             volume = read_volume(case.images, reading=target.reading)
             image = preprocess(volume, read.preprocessing, key=read.image_key)
             self.images.append(image.as_tensor().float()[None].to(device))
@@ -60,15 +56,7 @@ class LabelFreeScorer:
     def predictor(self, bundle: BundleFolder, weights: Path | None = None) -> Predictor:
         """A bundle's network over whole images; ``weights`` is a checkpoint in place of the bundle's own."""
         read = read_bundle(bundle.root, device=self.device, weights=weights)
-        roi = [size if size > 0 else None for size in read.window.roi_size]
-        inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
-
-        def predict(image: Tensor) -> Tensor:
-            with torch.no_grad():
-                logits: Tensor = inferer(image, read.network)
-            return logits
-
-        return predict
+        return over_whole_image(read.network, read.window)
 
     def scores(self, bundle: BundleFolder, weights: Path | None = None, *, epoch: int | None = None) -> LabelFreeScores:
         """Label-free scores of a bundle's network.
@@ -113,7 +101,7 @@ def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None)
     """
     foregrounds: list[float] = []
     per_label: dict[int, list[float]] = {}
-    for case in _spread(source.labelled.cases, SOURCE_LABELS):
+    for case in spread(source.labelled.cases, SOURCE_LABELS):
         if case.label is None:
             continue
         volume = read_volume(case.label, reading=source.reading)
@@ -137,7 +125,7 @@ def _source_validation(bundle: BundleFolder, epoch: int | None) -> float | None:
     return float(known[-1]["metrics"]["val_mean_dice"]) if known else None
 
 
-def _spread(items: Sequence[Any], most: int) -> list[Any]:
+def spread(items: Sequence[Any], most: int) -> list[Any]:
     """At most ``most`` items at even distances."""
     if len(items) <= most:
         return list(items)

@@ -88,6 +88,10 @@ def segment(
     if (options or getattr(bundle, "options", None) or SegmentOptions()).dicom_seg:
         require_highdicom()
     segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
+    if segmenter.options.estimate_dice:
+        from monai_transfer.workflows.judging import judge_of  # here, as above
+
+        segmenter.judge = judge_of(segmenter, adapted=adapt)
     expected = segmenter.bundle
     found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
     manifest, cases = Manifest(folder, _head(segmenter, found)), found.cases[rank::world]

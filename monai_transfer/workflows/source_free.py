@@ -25,6 +25,7 @@ from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device, hardware, versions
 from monai_transfer.options import LearningRate, Seed, Steps, validated
 from monai_transfer.volumes.volume import Reading
+from monai_transfer.workflows.judging import renew_familiarity
 from monai_transfer.workflows.scoring import score_bundle
 
 VOLUMES = 16
@@ -156,6 +157,7 @@ def adapt_source_free(
     )
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
+    renew_familiarity(new, images, device=device, trust=trust)
     scores = (
         [score_bundle(each, test, device=device, trust=trust) for each in (old, new)]
         if test is not None

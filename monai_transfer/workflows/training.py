@@ -16,6 +16,7 @@ from monai_transfer.figures.report import write_evaluation_report
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.cards import write_model_card
+from monai_transfer.workflows.judging import teach_judge
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
 VALIDATION_SHARE = 0.2
@@ -129,6 +130,7 @@ def train(
     bundle = prepare_bundle(split, plan, output, overwrite=overwrite, resume=resume)
     say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", device=plan.device)
+    teach_judge(bundle, plan, source=split.training, held=split.held, seen=split.training, say=say)
     return Training(bundle, split, plan, report_training(bundle, split, plan))
 
 

@@ -1,0 +1,198 @@
+"""The end of a training: a bundle learns to judge its own results, on held cases in random appearances."""
+
+import logging
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from monai.transforms import Compose, RandAffined
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+
+from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.reading import InferenceBundle, read_bundle
+from monai_transfer.datasets import CaseDataset
+from monai_transfer.errors import UserError
+from monai_transfer.evaluation.case_judge import JUDGE, CaseJudge, read_judge
+from monai_transfer.evaluation.dice_estimate import DiceEstimator
+from monai_transfer.evaluation.familiarity import FEWEST as FEWEST_IMAGES
+from monai_transfer.evaluation.familiarity import Familiarity
+from monai_transfer.evaluation.predicted_dice import FEWEST as FEWEST_LABELS
+from monai_transfer.evaluation.predicted_dice import KnownLabel
+from monai_transfer.evaluation.selection import Predictor
+from monai_transfer.inference.preprocessing import preprocess
+from monai_transfer.inference.segmenter import Segmenter
+from monai_transfer.inference.whole_image import Judge, over_whole_image
+from monai_transfer.losses import class_dice
+from monai_transfer.machine import choose_device
+from monai_transfer.transforms.presets import Augmentation, appearance, preset
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.workflows.choice import source_sizes, spread
+
+logger = logging.getLogger(__name__)
+
+LEAST_STEPS = 100
+"""A shorter training is a trial: its network is not worth the minute that calibrating takes."""
+
+APPEARANCES = 32
+"""Images whose Dice is known, half of them to learn from; 16 in the other half give a label a quantile of its own."""
+
+SEEN = 12
+"""Images that tell what is usual."""
+
+_STYLES: tuple[tuple[Augmentation, ...], ...] = (("modality",), ("gin",), ("modality", "gin"), ("nnunet",))
+"""Appearances of which each image gets one in turn. Some are stronger than any real domain: an estimate for bad results
+has to have seen bad ones."""
+
+
+def teach_judge(
+    bundle: BundleFolder,
+    plan: Plan,
+    *,
+    source: CaseDataset,
+    held: CaseDataset | None,
+    seen: CaseDataset,
+    say: Callable[[str], None] = lambda message: None,
+) -> CaseJudge | None:
+    """Give a trained bundle its judge (``configs/judge.json``); ``None`` where the training was a short trial.
+
+    Args:
+        bundle: the trained bundle.
+        plan: the choices of its training.
+        source: labelled cases, which tell the usual sizes.
+        held: those of them that it did not learn from, if there are any.
+        seen: images of the kind that it is for; their labels, if there are any, are not read.
+        say: called with a sentence where something cannot be measured.
+    """
+    if plan.steps < LEAST_STEPS:
+        return None
+    try:
+        judge = _measured(bundle, plan, source, held, seen, say)
+    except Exception:  # the bundle is trained: no fault of what is measured beside it may cost it
+        logger.warning("%s could not learn to judge its results", bundle.root, exc_info=True)
+        return None
+    bundle.write(JUDGE, judge.as_dict())
+    return judge
+
+
+def judge_of(segmenter: Segmenter, *, adapted: bool = False) -> Judge:
+    """The judge of a segmenter; of an ensemble the first one's, whose members are alike.
+
+    Args:
+        segmenter: what segments.
+        adapted: whether its network was adapted to the inputs, which then count as usual.
+
+    Raises:
+        UserError: its bundle was not calibrated.
+    """
+    root = segmenter.bundle.root
+    judge = read_judge(root)
+    if judge is None:
+        raise UserError(
+            f"{root} cannot estimate the Dice of its results: bundles of this package learn that at the end of a "
+            f"training of at least {LEAST_STEPS} steps; omit --estimate-dice."
+        )
+    return replace(judge, familiarity=None).judge if adapted else judge.judge
+
+
+def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str, trust: bool = False) -> None:
+    """Let a bundle that was adapted to other images judge by these what is usual; one without a judge stays so."""
+    judge = read_judge(bundle.root)
+    if judge is not None:
+        read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
+        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target)).as_dict())
+
+
+def _measured(
+    bundle: BundleFolder,
+    plan: Plan,
+    source: CaseDataset,
+    held: CaseDataset | None,
+    seen: CaseDataset,
+    say: Callable[[str], None],
+) -> CaseJudge:
+    judge = CaseJudge(source_sizes(source, plan.label_values), math.prod(plan.spacing) / 1000)
+    read = read_bundle(bundle.root, device=plan.device)
+    estimator = None
+    if held is None:
+        say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
+    else:
+        known = known_in_appearances(judge, over_whole_image(read.network, read.window), plan, held)
+        estimator = DiceEstimator.calibrate(known)
+    if len(seen) < FEWEST_IMAGES:
+        say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
+    return replace(judge, estimator=estimator, familiarity=_familiarity(judge, read, seen))
+
+
+def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset) -> Familiarity | None:
+    if len(seen) < FEWEST_IMAGES:
+        return None
+    device = next(read.network.parameters()).device
+    predict = over_whole_image(read.network, read.window)
+    descriptions = []
+    for case in spread(seen.cases, SEEN):
+        image = preprocess(read_volume(case.images, reading=seen.reading), read.preprocessing, key=read.image_key)
+        descriptions.append(judge.describe(image.as_tensor().float().to(device), predict))
+    return Familiarity.learn(descriptions)
+
+
+def known_in_appearances(judge: CaseJudge, predict: Predictor, plan: Plan, held: CaseDataset) -> list[KnownLabel]:
+    """What is seen of the labels of held cases in random appearances, and their Dice.
+
+    Args:
+        judge: measures.
+        predict: the network.
+        plan: the choices of its training.
+        held: labelled cases.
+    """
+    known = []
+    wanted = max(APPEARANCES, math.ceil(2 * FEWEST_LABELS / (plan.classes - 1)))
+    for number, (image, label) in enumerate(in_appearances(plan, held, wanted)):
+        sight = judge.look(image.to(plan.device), predict)
+        dice = class_dice(sight.label, label.to(plan.device), plan.classes)
+        present = torch.bincount(label.flatten(), minlength=plan.classes) > 0
+        known += [
+            KnownLabel(str(number), evidence, float(dice[label_number]), label=str(label_number))
+            for label_number, evidence in sight.evidence.items()
+            if bool(present[label_number])
+        ]
+    return known
+
+
+def in_appearances(plan: Plan, held: CaseDataset, count: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Held cases as the training might have seen them: images ``(channels, *spatial)`` and labels ``(*spatial)``.
+
+    Args:
+        plan: the choices of the training.
+        held: labelled cases, each taken in turn.
+        count: number of images.
+    """
+    read = preset(
+        plan.source_modality,
+        "validate",
+        spacing=plan.spacing,
+        window=plan.window,
+        label_values=plan.label_values,
+        reading=held.reading,
+    )
+    cases = [read(item) for item in held.labelled.items()[:SEEN]]
+    # mild, for people differ: the full deformation of the training makes bodies that no domain holds
+    moved = RandAffined(
+        keys=[Keys.IMAGE, Keys.LABEL],
+        prob=0.5,
+        rotate_range=[0.08] * 3,
+        scale_range=[0.05] * 3,
+        translate_range=[1.0] * 3,
+        mode=["bilinear", "nearest"],
+        padding_mode="border",
+    )
+    styles = [Compose([step for name in names for step in appearance(name)]) for names in _STYLES]
+    for transform in (moved, *styles):
+        transform.set_random_state(plan.seed)
+    for number in range(count):
+        case: dict[str, Any] = {key: cases[number % len(cases)][key] for key in (Keys.IMAGE, Keys.LABEL)}
+        case = styles[number // len(cases) % len(styles)](moved(case))
+        yield torch.as_tensor(case[Keys.IMAGE]).float(), torch.as_tensor(case[Keys.LABEL])[0].long()

@@ -1,0 +1,74 @@
+"""Whether an image is of a known kind, on drawn bodies: a bright trunk with an organ on its right."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from monai_transfer.evaluation.familiarity import Familiarity, describe
+
+
+def _body(seed: int, *, contrast: float = 1.0, size: float = 5.0) -> tuple[Tensor, Tensor]:
+    rng = np.random.default_rng(seed)
+    x, y, z = torch.meshgrid(*(torch.arange(32.0),) * 3, indexing="ij")
+    moved = [float(m) for m in rng.normal(0, 0.5, 3)]
+    trunk = ((x - 16 - moved[0]) / 13) ** 2 + ((y - 16 - moved[1]) / 9) ** 2 < 1
+    spine = (x - 16 - moved[0]) ** 2 + (y - 10 - moved[1]) ** 2 < 9
+    head = trunk & (z > 26)
+    organ = (x - 22 - moved[0]) ** 2 + (y - 18 - moved[1]) ** 2 + (z - 12 - moved[2]) ** 2 < size**2
+    image = 1.0 * trunk + contrast * (1.5 * organ + 2.0 * spine + 1.0 * head)
+    noise = torch.from_numpy(rng.normal(0, 0.05, image.shape)).float()
+    return (image + noise)[None], organ.long()
+
+
+def _described(image: Tensor, label: Tensor) -> dict[str, np.ndarray]:
+    return describe(image, label, classes=2, voxel_ml=1.0)
+
+
+@pytest.fixture(scope="module")
+def usual() -> Familiarity:
+    return Familiarity.learn([_described(*_body(seed)) for seed in range(8)])
+
+
+def test_images_of_the_same_kind_are_not_flagged(usual: Familiarity) -> None:
+    assert [usual.unlike(_described(*_body(seed))) for seed in range(100, 120)] == [[]] * 20
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_flipped_image_is_laid_out_otherwise(usual: Familiarity, axis: int) -> None:
+    image, label = _body(100)
+    flipped = usual.unlike(_described(image.flip(axis + 1), label.flip(axis)))
+    assert any("flipped" in reason for reason in flipped)
+
+
+def test_another_contrast_half_a_body_and_a_huge_organ_are_told(usual: Familiarity) -> None:
+    assert any("intensities" in reason for reason in usual.unlike(_described(*_body(100, contrast=-0.6))))
+    image, label = _body(100)
+    assert usual.unlike(_described(image[..., :16], label[..., :16]))
+    assert any("large" in reason for reason in usual.unlike(_described(*_body(100, size=9.0))))
+
+
+def test_a_label_that_is_not_found_is_told_and_its_place_does_not_count(usual: Familiarity) -> None:
+    image, label = _body(100)
+    reasons = usual.unlike(_described(image, torch.zeros_like(label)))
+    assert len(reasons) == 1
+    assert "large" in reasons[0]
+
+
+def test_it_survives_the_file(usual: Familiarity) -> None:
+    again = Familiarity.from_dict(json.loads(json.dumps(usual.as_dict())))
+    described = _described(*_body(100))
+    ours, theirs = usual.distances(described), again.distances(described)
+    assert ours == pytest.approx(theirs, abs=1e-3)
+
+
+def test_another_number_of_channels_is_unlike(usual: Familiarity) -> None:
+    image, label = _body(100)
+    assert usual.unlike(_described(image.repeat(2, 1, 1, 1), label))
+
+
+def test_too_few_images_are_refused() -> None:
+    with pytest.raises(ValueError, match="too few"):
+        Familiarity.learn([_described(*_body(seed)) for seed in range(3)])

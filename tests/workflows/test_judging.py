@@ -1,0 +1,82 @@
+"""A bundle that judges its own results: taught at the end of a training, asked by ``segment``."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from monai_transfer.bundle.trust import is_foreign
+from monai_transfer.datasets import read_dataset
+from monai_transfer.errors import UserError
+from monai_transfer.evaluation.case_judge import read_judge
+from monai_transfer.inference import SegmentOptions
+from monai_transfer.workflows import judging
+from monai_transfer.workflows.judging import renew_familiarity, teach_judge
+from monai_transfer.workflows.segmenting import segment
+from monai_transfer.workflows.training import Training, choose_cases, plan_training, train
+
+ESTIMATE = SegmentOptions(estimate_dice=True)
+
+
+@pytest.fixture(scope="module")
+def told() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def trained(domains: Path, tmp_path_factory: pytest.TempPathFactory, told: list[str]) -> Training:
+    split = choose_cases(domains / "mr")
+    plan = plan_training(split, steps=2, device="cpu")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(judging, "LEAST_STEPS", 1)
+        patch.setattr(judging, "APPEARANCES", 16)
+        return train(split, plan, tmp_path_factory.mktemp("judged") / "bundle", say=told.append)
+
+
+def test_a_trained_bundle_estimates_the_dice_of_every_label(
+    trained: Training, domains: Path, tmp_path: Path, told: list[str]
+) -> None:
+    root = trained.bundle.root
+    assert any("Unusual images will not be told" in sentence for sentence in told)  # three cases are too few
+    assert not is_foreign(root)
+    manifest = segment(domains / "mr" / "images", root, tmp_path / "out", device="cpu", options=ESTIMATE)
+    names = [name for value, name in trained.plan.label_names.items() if value]
+    for case in json.loads((tmp_path / "out" / "manifest.json").read_text())["cases"]:
+        assert list(case["estimated_dice"]) == names
+        assert all(0 <= one["low"] <= one["dice"] <= one["high"] <= 1 for one in case["estimated_dice"].values())
+        assert case["unlike"] == []
+    assert manifest["options"]["estimate_dice"] is True
+
+
+def test_images_of_another_kind_are_told_once_the_bundle_knows_four_of_its_own(
+    trained: Training, domains: Path, tmp_path: Path
+) -> None:
+    renew_familiarity(trained.bundle, read_dataset(domains / "mr"), device="cpu")
+    assert not is_foreign(trained.bundle.root)
+    ours, other = (
+        segment(domains / kind / "images", trained.bundle.root, tmp_path / kind, device="cpu", options=ESTIMATE)[
+            "cases"
+        ]
+        for kind in ("mr", "ct")
+    )
+    assert [case["unlike"] for case in ours] == [[]] * 4
+    assert all(any("modality" in reason for reason in case["unlike"]) for case in other)
+
+
+def test_a_short_training_and_a_bundle_without_a_judge_say_so(trained: Training, domains: Path, tmp_path: Path) -> None:
+    split = trained.split
+    assert (
+        teach_judge(trained.bundle, trained.plan, source=split.training, held=split.held, seen=split.training) is None
+    )
+    file = trained.bundle.root / "configs" / "judge.json"
+    content = file.read_text()
+    try:
+        file.write_text('{"voxel_ml": []}')
+        with pytest.raises(UserError, match=r"judge\.json is broken"):
+            read_judge(trained.bundle.root)
+        file.unlink()
+        with pytest.raises(UserError, match="omit --estimate-dice"):
+            segment(domains / "mr" / "images", trained.bundle.root, tmp_path / "out", options=ESTIMATE, trust=True)
+        assert not (tmp_path / "out").exists()
+    finally:
+        file.write_text(content)
