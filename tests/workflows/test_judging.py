@@ -11,6 +11,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation.case_judge import read_judge
 from monai_transfer.inference import SegmentOptions
 from monai_transfer.workflows import judging
+from monai_transfer.workflows.judge_check import check_judge
 from monai_transfer.workflows.judging import renew_familiarity, teach_judge
 from monai_transfer.workflows.segmenting import segment
 from monai_transfer.workflows.training import Training, choose_cases, plan_training, train
@@ -61,6 +62,23 @@ def test_images_of_another_kind_are_told_once_the_bundle_knows_four_of_its_own(
     )
     assert [case["unlike"] for case in ours] == [[]] * 4
     assert all(any("modality" in reason for reason in case["unlike"]) for case in other)
+
+
+def test_the_judgement_is_compared_with_the_truth_and_with_images_that_are_wrong(
+    trained: Training, domains: Path
+) -> None:
+    renew_familiarity(trained.bundle, read_dataset(domains / "mr"), device="cpu")
+    cases = read_dataset(domains / "mr").select(["mr_00[12]"])
+    other = read_dataset(domains / "ct").select(["ct_001"])
+    check = check_judge(trained.bundle.root, cases, unlike={"CT": other}, device="cpu")
+    report = check.as_report()
+    names = {name for value, name in trained.plan.label_names.items() if value}
+    assert {(case, label) for case, label, _, _ in check.labels} == {(c, n) for c in cases.names for n in names}
+    assert 0 <= report["covered"] <= 1
+    assert report["flagged"]["as they are"] == {"flagged": 0, "of": 2}
+    assert report["flagged"]["CT"] == {"flagged": 1, "of": 1}
+    assert report["flagged"]["flipped foot to head"]["of"] == report["flagged"]["cut to half"]["of"] == 2
+    assert any("interval" in row for row in check.sentences)
 
 
 def test_a_short_training_and_a_bundle_without_a_judge_say_so(trained: Training, domains: Path, tmp_path: Path) -> None:
