@@ -10,8 +10,11 @@ from torch import Tensor
 from monai_transfer.pretraining.appearances import paint_shapes
 from monai_transfer.pretraining.shapes import MOST_SHAPES, draw_shapes
 
-FIRST, SECOND = "first", "second"
-"""The two appearances of a label map, as domains of a batch."""
+FIRST = "first"
+"""One appearance of a label map, as a domain of a batch."""
+
+SECOND = "second"
+"""The other."""
 
 SHAPES = "shapes"
 """Key of the map of shapes, each with a number of its own."""
