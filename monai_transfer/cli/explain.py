@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, JsonOption, TrustOption
+from monai_transfer.cli.options import AllowIrregularOption, AssumeAffineOption, DeviceOption, JsonOption, TrustOption
 from monai_transfer.cli.progress import case_progress
 
 
@@ -19,6 +19,8 @@ def explain_command(
         Literal["gradcam", "gradcam++", "occlusion"], typer.Option(help="How maps of attention are made.")
     ] = "gradcam",
     device: DeviceOption = "auto",
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     trust: TrustOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
     as_json: JsonOption = False,
@@ -30,6 +32,7 @@ def explain_command(
 
     Example: monai-transfer explain scan.nii.gz --bundle bundles/organs --output why --label liver
     """
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.explaining import PAGE, explain
 
     trusted = console.settle_trust([bundle], trust=trust, dry_run=False)
@@ -41,6 +44,7 @@ def explain_command(
             labels=label or (),
             method=method,
             device=device,
+            reading=Reading(assume_affine, allow_irregular),
             trust=trusted,
             overwrite=overwrite,
             progress=progress,

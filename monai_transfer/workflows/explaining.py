@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image
 
 from monai_transfer.bundle.facts import inspect_bundle
@@ -21,6 +20,7 @@ from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device
 from monai_transfer.text import one_line
 from monai_transfer.volumes.reading import write_volume
+from monai_transfer.volumes.volume import Reading
 
 EXPLANATIONS = "explanation.json"
 PAGE = "explanation.html"
@@ -34,6 +34,7 @@ def explain(
     labels: Sequence[str] = (),
     method: Method = "gradcam",
     device: str = "auto",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
     trust: bool = False,
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
@@ -50,6 +51,7 @@ def explain(
         labels: names of the labels; all but the background by default.
         method: ``gradcam``, ``gradcam++`` or ``occlusion``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        reading: how strictly the volumes are read.
         trust: let a bundle that was not made here run whatever code it names.
         overwrite: whether results that are there may be replaced.
         progress: called with (done, all, name) before each volume.
@@ -77,7 +79,7 @@ def explain(
     for done, case in enumerate(cases):
         if progress is not None:
             progress(done, len(cases), case.name)
-        entries.append(_entry(case, ready, wanted, root, method, chosen))
+        entries.append(_entry(case, ready, wanted, root, method, reading))
     record = {"bundle": str(ready.root), "checksum": ready.checksum, "explained_by": method, "volumes": entries}
     write_text(root / EXPLANATIONS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     pictures = [
@@ -99,11 +101,12 @@ def _labels(bundle: InferenceBundle, names: Sequence[str]) -> dict[int, str]:
 
 
 def _entry(
-    case: InputCase, bundle: InferenceBundle, labels: dict[int, str], root: Path, method: Method, device: torch.device
+    case: InputCase, bundle: InferenceBundle, labels: dict[int, str], root: Path, method: Method, reading: Reading
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": case.name, "input": str(case.path), "status": "ok", "error": None, "maps": []}
+    device = next(bundle.network.parameters()).device
     try:
-        volume = case.read()
+        volume = case.read(reading)
         working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=device)
         window = bundle.window.roi_size
         predicted = predicted_labels(bundle.network, working, window=window)

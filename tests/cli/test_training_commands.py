@@ -202,7 +202,9 @@ def test_a_guess_that_was_asked_for_holds_from_the_check_to_the_scores(broken: P
     assert "reading" not in json.loads(inference)["preprocessing"], "inference stays plain MONAI"
 
 
-@pytest.mark.parametrize("command", ["check", "train", "adapt", "finetune", "evaluate", "translate", "segment"])
+@pytest.mark.parametrize(
+    "command", ["check", "train", "adapt", "finetune", "evaluate", "translate", "segment", "explain"]
+)
 def test_how_files_are_read_is_an_option_of_every_command_that_reads_volumes(command: str) -> None:
     options = {name for parameter in get_command(app).commands[command].params for name in parameter.opts}
     assert {"--assume-affine", "--allow-irregular"} <= options

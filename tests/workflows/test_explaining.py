@@ -41,6 +41,13 @@ def test_a_map_of_each_label_lies_on_the_grid_of_the_file(domains: Path, bundle:
         assert 0 < heat.get_fdata().max() <= 1
         assert (output / found["picture"]).is_file()
         assert f"ct_001: {found['label']}" in (output / "explanation.html").read_text()
+    header = scan.header.copy()
+    header["sform_code"] = header["qform_code"] = 0
+    unplaced = tmp_path / "unplaced.nii.gz"
+    nibabel.save(nibabel.Nifti1Image(scan.dataobj, None, header), unplaced)
+    guessing = ["explain", str(unplaced), "--bundle", str(bundle), "--output", str(tmp_path / "guess")]
+    assert RUNNER.invoke(app, guessing).exit_code == 1
+    assert RUNNER.invoke(app, [*guessing, "--overwrite", "--assume-affine"]).exit_code == 0
     with pytest.raises(UserError, match="add --overwrite"):
         RUNNER.invoke(app, arguments, catch_exceptions=False)
     with pytest.raises(UserError, match="--label heart is none of the bundle's labels"):
