@@ -8,6 +8,7 @@ import typer
 from monai_transfer.cli import console
 from monai_transfer.cli.benchmark_adaptation import adaptation
 from monai_transfer.cli.benchmark_judgement import judgement
+from monai_transfer.cli.benchmark_scheduling import scheduling
 from monai_transfer.cli.benchmark_training import training
 from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
 from monai_transfer.errors import UserError
@@ -106,4 +107,5 @@ def _show(report: dict[str, Any]) -> None:
 
 benchmark.command("adaptation")(adaptation)
 benchmark.command("judgement")(judgement)
+benchmark.command("scheduling")(scheduling)
 benchmark.command("training")(training)

@@ -70,6 +70,12 @@ def segment_command(
     shard: Annotated[
         str | None, typer.Option(help="The i-th of n shares of the cases, i/n, for arrays of jobs: 3/16.")
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            help="Run the cases on Dask: local:N processes, tcp://HOST:PORT, or N jobs of slurm:N, pbs:N, kubernetes:N."
+        ),
+    ] = None,
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -133,6 +139,7 @@ def segment_command(
                 resume=resume,
                 overwrite=overwrite,
                 shard=share,
+                cluster=cluster,
                 progress=bar.show,
             )
         except Interrupted as stop:
@@ -181,12 +188,12 @@ class SegmentBar:
             TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("windows"),
+            TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             console=console.err,
             disable=not console.err.is_terminal,
         )
-        self.task = self.progress.add_task("Reading", total=None)
+        self.task = self.progress.add_task("Reading", total=None, unit="windows")
 
     def __enter__(self) -> Self:
         self.progress.start()
@@ -200,6 +207,8 @@ class SegmentBar:
         self.progress.update(
             self.task,
             description=f"{one_line(step.name)} ({step.number}/{step.cases})",
-            completed=step.windows_done,
-            total=step.windows or None,
+            # of cases on a cluster nobody sees the windows
+            completed=step.windows_done if step.windows else step.number,
+            total=step.windows or step.cases,
+            unit="windows" if step.windows else "cases",
         )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from monai_transfer.errors import UserError
 from monai_transfer.files import require_folder, sweep
 from monai_transfer.inference.case_work import CaseWork, Read
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
@@ -18,9 +19,11 @@ from monai_transfer.inference.segmentation import (
     write_sidecars,
 )
 from monai_transfer.machine import device_of_process, versions
+from monai_transfer.workflows.cluster import connected, require_cluster
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
+    from monai_transfer.workflows.segmenting_cluster import Recorder
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,7 @@ def segment(
     resume: bool = False,
     overwrite: bool = False,
     shard: tuple[int, int] | None = None,
+    cluster: str | None = None,
     progress: FolderProgress | None = None,
 ) -> dict[str, Any]:
     """Segment files, folders and DICOM series into ``output/<case>.nii.gz``.
@@ -71,6 +75,8 @@ def segment(
         resume: skip the cases that an earlier run finished from the same input in the same way, files unharmed.
         overwrite: whether results of other inputs, or made otherwise, may be replaced.
         shard: ``(i, n)``: the ``i``-th of ``n`` shares of the cases, from 0, in place of what ``torchrun`` says.
+        cluster: ``local:N``, ``tcp://HOST:PORT``, ``slurm:N``, ``pbs:N`` or ``kubernetes:N``: the cases are tasks of
+            Dask there (see :func:`~monai_transfer.workflows.cluster.connected`), all on a disk that all machines see.
         progress: called as cases and windows are done.
 
     Returns:
@@ -83,6 +89,8 @@ def segment(
     rank, world = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
     folder = Path(output).expanduser()
     given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
+    if cluster is not None:
+        _require_alone(cluster, bundle, adapt=adapt, shared=world > 1)
     require_there(given)
     require_apart(given, folder)  # before the bundle is read, which takes a while
     if (options or getattr(bundle, "options", None) or SegmentOptions()).dicom_seg:
@@ -101,7 +109,10 @@ def segment(
     require_folder(folder)
     sweep(folder)
     run = _Run(work, manifest, progress)
-    run.over(cases, resume=resume)
+    if cluster is None:
+        run.over(cases, resume=resume)
+    else:
+        run.on_cluster(cluster, cases, device, resume=resume)
     if rank == 0 or shard is not None:
         write_sidecars(segmenter.label_names, folder)
     if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
@@ -111,6 +122,15 @@ def segment(
         if rank == 0:
             return manifest.read()
     return {**manifest.head, "cases": sorted(run.entries, key=lambda e: str(e["case"]))}
+
+
+def _require_alone(cluster: str, bundle: Any, *, adapt: bool, shared: bool) -> None:
+    """See that the cases are shared out once, and that the workers can read the network themselves."""
+    require_cluster(cluster)
+    if shared:
+        raise UserError("--cluster shares the cases among its workers: omit --shard and torchrun.")
+    if adapt or not isinstance(bundle, str | Path | Sequence):
+        raise UserError("--cluster needs a bundle that its workers can read: adapt it first (adapt --bundle).")
 
 
 def _ready(
@@ -168,18 +188,8 @@ class _Run:
     entries: list[dict[str, Any]] = field(default_factory=list)
 
     def over(self, cases: Sequence[InputCase], *, resume: bool) -> None:
-        """Segment the cases; with ``resume`` but for those that are finished."""
-        old = self.manifest.entries()
-        todo = []
-        for case in cases:
-            entry = old.get(case.name)
-            if resume and entry is not None and self.manifest.is_finished(case, self.work.products, entry):
-                self.entries.append(entry)
-            else:
-                todo.append((case, self.work.pending(case, self.manifest.made_with)))
-        # Whose the results will be is written down first: after a kill a file without an entry would be nobody's.
-        self.manifest.record(entry for _, entry in todo)
-        stale = {name: list(entry.get("files") or ()) for name, entry in old.items()}
+        """Segment the cases in this process; with ``resume`` but for those that are finished."""
+        todo, stale = self._begin(cases, resume=resume)
         with ThreadPoolExecutor(1, "write") as writer:
             written: Future[None] | None = None
             for number, (case, entry, reading) in enumerate(self._read_ahead(todo), start=1):
@@ -191,6 +201,45 @@ class _Run:
                 written = writer.submit(self._write, entry, result, stale.get(case.name, []))
             if written is not None:
                 written.result()
+
+    def on_cluster(self, cluster: str, cases: Sequence[InputCase], device: str, *, resume: bool) -> None:
+        """Segment the cases on a cluster; with ``resume`` but for those that are finished."""
+        from monai_transfer.workflows.segmenting_cluster import (  # here: Dask
+            LoadedNetwork,
+            Recorder,
+            segment_on_cluster,
+        )
+
+        segmenter, output = self.work.segmenter, self.work.output.resolve()
+        bundles = [(Path(bundle.root).resolve(), bundle.checksum) for bundle in segmenter.bundles]
+        network = LoadedNetwork(bundles, output, device, segmenter.options, self.work.preview)
+        with connected(cluster) as client:
+            todo, stale = self._begin(cases, resume=resume)
+            tasks = [(_resolved(case), entry, stale.get(case.name, [])) for case, entry in todo]
+            record = Recorder(self.manifest)
+            try:
+                segment_on_cluster(client, network, tasks, lambda entry: self._done(entry, len(todo), record))
+            finally:
+                record.finish()
+
+    def _begin(self, cases: Sequence[InputCase], *, resume: bool) -> "tuple[list[Task], dict[str, list[str]]]":
+        """What is to be done, and the files of earlier runs by case."""
+        old = self.manifest.entries()
+        todo = []
+        for case in cases:
+            entry = old.get(case.name)
+            if resume and entry is not None and self.manifest.is_finished(case, self.work.products, entry):
+                self.entries.append(entry)
+            else:
+                todo.append((case, self.work.pending(case, self.manifest.made_with)))
+        # Whose the results will be is written down first: after a kill a file without an entry would be nobody's.
+        self.manifest.record(entry for _, entry in todo)
+        return todo, {name: list(entry.get("files") or ()) for name, entry in old.items()}
+
+    def _done(self, entry: dict[str, Any], number: int, record: "Recorder") -> None:
+        self.entries.append(entry)
+        record(entry)
+        self._tell(CaseProgress(record.number, number, str(entry["case"])))
 
     def _read_ahead(self, todo: "Sequence[Task]") -> "Iterator[tuple[InputCase, dict[str, Any], Future[Read]]]":
         """Each case with its volume, which is read while the one before is worked on."""
@@ -218,3 +267,9 @@ class _Run:
 
 Task = tuple[InputCase, dict[str, Any]]
 """A case and its entry in the manifest."""
+
+
+def _resolved(case: InputCase) -> InputCase:
+    """The case by paths that mean the same in any working folder."""
+    source = case.source
+    return replace(case, source=source.resolve() if isinstance(source, Path) else tuple(p.resolve() for p in source))

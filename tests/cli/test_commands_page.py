@@ -12,7 +12,6 @@ PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 CONTRACT = Path(__file__).parents[3] / "shared" / "COMMANDS.md"
 ABSENT = {
     "export": {"--int8", "--calibrate"},
-    "segment": {"--cluster"},
     "train": {"--weights"},
     "adapt": {"--minutes"},
 }

@@ -1,0 +1,109 @@
+"""Connecting to Dask, which runs independent jobs on many processes and machines: nothing of ours schedules."""
+
+import importlib.util
+import logging
+import multiprocessing
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from monai_transfer.errors import UserError
+
+if TYPE_CHECKING:
+    from distributed import Client
+
+_FORMS = "local:N, tcp://HOST:PORT, slurm:N, pbs:N or kubernetes:N with N workers"
+_SPEC = re.compile(r"(?:(?P<kind>local|slurm|pbs|kubernetes):(?P<number>[1-9]\d{0,4})|(?P<address>(?:tcp|tls)://\S+))")
+
+_PRELOADED = ["distributed", "monai_transfer.inference.segmenter"]
+"""What the workers of this machine share: PyTorch and MONAI are imported once and not by each, nor again when one that
+died is replaced, which takes half a second then in place of seven."""
+
+
+def require_cluster(spec: str) -> None:
+    """See that a cluster is named in a way that is known, and that Dask is installed; nothing is started.
+
+    Raises:
+        UserError: it is not.
+    """
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise UserError(f"--cluster {spec} is not known: give {_FORMS}.")
+    packages = {"slurm": "dask_jobqueue", "pbs": "dask_jobqueue", "kubernetes": "dask_kubernetes"}
+    for package in ("distributed", packages.get(match["kind"] or "", "dask")):
+        if importlib.util.find_spec(package) is None:
+            extra = "cluster,kubernetes" if package == "dask_kubernetes" else "cluster"
+            raise UserError(f"--cluster {spec} needs the package {package}: pip install 'monai-transfer[{extra}]'.")
+
+
+@contextmanager
+def connected(spec: str) -> "Iterator[Client]":
+    """A client of a cluster, which is started for the block unless it has an address.
+
+    What a worker of a batch system gets (cores, memory, queue, time) stands in the site's Dask configuration,
+    ``~/.config/dask/jobqueue.yaml``, and how often a case may kill its worker in
+    ``distributed.scheduler.allowed-failures`` there.
+
+    Args:
+        spec: ``local:N``, ``tcp://HOST:PORT``, ``slurm:N``, ``pbs:N`` or ``kubernetes:N``.
+
+    Raises:
+        UserError: it is not known, Dask is missing, or nothing answers.
+    """
+    require_cluster(spec)
+    from distributed import Client
+
+    match = _SPEC.fullmatch(spec)
+    assert match is not None  # it was required
+    if match["address"]:
+        try:
+            client = Client(match["address"])
+        except OSError as error:
+            raise UserError(f"--cluster {spec} does not answer: start a Dask scheduler there.") from error
+        with client:
+            yield client
+        return
+    with _started(match["kind"], int(match["number"])) as cluster, Client(cluster) as client:
+        yield client
+
+
+@contextmanager
+def _started(kind: str, number: int) -> Iterator[Any]:
+    if kind == "local":
+        with _local(number) as cluster:
+            yield cluster
+        return
+    if kind == "kubernetes":
+        from dask_kubernetes.operator import KubeCluster
+
+        cluster = KubeCluster(name="monai-transfer", n_workers=number)
+    else:
+        import dask_jobqueue
+
+        cluster = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[kind]()
+        cluster.scale(jobs=number)
+    with cluster:
+        yield cluster
+
+
+@contextmanager
+def _local(number: int) -> Iterator[Any]:
+    import dask
+    from distributed import LocalCluster
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        get_mp_context()  # it names what to preload, once; what follows is in its place
+        multiprocessing.set_forkserver_preload(_PRELOADED)
+        with LocalCluster(
+            n_workers=number,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            # what a case needs is compared with what is free before it is read
+            memory_limit=0,
+            # it warns of each worker that it replaces; a case that did not survive that is told in the end
+            silence_logs=logging.CRITICAL,
+        ) as cluster:
+            yield cluster

@@ -1,0 +1,185 @@
+"""Cases as tasks of Dask: one case is one task, and each worker loads the network once.
+
+A worker that dies is replaced by Dask, and its cases run again. A case that killed its worker as often as Dask allows
+is set aside by Dask and is a failed case here, with the log that it left. Results are written by rename, so a case that
+is done twice is there once, and what the client saw of the cases is the manifest.
+"""
+
+import faulthandler
+import os
+import socket
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
+
+from monai_transfer.errors import UserError
+from monai_transfer.inference.case_work import CaseWork
+from monai_transfer.inference.cases import InputCase
+from monai_transfer.inference.output_folder import Manifest
+from monai_transfer.inference.segmentation import SegmentOptions
+
+LOGS = "logs"
+"""Folder in the output for what a case that killed its worker left."""
+
+_PLUGIN = "monai-transfer"
+
+
+class Recorder:
+    """Records entries now and then: a manifest of many cases is not written anew after each.
+
+    Args:
+        manifest: where they go.
+
+    Attributes:
+        number: entries so far.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.number = 0
+        self._waiting: list[Mapping[str, Any]] = []
+        self._next = 0.0
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Take an entry, and record all that wait where that has not been done for a while."""
+        self.number += 1
+        self._waiting.append(entry)
+        if time.monotonic() >= self._next:
+            self.finish()
+
+    def finish(self) -> None:
+        """Record what waits.
+
+        Raises:
+            UserError: when it cannot be written.
+        """
+        if not self._waiting:
+            return
+        begin = time.monotonic()
+        self.manifest.record(self._waiting)
+        self._waiting = []
+        # at most a twentieth of the time goes into it, and a kill costs seconds of finished cases
+        self._next = time.monotonic() + 20 * (time.monotonic() - begin)
+
+
+@dataclass
+class LoadedNetwork(WorkerPlugin):
+    """Holds the network in a worker; it is read when the first case comes.
+
+    Args:
+        bundles: folders and checksums, as the client read them.
+        output: the folder of the results, on a disk that all see.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N`` of the worker.
+        options: what is asked for.
+        preview: also write a picture of the outlines.
+    """
+
+    bundles: list[tuple[Path, str]]
+    output: Path
+    device: str
+    options: SegmentOptions
+    preview: bool
+    _work: CaseWork | None = field(default=None, init=False)
+    _lock: Any = field(default=None, init=False)
+
+    def setup(self, worker: Any) -> None:
+        """Begin in a worker."""
+        # cases of one process follow each other, however many threads it has: they share a network and its memory
+        self._lock = Lock()
+
+    def segment(self, case: InputCase, entry: dict[str, Any], stale: Sequence[str]) -> dict[str, Any]:
+        """Do one case.
+
+        Args:
+            case: the case.
+            entry: what the manifest says of it.
+            stale: files of an earlier run.
+
+        Returns:
+            the complete entry.
+        """
+        with self._lock:
+            work = self._loaded()
+            log = self.output / LOGS / f"{case.name}.log"
+            log.parent.mkdir(exist_ok=True)
+            with log.open("a") as file:
+                # read when the process is gone: so each line is on the disk before what it announces
+                print(f"{time.strftime('%F %T')} begun on {socket.gethostname()}, process {os.getpid()}", file=file)
+                file.flush()
+                faulthandler.enable(file)
+                try:
+                    result = work.compute(entry, lambda: work.read(case, entry))
+                    print(f"{time.strftime('%F %T')} computed: {entry['error'] or 'no error'}", file=file, flush=True)
+                    work.write(entry, result, stale)
+                finally:
+                    faulthandler.disable()
+            log.unlink(missing_ok=True)
+            return entry
+
+    def _loaded(self) -> CaseWork:
+        from monai_transfer.inference.segmenter import Segmenter
+
+        if self._work is None:
+            # the client has settled whether to trust them; what it settled for is compared
+            roots = [root for root, _ in self.bundles]
+            segmenter = Segmenter.from_bundle(roots, device=self.device, options=self.options, trust=True)
+            for read, (root, checksum) in zip(segmenter.bundles, self.bundles, strict=True):
+                if read.checksum != checksum:
+                    raise UserError(f"{root} is another bundle on {socket.gethostname()}: put the same one there.")
+            if self.options.estimate_dice:
+                from monai_transfer.workflows.judging import judge_of
+
+                segmenter.judge = judge_of(segmenter, adapted=False)
+            self._work = CaseWork(segmenter, self.output, preview=self.preview)
+        return self._work
+
+
+def segment_on_cluster(
+    client: Client,
+    network: LoadedNetwork,
+    tasks: Sequence[tuple[InputCase, dict[str, Any], Sequence[str]]],
+    done: Callable[[dict[str, Any]], None],
+) -> None:
+    """Segment cases on the workers of a cluster.
+
+    Args:
+        client: of the cluster.
+        network: what each worker loads.
+        tasks: cases, their entries, and files of earlier runs.
+        done: called with each entry as it is complete, in whatever order.
+    """
+    client.register_plugin(network, name=_PLUGIN)
+    if not tasks:
+        return
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    gpus = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
+    entries = {f"segment-{number}": entry for number, (_, entry, _) in enumerate(tasks)}
+    futures = client.map(_segment_case, *zip(*tasks, strict=True), key=list(entries), pure=False, resources=gpus)
+    for future in as_completed(futures):
+        error = future.exception() if future.status != "finished" else None
+        done(future.result() if error is None else _set_aside(entries[future.key], error, network.output))
+        future.release()
+
+
+def _segment_case(case: InputCase, entry: dict[str, Any], stale: Sequence[str]) -> dict[str, Any]:
+    network: LoadedNetwork = get_worker().plugins[_PLUGIN]
+    return network.segment(case, entry, stale)
+
+
+def _set_aside(entry: dict[str, Any], error: BaseException | None, output: Path) -> dict[str, Any]:
+    """The entry of a case that no worker survived, or that could not begin."""
+    entry = {**entry, "status": "failed"}
+    if not isinstance(error, KilledWorker):
+        return {**entry, "error": str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"}
+    log = output / LOGS / f"{entry['case']}.log"
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    return {
+        **entry,
+        "error": f"{entry['input']} ended {text.count(' begun on ')} processes and was set aside: see {log}.",
+        "log": text[-4000:],
+    }
