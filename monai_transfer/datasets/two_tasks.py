@@ -23,6 +23,15 @@ class TwoTaskDataset:
     Attributes:
         cases: images and label maps, where there are any.
         exams: of exactly these cases; what is not known of one is ``None``.
+
+    Example:
+        >>> from monai_transfer.datasets import Case
+        >>> images = {name: (Path(f"{name}.nii.gz"),) for name in "ab"}
+        >>> cases = (Case("a", images["a"], Path("a_label.nii.gz")), Case("b", images["b"]))
+        >>> exams = tuple(Exam(name, image, patient=name, target=(1.0,)) for name, image in images.items())
+        >>> both = TwoTaskDataset(CaseDataset(Path("scans"), cases), ExamDataset(Path("scans"), exams, ("lesion",)))
+        >>> both.mapped.cases.names, both.without_map.cases.names
+        (('a',), ('b',))
     """
 
     cases: CaseDataset

@@ -28,7 +28,7 @@ class AllConvUNet(nn.Module):
     Example:
         >>> network = AllConvUNet(1, 3)
         >>> network(torch.rand(1, 1, 40, 32, 32)).shape, sum(value.numel() for value in network.parameters()) // 1000
-        (torch.Size([1, 3, 40, 32, 32]), 881)
+        (torch.Size([1, 3, 40, 32, 32]), 878)
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, dropout: float = 0.0) -> None:
