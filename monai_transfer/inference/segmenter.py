@@ -14,7 +14,6 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.label_maps import apply_after, volumes_ml, with_values_of
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, activate
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
@@ -26,7 +25,7 @@ from monai_transfer.inference.predictor import (
 )
 from monai_transfer.inference.preprocessing import preprocess, working_shape
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, clean
-from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays
+from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, apply_after, volumes_ml, with_values_of
 from monai_transfer.inference.whole_image import Judge, over_whole_image
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.reading import read_volume

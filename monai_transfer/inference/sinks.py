@@ -1,4 +1,7 @@
-"""What becomes of a native slice of class probabilities: labels, masks, stored probabilities, uncertainty."""
+"""What becomes of a native slice of class probabilities: labels, masks, stored probabilities, uncertainty.
+
+Finished labels are counted here, given their values, and treated as the bundle asks.
+"""
 
 import math
 import tempfile
@@ -7,9 +10,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
+from monai.data.meta_tensor import MetaTensor
+from monai.transforms import Transform
 
 from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE
+from monai_transfer.volumes.volume import Volume
 
 MOST_IN_MEMORY = 2 << 30
 """Bytes of probabilities that are kept in memory; more lie in a temporary file."""
@@ -203,3 +209,31 @@ def in_file_order(array: np.ndarray) -> np.ndarray:
         part = (slice(None),) * slow + (slice(start, start + 32),)
         turned[part] = array[part]
     return turned
+
+
+def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, overlapping: bool) -> dict[str, float]:
+    """Millilitres per label name, the background left out; per mask where labels overlap."""
+    if overlapping:
+        return {names[n]: round(float(mask.sum(dtype=np.int64)) * voxel_ml, 4) for n, mask in enumerate(labels)}
+    flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
+    counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
+    return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
+
+
+def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
+    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
+    if values is None:
+        return labels
+    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+    return np.asarray(table[labels])
+
+
+def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:
+    """Run a transform of the bundle's postprocessing on the finished labels."""
+    key = getattr(transform, "keys", ("pred",))[0]
+    channels = labels if labels.ndim > len(volume.shape) else labels[None]
+    tensor = MetaTensor(
+        torch.from_numpy(np.ascontiguousarray(channels).astype(np.float32)), affine=torch.from_numpy(volume.affine)
+    )
+    result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
+    return result if labels.ndim > len(volume.shape) else result[0]

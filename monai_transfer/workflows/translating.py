@@ -14,7 +14,7 @@ from monai_transfer.bundle.folder import require_free
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
-from monai_transfer.inference.label_maps import with_values_of
+from monai_transfer.inference.sinks import with_values_of
 from monai_transfer.transforms import preset
 from monai_transfer.volumes.reading import write_volume
 
