@@ -82,11 +82,18 @@ def explain(
         entries.append(_entry(case, ready, wanted, root, method, reading))
     record = {"bundle": str(ready.root), "checksum": ready.checksum, "explained_by": method, "volumes": entries}
     write_text(root / EXPLANATIONS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    pictures = [
-        (f"{entry['name']}: {found['label']}", root / found["picture"]) for entry in entries for found in entry["maps"]
-    ]
-    write_heat_page(root / PAGE, pictures, title="Where the network looked", method=method)
+    _write_page(record, root)
     return record
+
+
+def _write_page(record: dict[str, Any], root: Path) -> None:
+    """The hottest slice of every map."""
+    pictures = [
+        (f"{entry['name']}: {found['label']}", root / found["picture"])
+        for entry in record["volumes"]
+        for found in entry["maps"]
+    ]
+    write_heat_page(root / PAGE, pictures, title="Where the network looked", method=record["explained_by"])
 
 
 def _labels(bundle: InferenceBundle, names: Sequence[str]) -> dict[int, str]:
