@@ -38,7 +38,7 @@ class CaseJudge:
 
     Example:
         >>> judge = CaseJudge(SourceSizes((1.0, 2.0), {1: 1.5}), voxel_ml=1.0)
-        >>> judge.judge(torch.zeros(1, 8, 8, 8), lambda image: torch.zeros(1, 2, 8, 8, 8), {1: "liver"})
+        >>> judge.judge(torch.zeros(1, 8, 8, 8), lambda image: torch.zeros(1, 2, *image.shape[2:]), {1: "liver"})
         {'estimated_dice': {}, 'unlike': []}
     """
 

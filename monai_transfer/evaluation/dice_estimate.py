@@ -77,7 +77,8 @@ class DiceEstimator:
         taught, held = ([one for one in known if (one.pair in teaching) is half] for half in (True, False))
         predictor = DicePredictor.fit(taught)
         offsets = {
-            label: sum(errors) / (len(errors) + _SHRINKAGE) for label, errors in _errors(taught, predictor, {}).items()
+            label: float(sum(errors)) / (len(errors) + _SHRINKAGE)
+            for label, errors in _errors(taught, predictor, {}).items()
         }
         errors = {label: np.abs(each) for label, each in _errors(held, predictor, offsets).items()}
         together = conformal_quantile(np.concatenate(list(errors.values())), coverage) if errors else math.inf

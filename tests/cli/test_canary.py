@@ -38,6 +38,7 @@ COMMANDS: dict[str, Arguments] = {
         *("--weights", str(bundle), "--data", str(data), "--output", str(out), "--steps", "1", "--spacing", "4"),
         *("--device", "cpu", "--minimum", "0"),
     ],
+    "benchmark judgement": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data)],
     "export": lambda bundle, data, out: ["--bundle", str(bundle), "--output", str(out)],
     "weights verify": lambda bundle, data, out: [str(bundle), "--bundle", str(bundle), "--minimum", "0"],
     "weights inspect": lambda bundle, data, out: [str(bundle)],
@@ -215,6 +216,7 @@ DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
     "benchmark adaptation": lambda root, _: [
         *("--source", str(root), "--target", str(root), "--output", "out", "--methods", "Augmentation", *QUICK)
     ],
+    "benchmark judgement": lambda root, _: ["--data", str(root), *PLAIN[:3]],
 }
 
 
@@ -259,5 +261,5 @@ def test_code_in_a_data_set_never_runs(
     result = _run(name, *DATA_COMMANDS[name](named_by_code, encoder), *dry)
     assert not (tmp_path / "canary").exists()
     assert result.exception is None or isinstance(result.exception, (SystemExit, UserError)), result.exception
-    if command not in ("diagnose", "explain", "evaluate", "translate", "benchmark adaptation"):
+    if command not in ("diagnose", "explain", "evaluate", "translate", "benchmark adaptation", "benchmark judgement"):
         assert result.exit_code == 0, result.exception
