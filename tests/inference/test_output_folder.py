@@ -145,16 +145,16 @@ def test_an_output_that_is_a_file(scans: Path, segmenter: Segmenter, tmp_path: P
 def test_a_disk_that_fills_up_fails_the_case_and_leaves_nothing(
     scans: Path, bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from monai_transfer.volumes import nifti
+    from monai_transfer.volumes import reading
 
-    real = nifti.write_volume
+    real = reading.write_volume
 
     def full(array: np.ndarray, path: Path, **options: Any) -> None:
         if path.name == "a.nii.gz":
             raise OSError(28, "No space left on device")
         real(array, path, **options)
 
-    monkeypatch.setattr(nifti, "write_volume", full)
+    monkeypatch.setattr(reading, "write_volume", full)
     out = tmp_path / "out"
     manifest = segment(scans, bundle, out, options=SegmentOptions(uncertainty=True))
     assert [c["status"] for c in manifest["cases"]] == ["failed", "ok"]
