@@ -3,6 +3,7 @@
 from monai_transfer.adaptation.adabn import AdaBN
 from monai_transfer.adaptation.advent import AdvEnt
 from monai_transfer.adaptation.anatomical_correction import correct_by_anatomy, separation
+from monai_transfer.adaptation.body_builds import stretch_by_builds
 from monai_transfer.adaptation.cdan import CDAN
 from monai_transfer.adaptation.dann import DANN
 from monai_transfer.adaptation.deep_coral import DeepCORAL
@@ -58,5 +59,6 @@ __all__ = [
     "recalibrate_norm",
     "refine_probabilities",
     "separation",
+    "stretch_by_builds",
     "tent",
 ]

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.errors import UserError
-from monai_transfer.transforms.presets import Augmentation
+from monai_transfer.transforms.random_changes import Augmentation
 
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""
@@ -17,6 +17,9 @@ RANDOM = "RandomIntensity"
 
 TRANSFER = "IntensityTransfer"
 """The part of a name that asks for the target's intensities as well, as soon as they can be measured."""
+
+STRETCH = "Stretch"
+"""The part of a name that asks for source bodies of other builds."""
 
 DEFAULT = "Default"
 """The bundle's own recipe."""
@@ -43,6 +46,7 @@ RECIPES: dict[str, dict[str, Any]] = {
     f"{DEFAULT}-{AUGMENTATION}": {"augmentation": "standard"},
     f"{DEFAULT}-{RANDOM}": {"painting": "measured"},
     f"{DEFAULT}-{TRANSFER}": {"painting": "random"},
+    f"{DEFAULT}-{STRETCH}": {"stretched": False},
     f"{DEFAULT}-{SelfTraining.__name__}": {"methods": ()},
 }
 """The bundle's own recipe, whole and without each of its parts."""
@@ -59,6 +63,7 @@ class Arm:
             bundle's own.
         painting: whether the source's labels are painted with no other intensities, with random ones, with the target's
             (random ones until they are measured) or with measured ones alone; ``None`` keeps the bundle's own.
+        stretched: whether the source's bodies are stretched, whole and in parts; ``None`` keeps the bundle's own.
         labels_of: whose labels it learns from: the sources', those of the target cases that may be learnt too
             (``"all"``), or the target's alone.
     """
@@ -67,11 +72,12 @@ class Arm:
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Augmentation | None = None
     painting: Literal["none", "random", "measured", "target"] | None = None
+    stretched: bool | None = None
     labels_of: Literal["sources", "all", "target"] = "all"
 
     @classmethod
     def named(cls, name: str) -> "Arm":
-        """The arm of a name: one of ``RECIPES``, or methods joined by ``+``, with one of ``APPEARANCES`` among them.
+        """The arm of a name: one of ``RECIPES``, or methods, one of ``APPEARANCES`` and ``Stretch``, joined by ``+``.
 
         ``IntensityTransfer`` includes ``RandomIntensity``, and that ``Augmentation``; a method whose name stands
         without any of them is trained with the standard augmentation alone.
@@ -84,12 +90,12 @@ class Arm:
             return cls(recipe, **RECIPES[recipe])
         parts = [part.strip() for part in name.split("+")]
         lower = [part.lower() for part in parts]
-        special = {word.lower(): word for word in (*APPEARANCES, RANDOM, TRANSFER)}
+        special = {word.lower(): word for word in (*APPEARANCES, RANDOM, TRANSFER, STRETCH)}
         methods = [part for part in parts if part.lower() not in special]
         if "" in parts or DEFAULT.lower() in lower:
             raise UserError(f"--methods {name} is not possible; join methods by +, such as {AUGMENTATION}+MeanTeacher.")
         words = [word for key, word in special.items() if key in lower]
-        augmentations = {APPEARANCES.get(word, "modality") for word in words}
+        augmentations = {APPEARANCES.get(word, "modality") for word in words if word != STRETCH}
         if len(augmentations) > 1:
             raise UserError(f"--methods {name} asks for more than one augmentation ({', '.join(words)}); name one.")
         definitions = tuple(method_definitions(methods) or [])
@@ -98,13 +104,14 @@ class Arm:
             definitions,
             next(iter(augmentations), "standard"),
             painting="target" if TRANSFER in words else "random" if RANDOM in words else "none",
+            stretched=STRETCH in words,
         )
 
 
-SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", labels_of="sources")
+SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", stretched=False, labels_of="sources")
 """The floor."""
 
-ORACLE = Arm("oracle", (), "standard", painting="none", labels_of="target")
+ORACLE = Arm("oracle", (), "standard", painting="none", stretched=False, labels_of="target")
 """The ceiling."""
 
 

@@ -12,54 +12,28 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     Orientationd,
-    RandAffined,
-    RandCropByPosNegLabeld,
-    RandFlipd,
-    RandGaussianNoised,
-    RandGaussianSmoothd,
-    RandScaleIntensityd,
-    RandSimulateLowResolutiond,
-    RandSpatialCropd,
     ScaleIntensityRanged,
     Spacingd,
-    SpatialPadd,
     ToDeviced,
     Transform,
 )
 from monai.transforms.utils_pytorch_numpy_unification import percentile
-from monai.utils import PytorchPadMode
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, cat, split
 
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.channel_dropout import RandChannelDropoutd
-from monai_transfer.transforms.class_intensity import RandClassIntensityd
-from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
-from monai_transfer.transforms.fourier_style import RandFourierStyled
-from monai_transfer.transforms.gin import RandGINd
-from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
 from monai_transfer.transforms.label_classes import LabelClassesd
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
-from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
-from monai_transfer.transforms.pseudo_label import (
-    PSEUDO_LABEL,
-    UNLABELLED,
-    PseudoLabeld,
-    PseudoLabels,
-)
+from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.random_changes import Augmentation, appearance, deformed, random_crop
 from monai_transfer.transforms.reference_pool import Reference
-from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 from monai_transfer.volumes.monai_reader import load_volumes
 from monai_transfer.volumes.volume import Reading
 
 Modality = Literal["ct", "mr"]
 Stage = Literal["train", "validate", "infer"]
-Augmentation = Literal["none", "standard", "modality", "gin", "nnunet", "fourier", "histogram"]
-
-_CURVED = 0.9
-_KNOTS = (3, 5)
-_BORROWED = 0.8
 
 ABSENT: dict[Modality, float] = {"ct": -1.0, "mr": 0.0}
 """What the intensity transforms make of a channel of a single value, air, which stands for one that is absent."""
@@ -79,6 +53,7 @@ def preset(
     augmentation: Augmentation = "standard",
     flip_axes: Sequence[int] = (),
     deformation: float = 1.0,
+    stretch: float = 0.0,
     bias_correction: bool = False,
     intensities: ClassIntensities | None = None,
     pseudo_labels: PseudoLabels | None = None,
@@ -103,6 +78,8 @@ def preset(
             one of the ``references``).
         flip_axes: spatial axes to flip at random; empty because most organs have a side.
         deformation: scale of random rotation (15 degrees), zoom (15 %) and shift; 0 turns them off.
+        stretch: most change of length along each axis in place of the zoom, of the whole and of parts against each
+            other: bodies of another build, or voxels of another size than the header says.
         bias_correction: run N4 (SimpleITK) on each MR volume first.
         intensities: how the target's classes look; the classes of labelled training images are painted with random
             intensities, and with these once they are measured, before any augmentation but ``"none"``.
@@ -133,11 +110,11 @@ def preset(
         if pseudo_labels is not None and not labelled:
             steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
             keys = [*keys, PSEUDO_LABEL]
-        steps += _crop(keys, roi_size)
+        steps += random_crop(keys, roi_size)
         if torch.device(device).type != "cpu":
             # after the crop: whole volumes stay in the cache, in the memory of the CPU
             steps.append(ToDeviced(keys=keys, device=device))
-        steps += _deform(keys, deformation=deformation, flip_axes=flip_axes, device=device)
+        steps += deformed(keys, deformation=deformation, stretch=stretch, flip_axes=flip_axes, device=device)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
         steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
@@ -204,78 +181,6 @@ def standardise_foreground(image: Tensor) -> Tensor:
 
 def _standardised(channel: Tensor, foreground: Tensor) -> Tensor:
     return (channel - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
-
-
-def appearance(
-    augmentation: Augmentation,
-    *,
-    intensities: ClassIntensities | None = None,
-    references: Sequence[Reference] | None = None,
-) -> list[Transform]:
-    """Random intensity transforms of one name, for the image alone; see :func:`preset`."""
-    if augmentation == "none":
-        return []
-    image = [Keys.IMAGE]
-    painted: list[Transform] = []
-    if intensities is not None:
-        curve = RandContrastCurve(_CURVED, _KNOTS) if augmentation == "modality" else None
-        painted.append(RandClassIntensityd(image, Keys.LABEL, intensities, curve=curve))
-    if augmentation == "nnunet":
-        return [*painted, nnunet_intensity(image)]
-    common = [
-        RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
-        RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
-        RandGaussianNoised(keys=image, prob=0.5, std=0.2),
-    ]
-    if augmentation == "gin":
-        return [*painted, RandGINd(image, prob=_CURVED), *common]
-    if augmentation == "modality":
-        contrast = painted or [RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)]
-        return [*contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
-    mild = [
-        *painted,
-        RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
-        RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
-        *common,
-    ]
-    if augmentation == "standard":
-        return mild
-    if references is None:
-        raise UserError(f"The augmentation {augmentation} needs references, images of the target.")
-    borrowed = RandFourierStyled if augmentation == "fourier" else RandHistogramMatchd
-    return [borrowed(image, references, prob=_BORROWED), *mild]
-
-
-def _crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
-    size = list(roi_size)
-    pads: list[Transform] = [SpatialPadd(keys=Keys.IMAGE, spatial_size=size, mode=PytorchPadMode.REPLICATE)]
-    if Keys.LABEL not in keys:
-        pads += [SpatialPadd(keys=key, spatial_size=size, value=UNLABELLED) for key in keys if key == PSEUDO_LABEL]
-        return [*pads, RandSpatialCropd(keys=keys, roi_size=size, random_size=False)]
-    crop = RandCropByPosNegLabeld(
-        keys=keys, label_key=Keys.LABEL, spatial_size=size, pos=2.0, neg=1.0, num_samples=1, allow_smaller=False
-    )
-    return [*pads, SpatialPadd(keys=Keys.LABEL, spatial_size=size), crop]
-
-
-def _deform(
-    keys: Sequence[str], *, deformation: float, flip_axes: Sequence[int], device: torch.device | str
-) -> list[Transform]:
-    flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
-    if deformation == 0:
-        return flips
-    modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
-    affine = RandAffined(
-        keys=keys,
-        prob=0.9,
-        rotate_range=[0.26 * deformation] * 3,
-        scale_range=[0.15 * deformation] * 3,
-        translate_range=[4.0 * deformation] * 3,
-        mode=modes,
-        padding_mode="border",
-        device=device,
-    )
-    return [*flips, affine]
 
 
 def _check(modality: str, stage: str, augmentation: str, roi_size: Sequence[int] | None) -> None:

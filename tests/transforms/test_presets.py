@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import get_args
 
 import nibabel
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -13,7 +14,8 @@ from monai_transfer.bundle.inference_config import inference_preprocessing
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
-from monai_transfer.transforms.presets import ABSENT, Augmentation, Modality, clip_to_foreground, standardise_foreground
+from monai_transfer.transforms.presets import ABSENT, Modality, clip_to_foreground, standardise_foreground
+from monai_transfer.transforms.random_changes import Augmentation
 
 
 @pytest.fixture(scope="module")
@@ -181,6 +183,32 @@ def test_crops_move_to_the_device_that_deforms_them() -> None:
     assert names.index("RandAffined") == names.index("ToDeviced") + 1
     on_cpu = preset("mr", "train", spacing=[8.0] * 3, roi_size=[16] * 3).transforms
     assert "ToDeviced" not in [type(step).__name__ for step in on_cpu]
+
+
+def test_bodies_are_stretched_whole_and_in_parts_and_their_labels_with_them(tmp_path: Path) -> None:
+    label = np.zeros((32, 32, 32), dtype=np.uint8)
+    label[12:20, 12:20, 6:10] = label[12:20, 12:20, 22:26] = 1  # two organs, 16 voxels apart
+    for name in ("image", "label"):
+        nibabel.save(nibabel.Nifti1Image(label, np.eye(4)), tmp_path / f"{name}.nii")
+    item = {name: str(tmp_path / f"{name}.nii") for name in ("image", "label")}
+    make = preset(
+        "mr", "train", spacing=[1.0] * 3, roi_size=[32] * 3, augmentation="none", deformation=0.0, stretch=0.3
+    ).set_random_state(0)
+    thicknesses, distances = [], []
+    for _ in range(12):
+        made = make(item)[0]
+        shape, image = made["label"][0] > 0, made["image"][0]
+        between = (image.max() + image.min()) / 2
+        assert float(((image > between) == shape).float().mean()) > 0.98  # the image moves as its label does
+        heights = shape.any(0).any(0).nonzero()[:, 0]
+        gap = int(heights.diff().argmax())
+        thicknesses.append(gap + 1)
+        distances.append(float(heights[gap + 1 :].float().mean() - heights[: gap + 1].float().mean()))
+    assert max(distances) - min(distances) > 2
+    assert max(thicknesses) > min(thicknesses)
+    # the parts change each by its own factor
+    ratios = [distance / thickness for distance, thickness in zip(distances, thicknesses, strict=True)]
+    assert max(ratios) > 1.1 * min(ratios)
 
 
 @pytest.mark.gpu

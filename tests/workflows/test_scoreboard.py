@@ -32,6 +32,9 @@ def test_names_become_arms() -> None:
     assert (Arm.named("default").methods, Arm.named("default").augmentation) == (None, None)
     assert Arm.named("default-augmentation") == Arm("Default-Augmentation", augmentation="standard")
     assert (Arm.named("Default-SelfTraining").methods, Arm.named("Default-SelfTraining").painting) == ((), None)
+    stretched = Arm.named("stretch+dann")
+    assert (stretched.name, stretched.augmentation, stretched.stretched) == ("Stretch+DANN", "standard", True)
+    assert Arm.named("DANN").stretched is False
     assert [arm.name for arm in choose_arms(["DANN", "dann", "DANN+MMD"])] == ["DANN", "DANN+MMD"]
     style = Arm.named("dann+fourierstyle")
     assert (style.name, style.augmentation, style.painting) == ("FourierStyle+DANN", "fourier", "none")
@@ -62,10 +65,12 @@ def test_the_command_says_what_it_would_do(domains: Path, tmp_path: Path, monkey
 def test_an_arm_without_random_intensities_paints_measured_ones_alone(domains: Path, tmp_path: Path) -> None:
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
-    whole, bare = (
+    whole, bare, unstretched = (
         make_arm(chosen, plan, tmp_path / name, Arm.named(name)).read("train")
-        for name in ("Default", "Default-RandomIntensity")
+        for name in ("Default", "Default-RandomIntensity", "Default-Stretch")
     )
+    assert unstretched == {**whole, "source_stretch": 0.0}
+    assert whole["source_stretch"].startswith("$stretch_by_builds")
     assert bare["intensities"] == {**whole["intensities"], "unknown": 0.0}
     assert {**bare, "intensities": None} == {**whole, "intensities": None}
 
