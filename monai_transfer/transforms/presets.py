@@ -155,7 +155,15 @@ def ct_intensity(keys: Sequence[str], *, window: Sequence[float]) -> list[Transf
     low, high = window
     return [
         ScaleIntensityRanged(keys=Keys.IMAGE, a_min=low, a_max=high, b_min=-1.0, b_max=1.0, clip=True),
-        CropForegroundd(keys=keys, source_key=Keys.IMAGE, select_fn=above_air, allow_smaller=True),
+        CropForegroundd(
+            keys=keys,
+            source_key=Keys.IMAGE,
+            select_fn=above_air,
+            allow_smaller=True,
+            # the corners beside the image would be arrays in one case and tensors in the next, and no batch
+            start_coord_key=None,
+            end_coord_key=None,
+        ),
     ]
 
 

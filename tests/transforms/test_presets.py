@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from monai.data import list_data_collate
 
 from monai_transfer.bundle.allowed import is_allowed_expression
 from monai_transfer.bundle.inference_config import inference_preprocessing
@@ -209,6 +210,15 @@ def test_bodies_are_stretched_whole_and_in_parts_and_their_labels_with_them(tmp_
     # the parts change each by its own factor
     ratios = [distance / thickness for distance, thickness in zip(distances, thicknesses, strict=True)]
     assert max(ratios) > 1.1 * min(ratios)
+
+
+@pytest.mark.parametrize("modality", ["ct", "mr"])
+def test_stretched_and_other_cases_make_one_batch(case: dict[str, dict[str, str]], modality: Modality) -> None:
+    make = preset(modality, "train", spacing=[8.0] * 3, roi_size=[16] * 3, stretch=0.2).set_random_state(0)
+    made = [make(case[modality])[0] for _ in range(12)]  # some are stretched, some are not
+    assert len({tuple((key, type(value)) for key, value in one.items()) for one in made}) == 1
+    batch = list_data_collate(made)
+    assert batch["image"].shape == batch["label"].shape == (12, 1, 16, 16, 16)
 
 
 @pytest.mark.gpu
