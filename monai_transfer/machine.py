@@ -63,10 +63,15 @@ def choose_device(name: str) -> "torch.device":
     return torch.device(name)
 
 
+def launched() -> int:
+    """How many processes ``torchrun`` or another launcher started; 1 without one."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
 def device_of_process(name: str) -> str:
     """The device of one process of ``torchrun``: for ``auto`` and ``cuda`` the GPU of its ``LOCAL_RANK``."""
     local = os.environ.get("LOCAL_RANK")
-    if name not in ("auto", "cuda") or int(os.environ.get("WORLD_SIZE", "1")) < 2 or local is None:
+    if name not in ("auto", "cuda") or launched() < 2 or local is None:
         return name
     import torch
 

@@ -27,16 +27,12 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from monai_transfer.errors import UserError
+from monai_transfer.machine import launched
 
 T = TypeVar("T")
 
 _common_step = False
 _groups = 0
-
-
-def launched() -> int:
-    """How many processes the launcher started."""
-    return int(os.environ.get("WORLD_SIZE", "1"))
 
 
 def world_size() -> int:

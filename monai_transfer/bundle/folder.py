@@ -12,6 +12,7 @@ from monai_transfer.bundle import following, unfinished
 from monai_transfer.bundle.trust import is_foreign, remember, template
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
+from monai_transfer.machine import launched
 
 if TYPE_CHECKING:
     import torch
@@ -212,7 +213,7 @@ class BundleFolder:
                 return None
             overrides["resume"] = True
         try:
-            if trains and following.several_processes():
+            if trains and launched() > 1:
                 configs = tuple(following.with_overlay(self.root, configs))
                 following.give_order(self.root, configs, overrides)
             workflow = following.training_workflow(self.root, configs, overrides)

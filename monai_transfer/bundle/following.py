@@ -6,7 +6,6 @@ others which one, and they take part in it and wait for the next, until the firs
 """
 
 import json
-import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,11 +24,6 @@ _WAIT = 0.1
 """Seconds between two looks for an order: short beside a training, and Ctrl-C is answered meanwhile."""
 
 _orders = 0
-
-
-def several_processes() -> bool:
-    """Whether a launcher started this process beside others."""
-    return int(os.environ.get("WORLD_SIZE", "1")) > 1
 
 
 def with_overlay(root: Path, configs: Sequence[str]) -> list[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
+from monai.transforms import Compose
 from pydantic import WithJsonSchema
 
 from monai_transfer.bundle.networks import LIGHT, STEMMED, require_network
@@ -26,7 +27,8 @@ from monai_transfer.options import (
     checked,
     validated,
 )
-from monai_transfer.transforms.presets import Modality
+from monai_transfer.transforms.presets import Modality, preset
+from monai_transfer.volumes.volume import Reading
 
 _VOXELS_ON_CPU = 300_000
 _VOXELS_ON_GPU = 6_000_000
@@ -116,6 +118,21 @@ class Plan:
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, at most 25."""
         return split_into_epochs(self.steps)
+
+    def validation_preset(self, reading: Reading) -> Compose:
+        """The transforms by which labelled cases of the source are read to be compared with a prediction.
+
+        Args:
+            reading: how strictly the files are read.
+        """
+        return preset(
+            self.source_modality,
+            "validate",
+            spacing=self.spacing,
+            window=self.window,
+            label_values=self.label_values,
+            reading=reading,
+        )
 
     def with_options(self, **options: Any) -> Self:
         """The plan with those options that are not ``None``.

@@ -17,6 +17,8 @@ from monai_transfer.cli.options import (
     NetworkOption,
     SpacingOption,
     TaskOption,
+    read_numbers,
+    refuse_given,
     split_list,
     split_numbers,
 )
@@ -123,24 +125,18 @@ def _compare(
 def _compare_pairs(pairs: Path, output: Path, options: "PlanOptions", named: Mapping[str, object], **how: Any) -> None:
     from monai_transfer.cli.benchmark_pairs import compare_listed
 
-    for name, value in named.items():
-        if value is not None:
-            raise UserError(f"--pairs names the data itself: omit --{name.replace('_', '-')}.")
+    refuse_given({name: value is not None for name, value in named.items()}, "--pairs names the data itself: omit {}.")
     compare_listed(pairs, output, options, **how)
 
 
 def _require_diagnosis(refused: Mapping[str, object], source: Path | None, target: Path | None) -> None:
-    given = next((name for name, value in refused.items() if value), None)
-    if given is not None or source is None or target is None:
-        what = f"--{given.replace('_', '-')} is for segmentation: omit it" if given else "Give --source and --target"
-        raise UserError(f"{what} with --task diagnosis.")
+    refuse_given(refused, "{} is for segmentation: omit it with --task diagnosis.")
+    if source is None or target is None:
+        raise UserError("Give --source and --target with --task diagnosis.")
 
 
 def _seeds(text: str) -> list[int]:
-    try:
-        seeds = [int(part) for part in split_list(text)]
-    except ValueError:
-        seeds = []
+    seeds = read_numbers(text, int)
     if not seeds:
         raise UserError(f"--seeds {text} is not possible: give whole numbers with commas between, such as 0,1,2.")
     return [checked(Annotated[Seed, Field(title="--seeds")], seed) for seed in seeds]

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from monai_transfer.cli import console
+from monai_transfer.cli.options import refuse_given
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -208,7 +209,5 @@ def require_options_of(
     Raises:
         UserError: one is.
     """
-    for name, value in (segmentation if task == "diagnosis" else diagnosis or {}).items():
-        if value:
-            other = "segmentation" if task == "diagnosis" else "diagnosis"
-            raise UserError(f"--{name.replace('_', '-')} is for {other}: omit it with --task {task}.")
+    other, options = ("segmentation", segmentation) if task == "diagnosis" else ("diagnosis", diagnosis or {})
+    refuse_given(options, f"{{}} is for {other}: omit it with --task {task}.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from monai_transfer.errors import UserError
+from monai_transfer.machine import launched
 
 _TRAINING = {"adapt", "finetune", "train"}
 """Commands in which the processes train one network together."""
@@ -24,7 +25,7 @@ def run_once(command: Callable[[], Any], words: Sequence[str]) -> Any:
         UserError: the command is none that several processes can do.
     """
     name = next((word for word in words if not word.startswith("-")), "")
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1 or not name or name in _SHARED or "--help" in words:
+    if launched() == 1 or not name or name in _SHARED or "--help" in words:
         return command()
     if name not in _TRAINING:
         raise UserError(f"{name} is the work of one process: start it without torchrun.")

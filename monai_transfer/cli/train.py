@@ -30,6 +30,7 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    refuse_given,
     split_list,
     split_numbers,
 )
@@ -37,7 +38,6 @@ from monai_transfer.cli.two_tasks import (
     BothTasksOption,
     TaskWeightsOption,
     read_task_weights,
-    require_both,
     train_both_command,
 )
 
@@ -88,7 +88,7 @@ def train_command(
         return train_both_command(data, output, Reading(**reads), **both)
     segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
-    require_both(task, task_weights)
+    refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
         return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
     chosen = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import split_list
+from monai_transfer.cli.options import read_numbers, refuse_given
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.volume import Reading
 
@@ -40,9 +40,7 @@ def train_both_command(
     Raises:
         UserError: one of ``refused`` is given, which would do nothing.
     """
-    given = next((name for name, value in refused.items() if value), None)
-    if given is not None:
-        raise UserError(f"--{given.replace('_', '-')} is for one task alone: omit it with --task both.")
+    refuse_given(refused, "{} is for one task alone: omit it with --task both.")
 
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.workflows import two_tasks as work
@@ -60,16 +58,6 @@ def train_both_command(
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 
-def require_both(task: str, task_weights: str | None) -> None:
-    """See that weights of tasks are given with both of them alone.
-
-    Raises:
-        UserError: they are not.
-    """
-    if task_weights is not None:
-        raise UserError(f"--task-weights is for --task both: omit it with --task {task}.")
-
-
 def read_task_weights(text: str | None) -> tuple[float, float] | None:
     """The weights of segmentation and diagnosis.
 
@@ -78,10 +66,7 @@ def read_task_weights(text: str | None) -> tuple[float, float] | None:
     """
     if text is None:
         return None
-    try:
-        numbers = [float(part) for part in split_list(text)]
-    except ValueError:
-        numbers = []
+    numbers = read_numbers(text, float)
     if len(numbers) != 2 or not all(0 < number < 1e6 for number in numbers):
         raise UserError(f"--task-weights {text} is not possible: give two numbers above 0, such as 1,0.5.")
     return numbers[0], numbers[1]

@@ -6,6 +6,8 @@ reach an output.
 
 import logging
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -71,17 +73,28 @@ def read_frames(path: Path) -> list[Frame]:
         VolumeError: it is cut off or damaged, or lacks what a volume needs.
     """
     require_file(path)
+    with opened_header(path) as (header, left):
+        _require_scan(path, header)
+        require_grey_values(path, header)
+        storage = storage_of(path, header, left)
+        return [frame_of(path, index, header, storage) for index in range(storage.frames)]
+
+
+@contextmanager
+def opened_header(path: Path) -> Iterator[tuple[Dataset, int]]:
+    """The tags of a DICOM file that are read, and how many bytes follow them; for a block that makes sense of them.
+
+    Raises:
+        VolumeError: the file is packed, or whatever else the header led to in the block: it is cut off or damaged.
+    """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's remarks; what matters is checked below
+        warnings.simplefilter("ignore")  # pydicom's remarks; what matters is checked in the block
         try:
             require_plain(path)
             with path.open("rb") as file:
                 header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
                 left = path.stat().st_size - file.tell()
-            _require_scan(path, header)
-            require_grey_values(path, header)
-            storage = storage_of(path, header, left)
-            return [frame_of(path, index, header, storage) for index in range(storage.frames)]
+            yield header, left
         except (NotAScan, VolumeError):
             raise
         except Exception as error:

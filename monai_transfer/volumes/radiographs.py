@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 
 from monai_transfer.volumes.dicom_frames import STORAGE, Frame, Kind, rescale_of, sop_class_of
-from monai_transfer.volumes.dicom_headers import TAGS, require_grey_values, require_plain, storage_of
+from monai_transfer.volumes.dicom_headers import opened_header, require_grey_values, storage_of
 from monai_transfer.volumes.dicom_pixels import read_pixels
 from monai_transfer.volumes.volume import Volume, VolumeError
 
@@ -37,23 +37,12 @@ def read_radiograph(path: Path) -> Volume:
     Raises:
         VolumeError: it has several frames or colours, or is damaged.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # pydicom's remarks; what matters is checked below
-        try:
-            require_plain(path)
-            with path.open("rb") as file:
-                header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(TAGS))
-                left = path.stat().st_size - file.tell()
-            require_grey_values(path, header)
-            if int(header.get("NumberOfFrames") or 1) != 1:
-                raise VolumeError("dicom", f"{path} has several frames: export the one to diagnose.")
-            storage = storage_of(path, header, left)
-            rescale = rescale_of(path, header)
-        except VolumeError:
-            raise
-        except Exception as error:
-            message = f"{path} has a damaged or cut-off DICOM header ({type(error).__name__}): copy or export it again."
-            raise VolumeError("unreadable", message) from error
+    with opened_header(path) as (header, left):
+        require_grey_values(path, header)
+        if int(header.get("NumberOfFrames") or 1) != 1:
+            raise VolumeError("dicom", f"{path} has several frames: export the one to diagnose.")
+        storage = storage_of(path, header, left)
+        rescale = rescale_of(path, header)
     # where it lies is not asked: a projection has no place among slices
     nowhere, axes = np.zeros(3), np.eye(3)[:2]
     kind = Kind("", "", sop_class_of(header), ())

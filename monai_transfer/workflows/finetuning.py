@@ -25,7 +25,6 @@ from monai_transfer.workflows.finetuning_runs import (
     train_arm,
 )
 from monai_transfer.workflows.judging import teach_judge
-from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels, try_weights
 
 
@@ -171,8 +170,7 @@ def finetune(
     kept = tuned
     if choice is not None and choice.kept == "scratch":
         keep_scratch(tuned.bundle, runs[1].bundle)
-        table = None if cases.held is None else score_bundle(tuned.bundle, cases.held, device=str(plan.device))
-        kept = replace(runs[1], bundle=tuned.bundle, table=table)
+        kept = replace(runs[1], bundle=tuned.bundle)
     teach_judge(tuned.bundle, plan, source=cases.training, held=cases.held, seen=cases.training, say=say)
     forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device), trust=trust)
     report = report_finetuning(kept, runs, cases, plan, start, strategy, choice=choice, forgotten=forgotten)

@@ -71,6 +71,4 @@ def undo_choice(root: Path) -> None:
     """Give a bundle that kept scratch its fine-tuned weights again, before its command goes on or is repeated."""
     transfer, kept = root / "models" / "transfer.pt", root / "models" / "model.pt"
     if transfer.is_file():
-        with replacing(kept) as file:
-            file.write(transfer.read_bytes())
-        transfer.unlink()
+        transfer.replace(kept)

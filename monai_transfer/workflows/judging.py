@@ -28,7 +28,6 @@ from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.inference.whole_image import Judge, over_whole_image
 from monai_transfer.losses import class_dice
 from monai_transfer.machine import choose_device
-from monai_transfer.transforms.presets import preset
 from monai_transfer.transforms.random_changes import Augmentation, appearance
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.workflows.choice import source_sizes, spread
@@ -171,14 +170,7 @@ def in_appearances(plan: Plan, held: CaseDataset, count: int) -> Iterator[tuple[
         held: labelled cases, each taken in turn.
         count: number of images.
     """
-    read = preset(
-        plan.source_modality,
-        "validate",
-        spacing=plan.spacing,
-        window=plan.window,
-        label_values=plan.label_values,
-        reading=held.reading,
-    )
+    read = plan.validation_preset(held.reading)
     cases = [read(item) for item in held.labelled.items()[:SEEN]]
     # mild, for people differ: the full deformation of the training makes bodies that no domain holds
     moved = RandAffined(

@@ -14,7 +14,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.evaluation.label_evidence import LabelEvidence, gather_evidence
 from monai_transfer.evaluation.selection import Predictor
-from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd, preset
+from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd
 from monai_transfer.workflows.choice import LabelFreeScorer
 
 PAINTED_VOLUMES = 2
@@ -69,14 +69,7 @@ def paint_source(
     intensities.renew([_profile(predict, image) for image in images])
     if not intensities.profiles:
         return []
-    read = preset(
-        plan.source_modality,
-        "validate",
-        spacing=plan.spacing,
-        window=plan.window,
-        label_values=plan.label_values,
-        reading=held.reading,
-    )
+    read = plan.validation_preset(held.reading)
     paint = RandClassIntensityd(Keys.IMAGE, Keys.LABEL, intensities, prob=1.0, jitter=0.0, blur=0.1)
     paint.set_random_state(plan.seed)
     painted = []

@@ -18,7 +18,7 @@ from monai_transfer.inference.segmentation import (
     SegmentOptions,
     write_sidecars,
 )
-from monai_transfer.machine import device_of_process, versions
+from monai_transfer.machine import device_of_process, launched, versions
 from monai_transfer.workflows.cluster import connected, require_cluster
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def segment(
     Raises:
         UserError: when there is no input, the bundle cannot be used, or the output folder may not be written to.
     """
-    rank, world = shard or (int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1")))
+    rank, world = shard or (int(os.environ.get("RANK", "0")), launched())
     folder = Path(output).expanduser()
     given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     if cluster is not None:

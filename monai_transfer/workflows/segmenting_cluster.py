@@ -134,7 +134,7 @@ class LoadedNetwork(WorkerPlugin):
             if self.options.estimate_dice:
                 from monai_transfer.workflows.judging import judge_of
 
-                segmenter.judge = judge_of(segmenter, adapted=False)
+                segmenter.judge = judge_of(segmenter)
             self._work = CaseWork(segmenter, self.output, preview=self.preview)
         return self._work
 

@@ -14,7 +14,6 @@ from pydantic import Field
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
 from monai_transfer.bundle.folder import BundleFolder, require_free
-from monai_transfer.bundle.following import several_processes
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
@@ -22,7 +21,7 @@ from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import replacing, write_text
 from monai_transfer.inference import InputCase, find_cases
 from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.machine import choose_device, hardware, versions
+from monai_transfer.machine import choose_device, hardware, launched, versions
 from monai_transfer.options import LearningRate, Seed, Steps, validated
 from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.judging import renew_familiarity
@@ -144,7 +143,7 @@ def adapt_source_free(
     Raises:
         UserError: when the output is taken or no image can be read.
     """
-    if several_processes():
+    if launched() > 1:
         raise UserError("Adapting a bundle without its training data is the work of one process: omit torchrun.")
     old = BundleFolder(bundle)
     require_free(output, overwrite=overwrite)

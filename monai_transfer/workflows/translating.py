@@ -57,14 +57,7 @@ def translate_source(
     _require_no_others(root, domains.source.names)
     if len(domains.source.channel_names) > 1 or len(domains.target.channel_names) > 1:
         raise UserError(f"{domains.source.root} or {domains.target.root} has several channels; translate takes one.")
-    labelled = preset(
-        plan.source_modality,
-        "validate",
-        spacing=plan.spacing,
-        window=plan.window,
-        label_values=plan.label_values,
-        reading=domains.source.reading,
-    )
+    labelled = plan.validation_preset(domains.source.reading)
     unlabelled = preset(
         plan.target_modality, "infer", spacing=plan.spacing, window=plan.window, reading=domains.target.reading
     )
