@@ -14,6 +14,7 @@ from monai_transfer.cli.options import (
     DryRunOption,
     JsonOption,
     TrustOption,
+    split_list,
 )
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.options import Precision, Runtime
@@ -27,6 +28,7 @@ def segment_command(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series.")],
     bundle: Annotated[list[Path], typer.Option(help="Bundle folder; given several times: an ensemble.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
+    labels: Annotated[str | None, typer.Option(help="Only these labels, separated by commas: liver,spleen.")] = None,
     device: DeviceOption = "auto",
     precision: Annotated[Precision, typer.Option(help="float32, bfloat16 or float16 (GPU).")] = "float32",
     runtime: Annotated[
@@ -44,6 +46,10 @@ def segment_command(
     ] = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM SEG of each DICOM series.")
+    ] = False,
+    masks: Annotated[bool, typer.Option("--masks", help="Also write a file for each label.")] = False,
+    statistics: Annotated[
+        bool, typer.Option("--statistics", help="Measure volume and intensity of each label: statistics.csv.")
     ] = False,
     preview: Annotated[bool, typer.Option("--preview", help="Also write a PNG with outlines.")] = False,
     largest_component: Annotated[
@@ -93,6 +99,7 @@ def segment_command(
     from monai_transfer.volumes.volume import Reading
 
     options = SegmentOptions(
+        labels=tuple(split_list(labels)) if labels else (),
         precision=precision,
         runtime=runtime,
         skip_empty=skip_empty,
@@ -100,6 +107,8 @@ def segment_command(
         uncertainty=uncertainty,
         estimate_dice=estimate_dice,
         dicom_seg=dicom_seg,
+        masks=masks,
+        statistics=statistics,
         mirror_axes=(0, 1, 2) if mirror else (),
         batch=batch,
         compile=compile,

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, sha256
 from monai_transfer.inference.cases import InputCase
 from monai_transfer.inference.dicom_seg import require_series
-from monai_transfer.inference.output_folder import PRODUCTS
+from monai_transfer.inference.output_folder import PRODUCTS, lies_in
 from monai_transfer.inference.segmentation import Segmentation, require_room_for_results, write_results
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory
 from monai_transfer.text import listening
@@ -46,7 +47,7 @@ class CaseWork:
     def products(self) -> list[str]:
         """The endings of the files that are asked for."""
         options = self.segmenter.options
-        asked = (True, options.probabilities, options.uncertainty, self.preview, options.dicom_seg)
+        asked = (True, options.probabilities, options.uncertainty, self.preview, options.dicom_seg, options.masks)
         return [product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked]
 
     def pending(self, case: InputCase, made_with: str) -> dict[str, Any]:
@@ -104,6 +105,10 @@ class CaseWork:
             entry["seconds"] = {k: round(v, 4) for k, v in result.seconds.items()}
             entry["peak_memory_mb"] = peak_memory_mb()
             entry["volumes_ml"] = result.volumes_ml
+            if options.statistics:
+                from monai_transfer.inference.statistics import label_statistics  # only where it is asked for
+
+                entry["statistics"] = label_statistics(result, self.segmenter.channel_names)
             entry |= result.judgement
             entry["runtime"] = self.segmenter.predictor.used
             entry["windows"] = {"computed": result.windows[0], "all": result.windows[1]}
@@ -125,7 +130,10 @@ class CaseWork:
                 with listening(entry["warnings"]):
                     written = write_results(result, self.output, entry["case"], self.products)
                 entry |= {"output": str(written[0]), "status": "ok"}
-                entry["files"] = {p.name: {"bytes": p.stat().st_size, "sha256": sha256(p)} for p in written}
+                entry["files"] = {
+                    path.relative_to(self.output).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}
+                    for path in written
+                }
             except (UserError, OSError) as error:
                 told = cannot_write(self.output / entry["case"], error) if isinstance(error, OSError) else error
                 entry["error"] = str(told)
@@ -135,4 +143,18 @@ class CaseWork:
             entry["seconds"]["write"] = round(time.perf_counter() - begin, 4)
         for name in set(stale) - set(entry["files"]):
             # A side product that was not asked for again, or a result whose input now fails, would be taken for new.
-            (self.output / Path(name).name).unlink(missing_ok=True)
+            _remove(self.output, name)
+
+
+def _remove(folder: Path, name: str) -> None:
+    """Remove a file that a manifest names, and the folder that held nothing else.
+
+    A manifest is read from the disk, where it may be anybody's: what lies outside of the folder is left alone.
+    """
+    path = folder / name
+    if not path.name or not lies_in(path.parent, folder):
+        return
+    path.unlink(missing_ok=True)
+    if path.parent.resolve() != folder.resolve():
+        with suppress(OSError):  # it holds something else
+            path.parent.rmdir()

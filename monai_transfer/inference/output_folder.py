@@ -33,10 +33,14 @@ PROBABILITIES = "_probabilities.nii.gz"
 UNCERTAINTY = "_uncertainty.nii.gz"
 PREVIEW = "_preview.png"
 DICOM_SEG = "_seg.dcm"
-PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW, DICOM_SEG)
+MASKS = "_labels"
+"""A folder with a file for each label."""
+
+PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW, DICOM_SEG, MASKS)
 """What may follow the name of a case."""
 
 MANIFEST = "manifest.json"
+STATISTICS = "statistics.csv"
 SIDECARS = ("labels.json", "labels.itksnap.txt", "labels.ctbl")
 _LONGEST = 160
 """Bytes of a case's name. File systems allow 255; viewers and converters add endings of their own to the results."""
@@ -47,7 +51,7 @@ _HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\u202a-\u202e\u
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 """Names that open a device on Windows, whatever their ending."""
 
-_PRODUCT_OPTIONS = ("probabilities", "uncertainty", "dicom_seg")
+_PRODUCT_OPTIONS = ("probabilities", "uncertainty", "dicom_seg", "masks")
 """Options that add files and change none."""
 
 
@@ -89,7 +93,7 @@ def names_apart(wishes: Sequence[Sequence[str]]) -> list[str]:
     """
     wishes = [[harmless(wish) for wish in each] for each in wishes]
     first = Counter(_key(each[0]) for each in wishes)
-    taken = {_key(name) for name in (MANIFEST, *SIDECARS)}
+    taken = {_key(name) for name in (MANIFEST, STATISTICS, *SIDECARS)}
     names: dict[int, str] = {}
     # Those whose plain name is theirs alone choose first, so that a numbered name never takes it from them.
     shared = [first[_key(each[0])] > 1 for each in wishes]
@@ -202,9 +206,9 @@ def require_apart(inputs: Sequence[Path], output: Path) -> None:
         UserError: naming both.
     """
     for given in inputs:
-        if _lies_in(given, output):
+        if lies_in(given, output):
             raise UserError(f"{given} lies in the output folder {output}; choose an --output apart from the inputs.")
-        if given.is_dir() and _lies_in(output, given) and output.is_dir():
+        if given.is_dir() and lies_in(output, given) and output.is_dir():
             foreign = [p.name for p in output.iterdir() if not p.name.startswith(".")]
             if foreign and not is_result_folder(output):
                 raise UserError(
@@ -234,7 +238,7 @@ def require_unclaimed(
         UserError: naming the file and what it is; one that is itself an input may never be replaced.
     """
     # Listed before the manifest is read: another process of the same run may begin it at this moment.
-    ours = [name for name in (MANIFEST, *SIDECARS) if os.path.lexists(output / name)]
+    ours = [name for name in (MANIFEST, STATISTICS, *SIDECARS) if os.path.lexists(output / name)]
     content, entries = manifest.read(), manifest.entries()
     inputs = {_number(path): path for case in files for path in case.paths if path.is_file()}
     for case, names in files.items():
@@ -270,7 +274,7 @@ def _require_owned(path: Path, case: "InputCase", owner: str | None, *, resume: 
         )
 
 
-def _lies_in(path: Path, folder: Path) -> bool:
+def lies_in(path: Path, folder: Path) -> bool:
     """Whether a path is a folder or lies in it, by name with links followed or by what the system says is the same."""
     real, real_folder = path.resolve(), folder.resolve()
     if real_folder == real or real_folder in real.parents:

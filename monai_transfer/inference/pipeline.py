@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import scipy.sparse
@@ -54,6 +54,7 @@ class CaseRun:
         decision: how logits become labels.
         probabilities: whether the class probabilities are kept.
         uncertainty: whether their entropy is kept.
+        wanted: which of so many classes are asked for.
         skip_empty: whether windows that hold only air are left out.
         clock: keeps the time.
         progress: called as windows are done.
@@ -71,13 +72,14 @@ class CaseRun:
         decision: Decision,
         probabilities: bool,
         uncertainty: bool,
+        wanted: Callable[[int], Collection[int]],
         skip_empty: bool,
         clock: Clock,
         progress: Progress | None = None,
     ) -> None:
         self.working, self.predictor, self.members = working, predictor, members
         self.decision, self.clock, self.progress = decision, clock, progress
-        self.kept = {"probabilities": probabilities, "uncertainty": uncertainty}
+        self.kept, self.wanted = {"probabilities": probabilities, "uncertainty": uncertainty}, wanted
         image = working.as_tensor()
         self.flat = image.ndim == 3
         image = image[..., None] if self.flat else image
@@ -133,13 +135,13 @@ class CaseRun:
         shape = [len(grid.taps[grid.working_axis.index(a)]) for a in order]
         back = [order.index(a) for a in grid.working_axis]
         outputs = self._outputs(shape)
-        floor, background = outputs.floor
+        floor, wanted = outputs.floor
         restorer = Restorer(
             grid,
             order=order,
             sink=outputs,
             floor=floor,
-            background=background,
+            wanted=wanted,
             device=self.predictor.output_device,
         )
         for first, logits in self.slabs():
@@ -153,7 +155,8 @@ class CaseRun:
 
     def _outputs(self, shape: Sequence[int]) -> NativeOutputs:
         device = self.predictor.output_device
-        return NativeOutputs(shape, self.classes, decision=self.decision, device=device, **self.kept)
+        wanted = self.wanted(self.classes)
+        return NativeOutputs(shape, self.classes, decision=self.decision, wanted=wanted, device=device, **self.kept)
 
     def _restore_long_way(self, transforms: Compose, key: str) -> NativeArrays:
         shape = self.working.meta["spatial_shape"]

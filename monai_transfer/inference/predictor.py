@@ -261,3 +261,14 @@ def _thread(threads: int, process: int) -> ThreadPoolExecutor:  # a forked proce
 def _use_cores(threads: int) -> None:
     torch.get_num_threads()  # sets this thread's number once, which would otherwise happen after the next line
     torch.set_num_threads(threads)
+
+
+def flat_axis(network: torch.nn.Module, roi_size: Sequence[int]) -> int | None:
+    """The axis across which a 2D network sees a volume slice by slice: along it a window has one voxel."""
+    if len(roi_size) == 2:
+        return 2
+    kinds = (torch.nn.Conv2d, torch.nn.Conv3d)
+    is_3d = next(
+        (isinstance(module, torch.nn.Conv3d) for module in network.modules() if isinstance(module, kinds)), True
+    )
+    return roi_size.index(1) if 1 in roi_size and not is_3d else None

@@ -10,7 +10,7 @@ within their plane, blended, and reduced to labels; the class probabilities of t
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -190,7 +190,7 @@ class Restorer:
         order: the working axes of slices, rows and columns.
         sink: takes the native slices.
         floor: probability below which a class cannot matter; 0 keeps everything.
-        background: class that needs no slices where it alone reaches the floor; None if there is none.
+        wanted: classes of which one must reach the floor for a place to matter; all where None.
         device: where the interpolation runs.
     """
 
@@ -201,11 +201,11 @@ class Restorer:
         order: Sequence[int],
         sink: Sink,
         floor: float = 0.0,
-        background: int | None = 0,
+        wanted: Collection[int] | None = None,
         device: torch.device | str = "cpu",
     ) -> None:
         slow, self.rows, self.columns = (grid.taps[grid.working_axis.index(a)].to(device) for a in order)
-        self.sink, self.floor, self.background = sink, floor * (1 - 1e-3), background
+        self.sink, self.floor, self.wanted = sink, floor * (1 - 1e-3), wanted
         self.due: dict[int, list[tuple[int, float, float]]] = defaultdict(list)
         for native, (lower, upper, lower_weight, upper_weight) in enumerate(
             zip(*(t.tolist() for t in (slow.lower, slow.upper, slow.lower_weight, slow.upper_weight)), strict=True)
@@ -256,7 +256,7 @@ class Restorer:
         reached = probabilities.amax(dim=0) >= self.floor
         per_class = reached.flatten(1).any(dim=1).tolist()
         classes = [c for c, present in enumerate(per_class) if present]
-        seen = [c for c in classes if c != self.background]
+        seen = [c for c in classes if self.wanted is None or c in self.wanted]
         if not seen:
             return [], *everything
         where = reached[seen].any(dim=0)

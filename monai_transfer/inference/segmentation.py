@@ -5,18 +5,26 @@ Options are checked before anything that takes seconds is imported, so torch and
 
 import colorsys
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
-from scipy import ndimage
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, write_text
-from monai_transfer.inference.output_folder import DICOM_SEG, LABELS, PREVIEW, PROBABILITIES, SIDECARS, UNCERTAINTY
+from monai_transfer.inference.output_folder import (
+    DICOM_SEG,
+    LABELS,
+    MASKS,
+    PREVIEW,
+    PROBABILITIES,
+    SIDECARS,
+    UNCERTAINTY,
+    names_apart,
+)
 from monai_transfer.machine import require_disk
 from monai_transfer.options import Precision, Runtime, validated
 from monai_transfer.text import one_line
@@ -62,6 +70,7 @@ class SegmentOptions:
     """What may be asked of a segmentation beyond the label map.
 
     Attributes:
+        labels: names of the labels that are wanted; () for all. Where no other label matters less is computed.
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         runtime: what computes the network: ``"torch"``, ``"openvino"``, ``"onnx"`` (both on a CPU), or ``"auto"``:
             OpenVINO on a CPU for large volumes where it is installed, else PyTorch.
@@ -71,6 +80,8 @@ class SegmentOptions:
         estimate_dice: estimate the Dice of each label, and tell where an image is unlike those that the bundle has
             seen, for two further predictions of each image.
         dicom_seg: also write a DICOM SEG object for volumes that were read from DICOM.
+        masks: also write a file for each label.
+        statistics: measure volume, mean and deviation of intensity for each label.
         mirror_axes: axes of test-time mirroring, () for none.
         batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
         compile: run the network through ``torch.compile``.
@@ -83,6 +94,7 @@ class SegmentOptions:
         monai_transfer.errors.UserError: --batch 0 is not possible: give a whole number from 1 to 4096.
     """
 
+    labels: tuple[str, ...] = ()
     precision: Precision = "float32"
     runtime: Runtime = "auto"
     skip_empty: bool = True
@@ -90,6 +102,8 @@ class SegmentOptions:
     uncertainty: bool = False
     estimate_dice: bool = False
     dicom_seg: bool = False
+    masks: bool = False
+    statistics: bool = False
     mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
     batch: WindowBatch | None = None
     compile: bool = False
@@ -141,45 +155,22 @@ class Segmentation:
             return None
         return self.stored_probabilities.astype(np.float32) / PROBABILITY_SCALE
 
+    def masks(self) -> Iterator[tuple[str, np.ndarray]]:
+        """A name that can be a file's, and a mask of 0 and 1, for each label but the background."""
+        overlapping = self.labels.ndim > len(self.source.shape)
+        numbers = [number for number in sorted(self.label_names) if overlapping or number != 0]
+        for number, name in zip(numbers, names_apart([[self.label_names[n]] for n in numbers]), strict=True):
+            yield name, self.labels[..., number] if overlapping else (self.labels == number).view(np.uint8)
 
-def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, str], voxel_ml: float) -> None:
-    """Mend a label map in place.
 
-    Args:
-        labels: (X, Y, Z), 0 is background.
-        cleaning: what to mend.
-        label_names: name of each label.
-        voxel_ml: millilitres of one voxel.
+def require_labels(wanted: Collection[str], label_names: Mapping[int, str]) -> None:
+    """See that labels exist.
 
     Raises:
-        UserError: when a named label does not exist.
+        UserError: one does not; it says which do.
     """
-    unknown = set(cleaning.largest_component) - {"all", *label_names.values()}
-    if unknown:
+    if unknown := set(wanted) - set(label_names.values()):
         raise UserError(f"There is no label '{min(unknown)}'; the bundle has {', '.join(label_names.values())}.")
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        part = labels[box]
-        mask = part == number
-        kept = mask
-        only_largest = bool({"all", label_names.get(number)} & set(cleaning.largest_component))
-        if only_largest or cleaning.smallest_ml > 0:
-            kept = keep_pieces(mask, only_largest=only_largest, smallest=cleaning.smallest_ml / voxel_ml)
-            part[mask & ~kept] = 0
-        if cleaning.fill_holes:
-            part[ndimage.binary_fill_holes(kept) & (part == 0)] = number
-
-
-def keep_pieces(mask: np.ndarray, *, only_largest: bool, smallest: float) -> np.ndarray:
-    """The connected pieces (corners count) of a mask that have ``smallest`` voxels, or the largest of them only."""
-    pieces, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    keep = sizes >= max(smallest, 1)
-    if only_largest:
-        keep &= np.arange(count + 1) == sizes.argmax()
-    return np.asarray(keep[pieces])
 
 
 def require_room_for_results(folder: Path, volume: Volume, options: SegmentOptions, *, classes: int) -> None:
@@ -215,9 +206,9 @@ def write_results(result: Segmentation, folder: Path, name: str, products: Colle
 
     written: list[Path] = []
 
-    def write(array: np.ndarray, product: str, *, slope: float = 1.0) -> None:
+    def write(array: np.ndarray, product: str, *, slope: float = 1.0, labels: bool = False) -> None:
         written.insert(0, folder / f"{name}{product}")
-        write_volume(array, written[0], like=result.source, slope=slope, labels=product == LABELS)
+        write_volume(array, written[0], like=result.source, slope=slope, labels=labels)
 
     try:
         if result.stored_probabilities is not None:
@@ -234,7 +225,9 @@ def write_results(result: Segmentation, folder: Path, name: str, products: Colle
 
             written.insert(0, folder / f"{name}{DICOM_SEG}")
             write_dicom_seg(result, written[0])
-        write(result.labels, LABELS)  # last, so that where it lies the others do
+        for label, mask in result.masks() if MASKS in products else ():
+            write(mask, f"{MASKS}/{label}{LABELS}", labels=True)
+        write(result.labels, LABELS, labels=True)  # last, so that where it lies the others do
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

@@ -3,7 +3,6 @@
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,19 +13,22 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, activate
+from monai_transfer.inference.cleaning import clean
+from monai_transfer.inference.ensemble import require_same
+from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
     CPU_BATCH,
     CPU_BATCH_MB,
     Predictor,
     batch_for_memory,
+    flat_axis,
     is_out_of_memory,
     one_core,
 )
 from monai_transfer.inference.preprocessing import preprocess, working_shape
-from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, clean
+from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_labels
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, apply_after, volumes_ml, with_values_of
-from monai_transfer.inference.whole_image import Judge, over_whole_image
+from monai_transfer.inference.whole_image import Judge, combined, only_of, over_whole_image
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Volume
@@ -46,7 +48,8 @@ class Segmenter:
         options: what is asked for.
 
     Raises:
-        UserError: when the members of an ensemble differ in more than their weights.
+        UserError: when the members of an ensemble differ in more than their weights, or there is no label that is
+            asked for.
 
     Example:
         >>> from monai.transforms import Compose, LoadImaged
@@ -71,11 +74,7 @@ class Segmenter:
         self.device = choose_device(device)
         self.options = options or SegmentOptions()
         for other in self.bundles[1:]:
-            _require_same(self.bundle, other)
-        # a 2D network sees a volume slice by slice, across the axis along which its window has one voxel
-        roi = self.bundle.window.roi_size
-        flat = roi.index(1) if 1 in roi and not _is_3d(self.bundle.network) else None
-        flat = 2 if len(roi) == 2 else flat
+            require_same(self.bundle, other)
         self.predictor = Predictor(
             [b.network for b in self.bundles],
             device=self.device,
@@ -83,12 +82,14 @@ class Segmenter:
             mirror_axes=self.options.mirror_axes,
             batch=self.options.batch or self.bundle.window.batch,
             compile=self.options.compile,
-            flat_axis=flat,
+            flat_axis=flat_axis(self.bundle.network, self.bundle.window.roi_size),
             runtime=self.options.runtime,
         )
         self.judge: Judge | None = None
         self._batch: int | None = None
         self._channels = self.bundle.out_channels
+        choice = {n: name for n, name in self._class_names.items() if n or not self._exclusive}
+        require_labels(self.options.labels, choice)
 
     @classmethod
     def from_bundle(
@@ -122,9 +123,12 @@ class Segmenter:
 
     @property
     def label_names(self) -> dict[int, str]:
-        """Name of each value in label maps; ``label_N`` where the bundle gives none."""
-        values = self.bundle.decision.label_values
-        return {n if values is None else values[n]: name for n, name in self._class_names.items()}
+        """Name of each value in label maps, or of each overlapping mask; ``label_N`` where the bundle gives none."""
+        values, names = self.bundle.decision.label_values, self._class_names
+        kept = self._kept(len(names))
+        if not self._exclusive:
+            return {place: names[n] for place, n in enumerate(kept)}
+        return {n if values is None else values[n]: names[n] for n in kept}
 
     @property
     def channel_names(self) -> list[str]:
@@ -135,6 +139,17 @@ class Segmenter:
     def _class_names(self) -> dict[int, str]:
         count = self._channels or len(self.bundle.label_names)
         return {n: self.bundle.label_names.get(n, "background" if n == 0 else f"label_{n}") for n in range(count)}
+
+    @property
+    def _exclusive(self) -> bool:
+        return self.bundle.decision.threshold is None
+
+    def _kept(self, classes: int) -> list[int]:
+        """The classes that are asked for, and the background."""
+        asked, names = self.options.labels, self._class_names
+        if not asked:
+            return list(range(classes))
+        return [n for n in range(classes) if names[n] in asked or (n == 0 and self._exclusive)]
 
     def segment(self, image: str | Path | Volume, *, progress: Progress | None = None) -> Segmentation:
         """Segment one volume.
@@ -186,6 +201,7 @@ class Segmenter:
             choose_batch=self._choose_batch,
             probabilities=options.probabilities,
             uncertainty=options.uncertainty,
+            wanted=self._kept,
             skip_empty=options.skip_empty,
             clock=clock,
             progress=progress,
@@ -198,14 +214,13 @@ class Segmenter:
     def _judged(self, working: MetaTensor) -> dict[str, Any]:
         if self.judge is None:
             return {}
-        members = len(self.bundles)
 
         def network(windows: torch.Tensor) -> torch.Tensor:
-            logits = self.predictor(windows)
-            return logits if members == 1 else activate(logits, "softmax", members=members).clamp(min=1e-9).log()
+            return combined(self.predictor(windows), members=len(self.bundles))
 
         names = {number: name for number, name in self._class_names.items() if number}
-        return self.judge(working.as_tensor(), over_whole_image(network, self.bundle.window), names)
+        found = self.judge(working.as_tensor(), over_whole_image(network, self.bundle.window), names)
+        return only_of(found, self.options.labels)
 
     def _bytes_beside(self, volume: Volume) -> int:
         """What a run takes beside the working image: the slab of logits, and the results on the native grid."""
@@ -235,13 +250,22 @@ class Segmenter:
             if self.options.cleaning:
                 for part in labels if overlapping else [labels]:
                     clean(part, self.options.cleaning, label_names=self._class_names, voxel_ml=volume.voxel_ml)
-            volumes = volumes_ml(labels, self._class_names, volume.voxel_ml, overlapping=overlapping)
-            labels = with_values_of(labels, self.bundle.decision.label_values)
+            names = self._class_names
+            kept = self._kept(len(names))
+            volumes = volumes_ml(labels, names, volume.voxel_ml, overlapping=overlapping)
+            if overlapping:
+                labels = labels if len(kept) == len(labels) else labels[kept]
+            else:
+                labels = with_values_of(
+                    labels, self.bundle.decision.label_values, kept if self.options.labels else None
+                )
+            if probabilities is not None and len(kept) < len(probabilities):
+                probabilities = probabilities[kept]
         return Segmentation(
             labels=np.moveaxis(labels, 0, -1) if overlapping else labels,
             affine=volume.affine,
             label_names=self.label_names,
-            volumes_ml=volumes,
+            volumes_ml={name: ml for name, ml in volumes.items() if name in {names[n] for n in kept}},
             seconds=clock.seconds,
             windows=windows,
             source=volume,
@@ -273,23 +297,3 @@ class Segmenter:
             else:
                 self._batch = batch_for_memory(self.predictor, window)
             self.predictor.batch = self._batch
-
-
-def _is_3d(network: torch.nn.Module) -> bool:
-    kinds = (torch.nn.Conv2d, torch.nn.Conv3d)
-    return next((isinstance(m, torch.nn.Conv3d) for m in network.modules() if isinstance(m, kinds)), True)
-
-
-def _require_same(one: InferenceBundle, other: InferenceBundle) -> None:
-    """Members of an ensemble may differ in their weights only."""
-    for what, equal in (
-        ("preprocessing", one.recipe == other.recipe),
-        ("inferer", one.window == other.window),
-        ("postprocessing", replace(one.decision, after=()) == replace(other.decision, after=())),
-        ("labels", one.label_names == other.label_names),
-    ):
-        if not equal:
-            raise UserError(
-                f"{other.root} has another {what} than {one.root}; the bundles of an ensemble may differ in weights "
-                "only."
-            )

@@ -5,7 +5,7 @@ Finished labels are counted here, given their values, and treated as the bundle 
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 import numpy as np
@@ -139,6 +139,7 @@ class NativeOutputs:
         decision: how probabilities become labels.
         probabilities: whether the probabilities are kept.
         uncertainty: whether their entropy is kept.
+        wanted: the classes that are asked for.
         device: where labels are gathered.
     """
 
@@ -150,9 +151,10 @@ class NativeOutputs:
         decision: Decision,
         probabilities: bool,
         uncertainty: bool,
+        wanted: Collection[int],
         device: torch.device,
     ) -> None:
-        self.classes, self.decision = classes, decision
+        self.classes, self.decision, self.wanted = classes, decision, wanted
         exclusive = decision.threshold is None
         self.labels: ArgmaxSink | ThresholdSink
         if decision.threshold is None:
@@ -169,13 +171,13 @@ class NativeOutputs:
             sink.take(index, rows, columns, classes, slices)
 
     @property
-    def floor(self) -> tuple[float, int | None]:
-        """The probability under which a class cannot matter, and the background class."""
+    def floor(self) -> tuple[float, Collection[int]]:
+        """The probability under which a class cannot matter, and the classes without which a slice does not."""
         if len(self.sinks) > 1:
-            return 0.0, None
+            return 0.0, self.wanted
         if self.decision.threshold is None:
-            return (1.0 / self.classes, 0) if self.decision.activation == "softmax" else (0.0, None)
-        return max(self.decision.threshold, 0.0), None
+            return 1.0 / self.classes if self.decision.activation == "softmax" else 0.0, set(self.wanted) - {0}
+        return max(self.decision.threshold, 0.0), self.wanted
 
     def arrays(self, back: Sequence[int], *, flat: bool) -> NativeArrays:
         """What was gathered, with the axes in native order.
@@ -220,11 +222,20 @@ def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, ov
     return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
 
 
-def with_values_of(labels: np.ndarray, values: Sequence[int] | None) -> np.ndarray:
-    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16."""
-    if values is None:
+def with_values_of(labels: np.ndarray, values: Sequence[int] | None, kept: Collection[int] | None = None) -> np.ndarray:
+    """Class numbers replaced by the values that the classes have in label maps, uint8 or uint16.
+
+    Args:
+        labels: class numbers.
+        values: of the classes; None for the numbers themselves.
+        kept: the classes that are asked for, others become background; None for all.
+    """
+    if values is None and kept is None:
         return labels
-    table = np.array(values, np.uint8 if max(values) < 256 else np.uint16)
+    of_class = range(int(labels.max(initial=0)) + 1) if values is None else values
+    table = np.array(of_class, np.uint8 if max(of_class) < 256 else np.uint16)
+    for number in set(range(len(table))) - set(range(len(table)) if kept is None else kept):
+        table[number] = 0
     return np.asarray(table[labels])
 
 

@@ -1,6 +1,6 @@
 """A network over a whole preprocessed image, for what needs the logits of all its voxels at once."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import torch
@@ -8,6 +8,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_transfer.bundle.reading import WindowSettings
+from monai_transfer.inference.pipeline import activate
 
 Judge = Callable[[Tensor, Callable[[Tensor], Tensor], Mapping[int, str]], dict[str, Any]]
 """Says something of a case: from the preprocessed image (C, *working shape), what gives the logits of whole images
@@ -32,3 +33,16 @@ def over_whole_image(network: Callable[[Tensor], Tensor], window: WindowSettings
         return logits
 
     return predict
+
+
+def combined(logits: Tensor, *, members: int) -> Tensor:
+    """Logits of an ensemble, ``(n, members * C, *spatial)`` -> ``(n, C, *spatial)``, by their mean probabilities."""
+    return logits if members == 1 else activate(logits, "softmax", members=members).clamp(min=1e-9).log()
+
+
+def only_of(judgement: dict[str, Any], labels: Collection[str]) -> dict[str, Any]:
+    """What a judge said, of labels that are asked for; of all where none are named."""
+    estimates = judgement.get("estimated_dice")
+    if not labels or estimates is None:
+        return judgement
+    return {**judgement, "estimated_dice": {name: one for name, one in estimates.items() if name in labels}}

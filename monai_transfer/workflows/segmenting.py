@@ -12,7 +12,7 @@ from monai_transfer.files import require_folder, sweep
 from monai_transfer.inference.case_work import CaseWork, Read
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.dicom_seg import require_highdicom
-from monai_transfer.inference.output_folder import Manifest, require_apart, require_unclaimed
+from monai_transfer.inference.output_folder import STATISTICS, Manifest, require_apart, require_unclaimed
 from monai_transfer.inference.segmentation import (
     Segmentation,
     SegmentOptions,
@@ -115,6 +115,11 @@ def segment(
         run.on_cluster(cluster, cases, device, resume=resume)
     if rank == 0 or shard is not None:
         write_sidecars(segmenter.label_names, folder)
+    if segmenter.options.statistics:
+        from monai_transfer.inference.statistics import write_statistics  # only where it is asked for
+
+        with manifest.lock:  # each process writes what all have found so far
+            write_statistics(manifest.read()["cases"], folder / STATISTICS)
     if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
         from monai_transfer.processes import wait_for_the_others  # here: torch takes seconds, a wrong path does not
 
@@ -166,7 +171,7 @@ def _ready(
 def _head(segmenter: "Segmenter", found: Inputs) -> dict[str, Any]:
     bundles = [{"path": str(b.root), "checksum": b.checksum} for b in segmenter.bundles]
     options = asdict(segmenter.options)
-    options["mirror_axes"] = list(options["mirror_axes"])
+    options["mirror_axes"], options["labels"] = list(options["mirror_axes"]), list(options["labels"])
     options["cleaning"]["largest_component"] = list(options["cleaning"]["largest_component"])
     return {
         "versions": versions(),

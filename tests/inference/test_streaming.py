@@ -127,7 +127,7 @@ def test_leaving_out_what_cannot_matter_changes_nothing(chunk: int) -> None:
         )
     )
     sink = ArgmaxSink((29, 110, 31), 6)
-    restorer = Restorer(GridMap((0, 1, 2), taps), order=(0, 1, 2), sink=sink, floor=1 / 6)
+    restorer = Restorer(GridMap((0, 1, 2), taps), order=(0, 1, 2), sink=sink, floor=1 / 6, wanted=range(1, 6))
     for first in range(0, 14, chunk):
         restorer.feed(first, probabilities[first : first + chunk])
     dense = torch.einsum("acrs,xa,yr,zs->cxyz", probabilities, *(t.dense() for t in taps))
