@@ -20,6 +20,9 @@ from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, da
 GZIP_RATIO = 1032
 """Deflate cannot pack tighter: a run of 258 equal bytes takes two bits at least."""
 
+GZIP, ZLIB = 31, 15
+"""What zlib's ``wbits`` asks for: deflate with the header and checksum of a gzip, or with zlib's own."""
+
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 
 _LARGEST_SHARE = 0.9
@@ -45,11 +48,13 @@ def require_file(path: Path) -> None:
         VolumeError: the file is missing, not a regular file, not fetched, or may not be read.
     """
     try:
-        mode = path.stat().st_mode
+        status = path.stat()
     except OSError as error:
         raise VolumeError("missing", _missing(path)) from error
-    if not stat.S_ISREG(mode):
-        raise VolumeError("not_a_file", f"{path} is a {_kind(mode)} and no file: name a volume's file.")
+    if not stat.S_ISREG(status.st_mode):
+        raise VolumeError("not_a_file", f"{path} is a {_kind(status.st_mode)} and no file: name a volume's file.")
+    if status.st_size == 0:  # as are the kernel's own, some of which wait for ever
+        raise damaged(path, "it is empty")
     try:
         with path.open("rb") as file:
             start = file.read(64)
@@ -177,20 +182,21 @@ def unpacked_start(path: Path, size: int) -> bytes:
     return bytes(start[:size])
 
 
-def unpacked(path: Path, size: int, *, offset: int = 0) -> NDArray[np.uint8]:
+def unpacked(path: Path, size: int, *, offset: int = 0, wbits: int = GZIP) -> NDArray[np.uint8]:
     """Unpack ``size`` bytes and verify the checksums of the whole file.
 
     Args:
         path: a gzip file of one or more members.
         size: bytes that it should hold.
-        offset: where in the file the gzip stream begins.
+        offset: where in the file the packed stream begins.
+        wbits: how it is packed, :data:`GZIP` or :data:`ZLIB`.
 
     Raises:
-        VolumeError: the file is not a gzip, is cut off, holds much more than ``size``, or a checksum is wrong.
+        VolumeError: the file is not so packed, is cut off, holds much more than ``size``, or a checksum is wrong.
     """
     data = np.empty(size, np.uint8)
     found = 0
-    for piece in _pieces(path, offset=offset):
+    for piece in _pieces(path, offset=offset, wbits=wbits):
         kept = piece[: max(0, size - found)]
         data[found : found + len(kept)] = np.frombuffer(kept, np.uint8)
         found += len(piece)
@@ -201,12 +207,11 @@ def unpacked(path: Path, size: int, *, offset: int = 0) -> NDArray[np.uint8]:
     return data
 
 
-def _pieces(path: Path, *, offset: int = 0, most: int = _PIECE) -> Iterator[bytes]:
+def _pieces(path: Path, *, offset: int = 0, most: int = _PIECE, wbits: int = GZIP) -> Iterator[bytes]:
     """Unpack member after member; ISA-L itself compares each member's size and checksum at its end."""
     with path.open("rb") as file:
         file.seek(offset)
-        # 31 asks for gzip, with its header and checksum, and not for bare deflate
-        member, packed = isal_zlib.decompressobj(wbits=31), file.read(_PIECE)
+        member, packed = isal_zlib.decompressobj(wbits=wbits), file.read(_PIECE)
         while packed:
             try:
                 piece = member.decompress(packed, most)
@@ -221,7 +226,7 @@ def _pieces(path: Path, *, offset: int = 0, most: int = _PIECE) -> Iterator[byte
             if member.eof:
                 packed = _next_member(member.unused_data, file.read(_PIECE))
                 if packed:
-                    member = isal_zlib.decompressobj(wbits=31)
+                    member = isal_zlib.decompressobj(wbits=wbits)
             elif not packed:
                 packed = file.read(_PIECE)
         yield member.decompress(b"")  # what ISA-L held back when the last input was used up

@@ -7,6 +7,7 @@ import SimpleITK
 
 from monai_transfer.volumes.guards import (
     GZIP_RATIO,
+    ZLIB,
     require_file,
     require_grey,
     require_room,
@@ -15,13 +16,16 @@ from monai_transfer.volumes.guards import (
     unplaced,
 )
 from monai_transfer.volumes.text_headers import meta_header, nrrd_header
-from monai_transfer.volumes.volume import Note, Reading, Volume
+from monai_transfer.volumes.volume import Note, Reading, Volume, damaged
 
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
 
-_RATIOS = {"raw": 1, "text": 1, "zlib": GZIP_RATIO, "gzip": GZIP_RATIO, "bzip2": 1 << 20}
-"""How many times more bytes each encoding can hold than it takes; a run of bzip2 has hardly a limit."""
+_RATIOS = {"raw": 1, "text": 4, "zlib": GZIP_RATIO, "gzip": GZIP_RATIO, "bzip2": 1}
+"""How many times more bytes each encoding can hold than it takes: a digit and a space can stand for eight bytes.
+
+ITK does not unpack bzip2, and says so; until then nothing may be allocated for what the header claims.
+"""
 
 
 class _Listener(SimpleITK.LoggerBase):  # type: ignore[misc]
@@ -46,10 +50,16 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
     header = (nrrd_header if path.name.lower().endswith(NRRD_SUFFIXES) else meta_header)(path)
     for file in header.data:
         require_file(file)
-    stored = sum(file.stat().st_size for file in header.data) - header.offset
+    stored = max(0, sum(file.stat().st_size for file in header.data) - header.offset)
     require_room(path, header.claimed, stored=stored, ratio=_RATIOS[header.encoding], working=header.claimed)
+    # ITK compares no checksum, and gives what lies in its memory for the voxels that it could not unpack
     if header.encoding == "gzip" and len(header.data) == 1:
-        unpacked(header.data[0], header.claimed, offset=header.offset)  # ITK does not compare the checksum
+        unpacked(header.data[0], header.claimed, offset=header.offset)
+    elif header.encoding == "zlib":
+        if header.packed != stored and (header.packed or header.offset):
+            raise damaged(path, f"its packed voxels take {stored} bytes and not {header.packed} as it says")
+        for file in header.data:
+            unpacked(file, header.claimed // len(header.data), offset=header.offset, wbits=ZLIB)
     notes = [] if header.placed else [unplaced(path, reading)]
     heard: list[str] = []
     before = _Listener(heard).SetAsGlobalITKLogger()
@@ -61,7 +71,8 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
     components = image.GetNumberOfComponentsPerPixel()
     colour = header.colour or (components in (3, 4) and "8-bit unsigned" in image.GetPixelIDTypeAsString())
     require_grey(path, components=components if colour else 1, is_complex="complex" in image.GetPixelIDTypeAsString())
-    require_voxels(path, (*image.GetSize(), components) if components > 1 else image.GetSize())
+    size = (*image.GetSize(), 1)[: max(3, image.GetDimension())]  # a picture is a volume of one slice here
+    require_voxels(path, (*size, components) if components > 1 else size)
     return Volume(path, _channels_first(image), _affine(image), notes=tuple(notes))
 
 

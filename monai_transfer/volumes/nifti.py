@@ -59,7 +59,7 @@ def read_nifti(path: Path, reading: Reading) -> Volume:
     raw = _raw_voxels(where, shape, dtype, offset, packed=packed, converted=scaled or dtype.kind == "f")
     array = _scaled(raw, float(slope), float(inter or 0.0)) if scaled else _native(raw)
     affine, notes = _nifti_affine(path, header, shape, reading)
-    if math.isnan(float(header["scl_slope"])):
+    if not math.isfinite(float(header["scl_slope"])):
         notes.append(Note("slope", f"{path} has a slope that is not a number: its voxels are taken as stored."))
     if len(shape) > 4:
         notes.append(Note("axes", f"{path} has {len(shape)} axes, some of length one, which plain MONAI keeps."))
@@ -76,7 +76,11 @@ def read_mgh(path: Path, reading: Reading) -> Volume:
     kind = nib.freesurfer.mghformat.MGHHeader
     start = _start(path, kind.template_dtype.itemsize, packed=packed)
     header = kind.from_fileobj(io.BytesIO(start))
-    shape, dtype = tuple(int(size) for size in header.get_data_shape()), header.get_data_dtype()
+    shape = tuple(int(size) for size in header.get_data_shape())
+    try:
+        dtype = header.get_data_dtype()
+    except KeyError as error:
+        raise damaged(path, f"its voxels are of the unknown type {error}") from error
     require_voxels(path, shape)
     raw = _raw_voxels(path, shape, dtype, header.get_data_offset(), packed=packed, converted=dtype.kind == "f")
     stored = np.frombuffer(start[: kind.template_dtype.itemsize], kind.template_dtype)[0]
@@ -107,6 +111,10 @@ def _nifti_header(path: Path, *, packed: bool) -> nib.Nifti1Header:
     size = kind.template_dtype.itemsize
     if len(start) < size:
         raise damaged(path, "it ends within its header")
+    stored = kind(start[:size], check=False)
+    # a voxel size of zero is mended to 1 mm by the check: a guess, where the qform is all that says how the file lies
+    if stored["sform_code"] <= 0 < stored["qform_code"] and 0 in stored["pixdim"][1 : 1 + min(3, stored["dim"][0])]:
+        raise degenerate(path, "a qform")
     try:
         header = kind(start[:size], check=True)
         if pair:

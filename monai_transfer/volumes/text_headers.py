@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +11,20 @@ from monai_transfer.volumes.volume import damaged
 _LONGEST_HEADER = 1 << 20
 """Bytes; the longest headers, of diffusion series with all their gradients, have a tenth of this."""
 
-_LONGEST_LIST = 100_000
+_LONGEST_LIST = 10_000
 """Slices; more in a pattern is a claim that no scan makes."""
+
+_LONGEST_LINE = 900
+"""Characters of a field of NRRD: ITK quotes one that it does not understand into a place of 1024, without a look."""
+
+_LONGEST_NAME = 250
+"""Characters of the name of an object of MetaImage, for which ITK keeps 256."""
+
+_LONGEST_AXIS = 1 << 31
+"""Voxels; a number of thousands of digits would not even fit into a sentence."""
+
+_MOST_AXES = 10
+"""Of a MetaImage; ITK writes what it reads of more behind the end of its arrays, and the process dies."""
 
 _NRRD_BYTES = {
     **dict.fromkeys(("signed char", "int8", "int8_t", "uchar", "unsigned char", "uint8", "uint8_t"), 1),
@@ -38,6 +50,14 @@ _META_BYTES = {
     **dict.fromkeys(("MET_LONG_LONG", "MET_ULONG_LONG", "MET_DOUBLE"), 8),
 }
 
+_META_SIZES = ("ElementSpacing", "ElementSize")
+_META_TURNS = ("TransformMatrix", "Rotation", "Orientation")
+_META_NUMBERS = {
+    **dict.fromkeys((*_META_SIZES, "Offset", "Position", "Origin", "CenterOfRotation"), 1),
+    **dict.fromkeys(_META_TURNS, 2),
+}
+"""Fields with a number for each axis, or with one for each pair of axes."""
+
 _NRRD_SPACES = ("left-posterior-superior", "right-anterior-superior", "left-anterior-superior", "lps", "ras", "las")
 """Spaces whose axes ITK knows; of any other it does not know left from right, and says nothing."""
 
@@ -51,6 +71,7 @@ class TextHeader:
         data: the files that hold them.
         offset: where the voxels begin, where they are in the file of the header.
         encoding: ``raw``, ``gzip`` (a checksum of its own), ``zlib``, ``bzip2`` or ``text``.
+        packed: bytes of packed voxels that it speaks of; 0 where it does not.
         placed: whether it says how the volume lies in space.
         colour: whether it calls its voxels colours.
     """
@@ -60,7 +81,8 @@ class TextHeader:
     offset: int
     encoding: str
     placed: bool
-    colour: bool
+    colour: bool = False
+    packed: int = 0
 
 
 def nrrd_header(path: Path) -> TextHeader:
@@ -77,23 +99,28 @@ def nrrd_header(path: Path) -> TextHeader:
     fields: dict[str, str] = {}
     for number, line in enumerate(lines[1:], start=1):
         name, colon, value = line.partition(":")
-        if line.startswith("#") or not colon or value.startswith("="):
+        if line.startswith("#") or value.startswith("="):  # a comment, or a key and its value
+            continue
+        if "datafile" not in fields and len(line) > _LONGEST_LINE and name != "content":
+            raise damaged(path, "a line of its header is longer than any field of NRRD")
+        if not colon:
             continue
         fields[name.strip().lower().replace(" ", "")] = value.strip()
         if value.strip().startswith("LIST"):
             fields["datafile"] = "\n".join(["LIST", *lines[number + 1 :]])
     try:
-        sizes = [int(size) for size in fields["sizes"].split()]
+        sizes = _axes(fields["sizes"], int(fields["dimension"]))
         claimed = math.prod(sizes) * _NRRD_BYTES[fields["type"].lower()]
         encoding = _NRRD_ENCODINGS[fields["encoding"].lower()]
     except (KeyError, ValueError) as error:
         raise damaged(path, "its header is not one of NRRD") from error
+    directions = re.findall(r"\([^()]*\)", fields.get("spacedirections", ""))  # "none" of an axis of channels
     return TextHeader(
         claimed=claimed,
         data=_data_files(path, fields.get("datafile", "")),
         offset=match.end() if match and "datafile" not in fields else 0,
         encoding=encoding,
-        placed=fields.get("space", "").lower() in _NRRD_SPACES and "spacedirections" in fields,
+        placed=fields.get("space", "").lower() in _NRRD_SPACES and len(directions) == 3,
         colour="color" in fields.get("kinds", "").lower(),
     )
 
@@ -109,26 +136,53 @@ def meta_header(path: Path) -> TextHeader:
     while offset < len(start) and "ElementDataFile" not in fields:
         end = start.find(b"\n", offset) + 1 or len(start)
         name, _, value = start[offset:end].decode("utf-8", "replace").partition("=")
-        fields[name.strip()] = value.strip()
+        if name.strip() and fields.setdefault(name.strip(), value.strip()) != value.strip():
+            raise damaged(path, f"its header says {name.strip()} twice")
         offset = end
     try:
-        sizes = [int(size) for size in fields["DimSize"].split()]
-        bytes_each = _META_BYTES[fields["ElementType"].removesuffix("_ARRAY")]
-        claimed = math.prod(sizes) * bytes_each * int(fields.get("ElementNumberOfChannels", 1))
+        claimed = _meta_claim(fields)
         where = fields["ElementDataFile"]
     except (KeyError, ValueError) as error:
         raise damaged(path, "its header is not one of MetaImage") from error
     if where.startswith("LIST"):
         where = "\n".join(["LIST", *start[offset:].decode("utf-8", "replace").splitlines()])
     local = where.upper() == "LOCAL"
+    packed = fields.get("CompressedData", "").lower() in ("true", "1")
+    written = fields.get("BinaryData", "True").lower() in ("false", "0")
     return TextHeader(
         claimed=claimed,
         data=_data_files(path, "" if local else where),
-        offset=offset if local else 0,
-        encoding="zlib" if fields.get("CompressedData", "").lower() in ("true", "1") else "raw",
-        placed=any(name in fields for name in ("TransformMatrix", "Rotation", "Orientation")),
-        colour=False,
+        offset=max(int(fields.get("HeaderSize", 0)), offset if local else 0),
+        encoding="zlib" if packed else "text" if written else "raw",
+        placed=any(fields.get(name) for name in _META_TURNS) and any(fields.get(name) for name in _META_SIZES),
+        packed=int(fields.get("CompressedDataSize") or 0) if packed else 0,
     )
+
+
+def _meta_claim(fields: Mapping[str, str]) -> int:
+    """Bytes of voxels; fields that do not agree are a ``ValueError``, for ITK takes them as they stand."""
+    axes, channels = int(fields["NDims"]), int(fields.get("ElementNumberOfChannels", 1))
+    if not 1 <= axes <= _MOST_AXES or channels < 1 or len(fields.get("Name", "")) > _LONGEST_NAME:
+        raise ValueError("NDims, ElementNumberOfChannels or Name")
+    if fields.get("ObjectType", "Image") != "Image" or int(fields.get("HeaderSize", 0)) < -1:
+        raise ValueError("ObjectType or HeaderSize")
+    int(fields.get("CompressedDataSize") or 0)
+    for name, count in _META_NUMBERS.items():
+        numbers = [float(number) for number in fields.get(name, "").split()]
+        if numbers and (len(numbers) != axes**count or not all(map(math.isfinite, numbers))):
+            raise ValueError(name)
+        if name in _META_SIZES and min(numbers, default=1) <= 0:
+            raise ValueError(name)
+    sizes = _axes(fields["DimSize"], axes)
+    return math.prod(sizes) * _META_BYTES[fields["ElementType"].removesuffix("_ARRAY")] * channels
+
+
+def _axes(value: str, count: int) -> list[int]:
+    """So many lengths of axes; others, or less than none and more than any, are a ``ValueError``."""
+    sizes = [int(size) for size in value.split()]
+    if len(sizes) != count or not all(0 <= size <= _LONGEST_AXIS for size in sizes):
+        raise ValueError(value)
+    return sizes
 
 
 def _start(path: Path) -> bytes:
