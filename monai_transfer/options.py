@@ -45,6 +45,7 @@ Channels = Annotated[int, Field(title="--in-channels", ge=1, le=1024)]
 
 Precision = Literal["float32", "bfloat16", "float16"]
 Runtime = Literal["auto", "torch", "openvino", "onnx"]
+LabelFormat = Literal["nifti", "same", "nrrd", "seg.nrrd", "mha", "mgz"]
 ExportFormat = Literal["torchscript", "onnx"]
 Backbone = Literal["unet", "resnet18"]
 Blending = Literal["gaussian", "constant"]

@@ -17,7 +17,7 @@ from monai_transfer.cli.options import (
     split_list,
 )
 from monai_transfer.errors import Interrupted, UserError
-from monai_transfer.options import Precision, Runtime
+from monai_transfer.options import LabelFormat, Precision, Runtime
 from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
@@ -47,6 +47,10 @@ def segment_command(
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM SEG of each DICOM series.")
     ] = False,
+    format: Annotated[
+        LabelFormat, typer.Option(help="Of the label maps: nifti, nrrd, seg.nrrd, mha, mgz, or same as the input's.")
+    ] = "nifti",
+    bids: Annotated[bool, typer.Option("--bids", help="BIDS data sets in, BIDS derivatives out.")] = False,
     masks: Annotated[bool, typer.Option("--masks", help="Also write a file for each label.")] = False,
     statistics: Annotated[
         bool, typer.Option("--statistics", help="Measure volume and intensity of each label: statistics.csv.")
@@ -108,6 +112,8 @@ def segment_command(
         estimate_dice=estimate_dice,
         dicom_seg=dicom_seg,
         masks=masks,
+        format=format,
+        bids=bids,
         statistics=statistics,
         mirror_axes=(0, 1, 2) if mirror else (),
         batch=batch,
@@ -119,14 +125,20 @@ def segment_command(
     require_device(device)
     trusted = console.settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
+        from monai_transfer.inference.bids import find_bids_cases, require_bids
+        from monai_transfer.inference.case_work import products_of
         from monai_transfer.inference.cases import find_cases
+        from monai_transfer.inference.output_folder import LABELS
 
-        found = find_cases(inputs, output=output)
+        if bids:
+            require_bids(options, output)
+        found = (find_bids_cases if bids else find_cases)(inputs, output=output)
         cases = found.cases if share is None else found.cases[share[0] :: share[1]]
+        made = {case.path: f"{output / case.name}{products_of(case, options)[LABELS]}" for case in cases}
         if as_json:
-            console.emit_json([{"input": str(c.path), "output": f"{output / c.name}.nii.gz"} for c in cases])
-        for case in () if as_json else cases:
-            console.tell(f"{case.path} -> {output / case.name}.nii.gz")
+            console.emit_json([{"input": str(path), "output": result} for path, result in made.items()])
+        for path, result in () if as_json else made.items():
+            console.tell(f"{path} -> {result}")
         for skipped in found.skipped:
             console.note(f"{skipped.path} is left out: {skipped.reason}.")
         return

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, sha256
+from monai_transfer.inference.bids import BIDS_ENDINGS
 from monai_transfer.inference.cases import InputCase
 from monai_transfer.inference.dicom_seg import require_series
-from monai_transfer.inference.output_folder import PRODUCTS, lies_in
-from monai_transfer.inference.segmentation import Segmentation, require_room_for_results, write_results
+from monai_transfer.inference.label_files import label_ending
+from monai_transfer.inference.output_folder import LABELS, PRODUCTS, lies_in
+from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_room_for_results, write_results
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory
 from monai_transfer.text import listening
 from monai_transfer.volumes.volume import Volume
@@ -25,6 +27,17 @@ logger = logging.getLogger(__name__)
 
 Read = tuple[Volume, float]
 """A volume, and the seconds that reading it took."""
+
+
+def products_of(case: InputCase, options: SegmentOptions, *, preview: bool = False) -> dict[str, str]:
+    """What is asked for of a case, and the endings of its files, the label map first."""
+    asked = (True, options.probabilities, options.uncertainty, preview, options.dicom_seg, options.masks)
+    products = {product: product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked}
+    if options.bids:
+        return {product: BIDS_ENDINGS[product] for product in products}
+    if options.format != "nifti":
+        products[LABELS] = label_ending(options.format, case.path)
+    return products
 
 
 @dataclass
@@ -43,20 +56,18 @@ class CaseWork:
     output: Path
     preview: bool
 
-    @property
-    def products(self) -> list[str]:
-        """The endings of the files that are asked for."""
-        options = self.segmenter.options
-        asked = (True, options.probabilities, options.uncertainty, self.preview, options.dicom_seg, options.masks)
-        return [product for product, is_asked in zip(PRODUCTS, asked, strict=True) if is_asked]
+    def products(self, case: InputCase) -> dict[str, str]:
+        """What is asked for, and the endings of its files."""
+        return products_of(case, self.segmenter.options, preview=self.preview)
 
     def pending(self, case: InputCase, made_with: str) -> dict[str, Any]:
         """The entry of a case whose turn has not come."""
         absent = [self.segmenter.channel_names[number] for number in case.absent]
+        asked = list(self.products(case).values())
         return {
             "case": case.name, "input": str(case.path), "output": None, "status": "pending", "error": None,
             "warnings": [f"{case.path} is segmented without {', '.join(absent)}."] * bool(absent), "seconds": {},
-            "peak_memory_mb": None, "volumes_ml": {}, "files": {}, "asked": self.products, "source": case.where,
+            "peak_memory_mb": None, "volumes_ml": {}, "files": {}, "asked": asked, "source": case.where,
             "identity": case.identity(), "made_with": made_with, "absent_channels": absent,
         }  # fmt: skip
 
@@ -115,10 +126,11 @@ class CaseWork:
             return result
         return None
 
-    def write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
+    def write(self, case: InputCase, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
         """Write what was computed, and complete the entry.
 
         Args:
+            case: whose it is.
             entry: of the case.
             result: of :meth:`compute`.
             stale: files of an earlier run; those that are not written again are removed.
@@ -128,7 +140,7 @@ class CaseWork:
         if result is not None:
             try:
                 with listening(entry["warnings"]):
-                    written = write_results(result, self.output, entry["case"], self.products)
+                    written = write_results(result, self.output, case.name, self.products(case))
                 entry |= {"output": str(written[0]), "status": "ok"}
                 entry["files"] = {
                     path.relative_to(self.output).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256(path)}

@@ -37,7 +37,8 @@ MASKS = "_labels"
 """A folder with a file for each label."""
 
 PRODUCTS = (LABELS, PROBABILITIES, UNCERTAINTY, PREVIEW, DICOM_SEG, MASKS)
-"""What may follow the name of a case."""
+OTHER_LABELS = (".nii", ".nrrd", ".seg.nrrd", ".mha", ".mgz")
+"""Endings that label maps have on request."""
 
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.csv"
@@ -51,8 +52,8 @@ _HARMFUL = re.compile(r'[\x00-\x1f\x7f-\x9f<>:"/\\|?*\u2028\u2029\u202a-\u202e\u
 _DEVICES = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(\..*)?$", re.IGNORECASE)
 """Names that open a device on Windows, whatever their ending."""
 
-_PRODUCT_OPTIONS = ("probabilities", "uncertainty", "dicom_seg", "masks")
-"""Options that add files and change none."""
+_PRODUCT_OPTIONS = ("probabilities", "uncertainty", "dicom_seg", "masks", "format", "bids")
+"""Options that add or name files and change no number."""
 
 
 def harmless(name: str) -> str:
@@ -75,7 +76,7 @@ def harmless(name: str) -> str:
 
 def files_of(name: str) -> list[str]:
     """All files that a case of this name may have."""
-    return [name + product for product in PRODUCTS]
+    return [name + product for product in (*PRODUCTS, *OTHER_LABELS)]
 
 
 def names_apart(wishes: Sequence[Sequence[str]]) -> list[str]:

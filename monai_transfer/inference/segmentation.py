@@ -8,6 +8,7 @@ import json
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import numpy as np
@@ -26,7 +27,7 @@ from monai_transfer.inference.output_folder import (
     names_apart,
 )
 from monai_transfer.machine import require_disk
-from monai_transfer.options import Precision, Runtime, validated
+from monai_transfer.options import LabelFormat, Precision, Runtime, validated
 from monai_transfer.text import one_line
 from monai_transfer.volumes.volume import Reading, Volume
 
@@ -81,6 +82,9 @@ class SegmentOptions:
             seen, for two further predictions of each image.
         dicom_seg: also write a DICOM SEG object for volumes that were read from DICOM.
         masks: also write a file for each label.
+        format: of the label maps: ``"nifti"``, ``"nrrd"``, ``"seg.nrrd"`` (3D Slicer), ``"mha"``, ``"mgz"``, or
+            ``"same"`` as the input's (NIfTI for DICOM).
+        bids: read and write as BIDS lays data sets out.
         statistics: measure volume, mean and deviation of intensity for each label.
         mirror_axes: axes of test-time mirroring, () for none.
         batch: windows per forward pass; None takes the bundle's, or what the GPU's free memory holds.
@@ -103,6 +107,8 @@ class SegmentOptions:
     estimate_dice: bool = False
     dicom_seg: bool = False
     masks: bool = False
+    format: LabelFormat = "nifti"
+    bids: bool = False
     statistics: bool = False
     mirror_axes: tuple[Annotated[int, Field(title="--mirror", ge=0, le=2)], ...] = ()
     batch: WindowBatch | None = None
@@ -186,14 +192,16 @@ def require_room_for_results(folder: Path, volume: Volume, options: SegmentOptio
     require_disk(folder, needed, f"The results of {volume.path}")
 
 
-def write_results(result: Segmentation, folder: Path, name: str, products: Collection[str] = (LABELS,)) -> list[Path]:
+def write_results(
+    result: Segmentation, folder: Path, name: str, products: Mapping[str, str] = MappingProxyType({LABELS: LABELS})
+) -> list[Path]:
     """Write all that a segmentation holds as ``folder/name…``: all of it or, where that fails, nothing.
 
     Args:
         result: the segmentation.
         folder: where.
         name: of the case.
-        products: the endings of the files that are asked for; the label map always is.
+        products: what is asked for, and the endings of its files; the label map always is.
 
     Returns:
         the files, the label map first.
@@ -206,15 +214,21 @@ def write_results(result: Segmentation, folder: Path, name: str, products: Colle
 
     written: list[Path] = []
 
-    def write(array: np.ndarray, product: str, *, slope: float = 1.0, labels: bool = False) -> None:
+    def write(array: np.ndarray, product: str, *, slope: float = 1.0, names: Mapping[int, str] | None = None) -> None:
         written.insert(0, folder / f"{name}{product}")
-        write_volume(array, written[0], like=result.source, slope=slope, labels=labels)
+        if names is not None and not written[0].name.endswith((".nii.gz", ".nii")):
+            from monai_transfer.inference.label_files import write_labels  # SimpleITK takes half a second to import
+
+            write_labels(array, written[0], result, names)
+        else:
+            write_volume(array, written[0], like=result.source, slope=slope, labels=names is not None)
 
     try:
         if result.stored_probabilities is not None:
-            write(np.moveaxis(result.stored_probabilities, 0, -1), PROBABILITIES, slope=1.0 / PROBABILITY_SCALE)
+            ending = products.get(PROBABILITIES, PROBABILITIES)
+            write(np.moveaxis(result.stored_probabilities, 0, -1), ending, slope=1.0 / PROBABILITY_SCALE)
         if result.entropy is not None:
-            write(result.entropy.astype(np.float32), UNCERTAINTY)
+            write(result.entropy.astype(np.float32), products.get(UNCERTAINTY, UNCERTAINTY))
         if PREVIEW in products and len(result.source.shape) == 3:
             from monai_transfer.inference.preview import write_preview  # matplotlib takes a second to import
 
@@ -226,8 +240,8 @@ def write_results(result: Segmentation, folder: Path, name: str, products: Colle
             written.insert(0, folder / f"{name}{DICOM_SEG}")
             write_dicom_seg(result, written[0])
         for label, mask in result.masks() if MASKS in products else ():
-            write(mask, f"{MASKS}/{label}{LABELS}", labels=True)
-        write(result.labels, LABELS, labels=True)  # last, so that where it lies the others do
+            write(mask, f"{MASKS}/{label}{products[LABELS]}", names={1: label})
+        write(result.labels, products[LABELS], names=result.label_names)  # last, so that where it lies the others do
     except BaseException:
         for path in written:
             path.unlink(missing_ok=True)

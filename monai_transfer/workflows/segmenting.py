@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import require_folder, sweep
+from monai_transfer.inference.bids import find_bids_cases, require_bids, write_bids_description
 from monai_transfer.inference.case_work import CaseWork, Read
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.dicom_seg import require_highdicom
@@ -93,18 +94,24 @@ def segment(
         _require_alone(cluster, bundle, adapt=adapt, shared=world > 1)
     require_there(given)
     require_apart(given, folder)  # before the bundle is read, which takes a while
-    if (options or getattr(bundle, "options", None) or SegmentOptions()).dicom_seg:
+    asked = options or getattr(bundle, "options", None) or SegmentOptions()
+    if asked.dicom_seg:
         require_highdicom()
+    if asked.bids:
+        require_bids(asked, folder)
     segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
     if segmenter.options.estimate_dice:
         from monai_transfer.workflows.judging import judge_of  # here, as above
 
         segmenter.judge = judge_of(segmenter, adapted=adapt)
     expected = segmenter.bundle
-    found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
+    if segmenter.options.bids:
+        found = find_bids_cases(given, channels=expected.in_channels, output=folder)
+    else:
+        found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
     manifest, cases = Manifest(folder, _head(segmenter, found)), found.cases[rank::world]
     work = CaseWork(segmenter, folder, preview=preview)
-    files = {case: [case.name + product for product in work.products] for case in cases}
+    files = {case: [case.name + ending for ending in work.products(case).values()] for case in cases}
     require_unclaimed(folder, files, manifest, resume=resume, overwrite=overwrite)
     require_folder(folder)
     sweep(folder)
@@ -115,6 +122,8 @@ def segment(
         run.on_cluster(cluster, cases, device, resume=resume)
     if rank == 0 or shard is not None:
         write_sidecars(segmenter.label_names, folder)
+        if segmenter.options.bids:
+            write_bids_description(folder, segmenter.label_names, given)
     if segmenter.options.statistics:
         from monai_transfer.inference.statistics import write_statistics  # only where it is asked for
 
@@ -203,7 +212,7 @@ class _Run:
                 result = self.work.compute(entry, reading.result, progress=self._windows(step))
                 if written is not None:
                     written.result()  # at most one result waits for the disk
-                written = writer.submit(self._write, entry, result, stale.get(case.name, []))
+                written = writer.submit(self._write, case, entry, result, stale.get(case.name, []))
             if written is not None:
                 written.result()
 
@@ -233,7 +242,8 @@ class _Run:
         todo = []
         for case in cases:
             entry = old.get(case.name)
-            if resume and entry is not None and self.manifest.is_finished(case, self.work.products, entry):
+            asked = list(self.work.products(case).values())
+            if resume and entry is not None and self.manifest.is_finished(case, asked, entry):
                 self.entries.append(entry)
             else:
                 todo.append((case, self.work.pending(case, self.manifest.made_with)))
@@ -264,8 +274,8 @@ class _Run:
         if self.progress is not None:
             self.progress(step)
 
-    def _write(self, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
-        self.work.write(entry, result, stale)
+    def _write(self, case: InputCase, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
+        self.work.write(case, entry, result, stale)
         self.entries.append(entry)
         self.manifest.record([entry])
 

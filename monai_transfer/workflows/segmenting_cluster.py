@@ -106,7 +106,7 @@ class LoadedNetwork(WorkerPlugin):
         with self._lock:
             work = self._loaded()
             log = self.output / LOGS / f"{case.name}.log"
-            log.parent.mkdir(exist_ok=True)
+            log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a") as file:
                 # read when the process is gone: so each line is on the disk before what it announces
                 print(f"{time.strftime('%F %T')} begun on {socket.gethostname()}, process {os.getpid()}", file=file)
@@ -115,7 +115,7 @@ class LoadedNetwork(WorkerPlugin):
                 try:
                     result = work.compute(entry, lambda: work.read(case, entry))
                     print(f"{time.strftime('%F %T')} computed: {entry['error'] or 'no error'}", file=file, flush=True)
-                    work.write(entry, result, stale)
+                    work.write(case, entry, result, stale)
                 finally:
                     faulthandler.disable()
             log.unlink(missing_ok=True)
