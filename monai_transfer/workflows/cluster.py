@@ -16,9 +16,16 @@ if TYPE_CHECKING:
 _FORMS = "local:N, tcp://HOST:PORT, slurm:N, pbs:N or kubernetes:N with N workers"
 _SPEC = re.compile(r"(?:(?P<kind>local|slurm|pbs|kubernetes):(?P<number>[1-9]\d{0,4})|(?P<address>(?:tcp|tls)://\S+))")
 
-_PRELOADED = ["distributed", "monai_transfer.inference.segmenter"]
+_PRELOADED = ["distributed", "monai_transfer.inference.segmenter", "monai_transfer.transforms"]
 """What the workers of this machine share: PyTorch and MONAI are imported once and not by each, nor again when one that
 died is replaced, which takes half a second then in place of seven."""
+
+_LOST = "distributed.deploy.lost-worker-timeout"
+"""After so long Dask looks once whether a worker that died is back, and gives up its place for good where it is not.
+With the 15 s that Dask has, a worker that died again, or starts on a busy machine, is not back: place by place was
+given up until none was left."""
+_NEVER = "10000 days"
+_JOB_IS_LOST = "5 minutes"
 
 
 def require_cluster(spec: str) -> None:
@@ -79,11 +86,23 @@ def _started(kind: str, number: int) -> Iterator[Any]:
 
         cluster = KubeCluster(name="monai-transfer", n_workers=number)
     else:
-        import dask_jobqueue
-
-        cluster = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[kind]()
-        cluster.scale(jobs=number)
+        with _jobs(kind, number) as cluster:
+            yield cluster
+        return
     with cluster:
+        yield cluster
+
+
+@contextmanager
+def _jobs(kind: str, number: int) -> Iterator[Any]:
+    """Jobs of a batch system; one that it took away is handed in again."""
+    import dask
+    import dask_jobqueue
+
+    cluster = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[kind]()
+    # a process that died in a job is started again within it, which may take minutes on a cold disk
+    with dask.config.set({_LOST: _JOB_IS_LOST}), cluster:
+        cluster.adapt(minimum_jobs=number, maximum_jobs=number)
         yield cluster
 
 
@@ -93,7 +112,8 @@ def _local(number: int) -> Iterator[Any]:
     from distributed import LocalCluster
     from distributed.utils import get_mp_context
 
-    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+    # the place of a worker cannot be lost: what starts it again lives in this process
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver", _LOST: _NEVER}):
         get_mp_context()  # it names what to preload, once; what follows is in its place
         multiprocessing.set_forkserver_preload(_PRELOADED)
         with LocalCluster(
@@ -103,7 +123,8 @@ def _local(number: int) -> Iterator[Any]:
             dashboard_address="127.0.0.1:0",
             # what a case needs is compared with what is free before it is read
             memory_limit=0,
-            # it warns of each worker that it replaces; a case that did not survive that is told in the end
             silence_logs=logging.CRITICAL,
         ) as cluster:
+            # it warns of each worker that it replaces; a case that did not survive that is told in the end
+            logging.getLogger("distributed").propagate = False
             yield cluster

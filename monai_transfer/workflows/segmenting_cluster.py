@@ -27,6 +27,12 @@ LOGS = "logs"
 """Folder in the output for what a case that killed its worker left."""
 
 _PLUGIN = "monai-transfer"
+_BEGUN = " begun on "
+_MOST_RETURNS = 10
+"""So often a case that only waited beside those that killed is given back; it ends where workers die without a log."""
+
+Task = tuple[InputCase, dict[str, Any], Sequence[str]]
+"""A case, its entry, and files of an earlier run."""
 
 
 class Recorder:
@@ -104,15 +110,15 @@ class LoadedNetwork(WorkerPlugin):
             the complete entry.
         """
         with self._lock:
-            work = self._loaded()
-            log = self.output / LOGS / f"{case.name}.log"
+            log = _log(self.output, case.name)
             log.parent.mkdir(parents=True, exist_ok=True)
             with log.open("a") as file:
                 # read when the process is gone: so each line is on the disk before what it announces
-                print(f"{time.strftime('%F %T')} begun on {socket.gethostname()}, process {os.getpid()}", file=file)
+                print(f"{time.strftime('%F %T')}{_BEGUN}{socket.gethostname()}, process {os.getpid()}", file=file)
                 file.flush()
                 faulthandler.enable(file)
                 try:
+                    work = self._loaded()
                     result = work.compute(entry, lambda: work.read(case, entry))
                     print(f"{time.strftime('%F %T')} computed: {entry['error'] or 'no error'}", file=file, flush=True)
                     work.write(case, entry, result, stale)
@@ -142,7 +148,7 @@ class LoadedNetwork(WorkerPlugin):
 def segment_on_cluster(
     client: Client,
     network: LoadedNetwork,
-    tasks: Sequence[tuple[InputCase, dict[str, Any], Sequence[str]]],
+    tasks: Sequence[Task],
     done: Callable[[dict[str, Any]], None],
 ) -> None:
     """Segment cases on the workers of a cluster.
@@ -152,18 +158,34 @@ def segment_on_cluster(
         network: what each worker loads.
         tasks: cases, their entries, and files of earlier runs.
         done: called with each entry as it is complete, in whatever order.
+
+    Raises:
+        UserError: the scheduler is gone.
     """
     client.register_plugin(network, name=_PLUGIN)
     if not tasks:
         return
+    for case, _, _ in tasks:
+        _log(network.output, case.name).unlink(missing_ok=True)  # of an earlier run: what ended there counts no more
     workers = client.scheduler_info(n_workers=-1)["workers"].values()
     gpus = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
-    entries = {f"segment-{number}": entry for number, (_, entry, _) in enumerate(tasks)}
-    futures = client.map(_segment_case, *zip(*tasks, strict=True), key=list(entries), pure=False, resources=gpus)
-    for future in as_completed(futures):
-        error = future.exception() if future.status != "finished" else None
-        done(future.result() if error is None else _set_aside(entries[future.key], error, network.output))
+    given = {f"segment-{number}": task for number, task in enumerate(tasks)}
+    keys = list(given)
+    coming = as_completed(client.map(_segment_case, *zip(*tasks, strict=True), key=keys, pure=False, resources=gpus))
+    for future in coming:
+        task, again = given.pop(future.key), f"{future.key}-again"
+        try:
+            entry = future.result()
+        except Exception as error:
+            if future.status != "error":  # it was neither done nor failed: nobody knows of it any more
+                raise UserError("The scheduler of --cluster is gone: give the same command with --resume.") from error
+            if _was_beside(task[1], error, network.output) and again.count("-again") <= _MOST_RETURNS:
+                given[again] = task
+                coming.add(client.submit(_segment_case, *task, key=again, pure=False, resources=gpus))
+                continue
+            entry = _set_aside(task[1], error, network.output)
         future.release()
+        done(entry)
 
 
 def _segment_case(case: InputCase, entry: dict[str, Any], stale: Sequence[str]) -> dict[str, Any]:
@@ -171,15 +193,29 @@ def _segment_case(case: InputCase, entry: dict[str, Any], stale: Sequence[str]) 
     return network.segment(case, entry, stale)
 
 
-def _set_aside(entry: dict[str, Any], error: BaseException | None, output: Path) -> dict[str, Any]:
+def _log(output: Path, case: str) -> Path:
+    return output / LOGS / f"{case}.log"
+
+
+def _begun(output: Path, case: str) -> int:
+    """How many processes began a case that has not been finished."""
+    log = _log(output, case)
+    return log.read_text(errors="replace").count(_BEGUN) if log.is_file() else 0
+
+
+def _was_beside(entry: dict[str, Any], error: Exception, output: Path) -> bool:
+    """Whether a case waited beside another when workers died; Dask counts each death against all that a worker has."""
+    return isinstance(error, KilledWorker) and _begun(output, entry["case"]) <= error.allowed_failures
+
+
+def _set_aside(entry: dict[str, Any], error: Exception, output: Path) -> dict[str, Any]:
     """The entry of a case that no worker survived, or that could not begin."""
     entry = {**entry, "status": "failed"}
     if not isinstance(error, KilledWorker):
         return {**entry, "error": str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"}
-    log = output / LOGS / f"{entry['case']}.log"
-    text = log.read_text(errors="replace") if log.is_file() else ""
+    log, begun = _log(output, entry["case"]), _begun(output, entry["case"])
     return {
         **entry,
-        "error": f"{entry['input']} ended {text.count(' begun on ')} processes and was set aside: see {log}.",
-        "log": text[-4000:],
+        "error": f"{entry['input']} ended {begun} processes and was set aside: see {log}.",
+        "log": log.read_text(errors="replace")[-4000:] if begun else "",
     }
