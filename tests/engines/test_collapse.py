@@ -1,15 +1,20 @@
 """An adaptation that unlearns a class is told, taken back and halved; one that does not is left alone."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
 
 import pytest
 import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import DANN, AdaptationMethod, Outputs
-from monai_transfer.engines import AdaptationTrainer, CollapseGuard, ExactResume
+from monai_transfer.bundle.trust import template
+from monai_transfer.engines import AdaptationTrainer, CollapseGuard, ExactResume, TargetView
+from monai_transfer.transforms import PseudoLabels
 
 LABELS = {"0": "background", "1": "liver", "2": "spleen"}
 STEPS = 3
@@ -76,6 +81,28 @@ def test_the_step_back_saves_what_half_strength_can_bear() -> None:
             return super().losses(outputs, batch) if self.weight == 50 else {}
 
     assert _found(_train(OnceTooStrong((2,), 45), 60, guard=CollapseGuard())) == {0, 1, 2}
+
+
+def test_a_volume_whose_label_is_taken_back_waits_for_one_again() -> None:
+    images = [{"image": MetaTensor(torch.full((1, 4, 4), float(n)), meta={"filename_or_obj": f"{n}"})} for n in (0, 1)]
+    network, labels = nn.Conv2d(1, 2, 1), PseudoLabels()
+    view = TargetView(network, images, inferer=lambda image, of: of(image), labels=labels, most=1)
+    guard = CollapseGuard(parts={"pseudo_labels": labels, "target_view": view})
+    engine = Engine(lambda engine, batch: None)
+    engine.network, engine.optimizer = network, torch.optim.Adam(network.parameters())  # type: ignore[attr-defined]
+    guard._sound = guard._states(engine)
+    view.attach(engine)
+    engine.run([0])
+    assert (len(labels), view.state_dict()) == (1, {"unlabelled": [1]})
+    guard._go_back(engine)
+    assert (len(labels), view.state_dict()) == (0, {"unlabelled": [0, 1]})
+
+
+def test_the_template_takes_back_what_the_view_of_the_target_knows() -> None:
+    config = json.loads((template("domain_adaptation") / "configs" / "train.json").read_text())
+    guard = next(h for h in config["train"]["handlers"] if "CollapseGuard" in str(h))
+    assert "@target_view" in config["train"]["handlers"]
+    assert {"@target_view", "@pseudo_labels", "@intensities"} <= set(guard["parts"].values())
 
 
 def test_one_class_everywhere(caplog: pytest.LogCaptureFixture) -> None:
