@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.fetching import fetch_bundle, is_published
 from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.errors import UserError
 from monai_transfer.files import read_object
@@ -112,12 +113,12 @@ def bundle_concerns(root: Path, inference: Mapping[str, Any]) -> tuple[str, ...]
 
 
 def require_bundle(root: str | Path) -> Path:
-    """The absolute folder of a bundle.
+    """The absolute folder of a bundle; ``zoo:NAME`` and ``hf:OWNER/REPOSITORY`` are fetched where they are not here.
 
     Raises:
-        UserError: there is no such folder, or it holds no ``configs``.
+        UserError: there is no such folder, it holds no ``configs``, or it cannot be fetched.
     """
-    folder = Path(root).expanduser().resolve()
+    folder = (fetch_bundle(root) if is_published(root) else Path(root).expanduser()).resolve()
     if not folder.is_dir():
         raise UserError(f"{root} is not a bundle folder; name one with --bundle ('monai-transfer bundles list' helps).")
     if not (folder / "configs").is_dir():

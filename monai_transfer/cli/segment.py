@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 def segment_command(
     inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series.")],
-    bundle: Annotated[list[Path], typer.Option(help="Bundle folder; given several times: an ensemble.")],
+    bundle: Annotated[list[Path], typer.Option(help="Bundle folder, zoo:NAME or hf:REPO; several: an ensemble.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
     labels: Annotated[str | None, typer.Option(help="Only these labels, separated by commas: liver,spleen.")] = None,
     device: DeviceOption = "auto",

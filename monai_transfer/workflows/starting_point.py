@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle
+from monai_transfer.bundle.fetching import fetch_bundle, is_published
 from monai_transfer.bundle.networks import known_network, network_name
 from monai_transfer.bundle.plan import require_one_meaning
 from monai_transfer.bundle.trust import UntrustedBundleError
@@ -87,6 +88,8 @@ def read_starting_point(spec: str) -> StartingPoint:
     source = spec.split(":", 1)[0]
     if source in SOURCES and ":" in spec:
         return StartingPoint(spec, known_network(find(spec).network))
+    if is_published(spec):
+        spec = str(fetch_bundle(spec))
     path = Path(spec).expanduser()
     if (path / "configs").is_dir():
         facts = inspect_bundle(path)
