@@ -10,10 +10,11 @@ from monai_transfer.bundle.inference_config import channel_definition, inference
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import make_plan
 from monai_transfer.bundle.pretraining_plan import PretrainingPlan
-from monai_transfer.bundle.values import case_names, folder_of, with_values
+from monai_transfer.bundle.values import case_names, folder_of, read_by, with_values
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Modality
+from monai_transfer.volumes.volume import Reading
 
 _SHAPES_GRID = 2.0
 """Working grid in mm of a bundle that learnt from shapes, which have no size: between the brain's and the body's."""
@@ -47,16 +48,26 @@ class Volumes:
 
 
 def choose_volumes(
-    folders: Sequence[str | Path], plan: PretrainingPlan, *, spacing: Sequence[float] | None = None
+    folders: Sequence[str | Path],
+    plan: PretrainingPlan,
+    *,
+    spacing: Sequence[float] | None = None,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> Volumes:
     """Check the volumes of every folder and plan a working grid for all of them.
+
+    Args:
+        folders: of the volumes, one of each domain.
+        plan: the choices.
+        spacing: working grid in mm, in place of the planned one.
+        reading: how strictly the volumes are read.
 
     Raises:
         UserError: there is no folder, one has a fault or no volume, or their channels differ.
     """
     if not folders:
         raise UserError("--recipe masked learns from volumes: name their folders with --data.")
-    sets = tuple(read_dataset(folder) for folder in folders)
+    sets = tuple(read_dataset(folder, reading=reading) for folder in folders)
     first, *others = [require_sound(cases, labelled=False) for cases in sets]
     for cases in sets[1:]:
         if len(cases.channel_names) != len(sets[0].channel_names):
@@ -170,7 +181,7 @@ def _inference(changes: dict[str, Any]) -> dict[str, Any]:
 
 def _volumes_config(name: str, cases: CaseDataset, modality: Modality) -> dict[str, Any]:
     """One folder: where it is, which cases, and how they become crops with hidden blocks."""
-    return {
+    config = {
         "dir": folder_of(cases),
         "cases": case_names(cases),
         "items": f"$[{{'image': item['image']}} for item in read_dataset(@{name}#dir).only(@{name}#cases).items()]",
@@ -191,3 +202,4 @@ def _volumes_config(name: str, cases: CaseDataset, modality: Modality) -> dict[s
             "progress": False,
         },
     }
+    return {**config, "preprocessing": read_by(config["preprocessing"], cases)}

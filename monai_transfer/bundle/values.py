@@ -8,7 +8,11 @@ from typing import Any
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.text import literal
 
-_PRESETS = ("monai_transfer.transforms.preset", "monai_transfer.transforms.label_preset")
+_PRESETS = (
+    "monai_transfer.transforms.preset",
+    "monai_transfer.transforms.label_preset",
+    "monai_transfer.pretraining.masked_preset",
+)
 """What reads a training's files."""
 
 

@@ -10,6 +10,8 @@ from pydantic import Field
 from monai_transfer.cli import console
 from monai_transfer.cli.diagnosis_training import compare_diagnosis_command
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     CasesOption,
     DeviceOption,
     DryRunOption,
@@ -58,6 +60,8 @@ def adaptation(
     network: NetworkOption = None,
     task: TaskOption = "segmentation",
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
@@ -69,25 +73,27 @@ def adaptation(
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
     from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.scoreboard import choose_arms
 
     numbers, at_once = _seeds(seeds), checked(Jobs, jobs)
     data: dict[str, Any] = {"source": source, "target": target, "test": test}
     cases = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     common: dict[str, Any] = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network}
     how: dict[str, Any] = {"seeds": numbers, "dry_run": dry_run, "as_json": as_json}
     if task == "diagnosis":
-        _require_diagnosis({**cases, "pairs": pairs, "jobs": at_once > 1}, source, target)
+        _require_diagnosis({**cases, **reads, "pairs": pairs, "jobs": at_once > 1}, source, target)
         common |= {"steps": steps, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
     how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once}
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
-        return _compare_pairs(pairs, output, options, {**data, **cases}, **how)
+        return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
     if source is None or target is None:
         raise UserError(f"--{'target' if source else 'source'} is missing: give --source and --target, or --pairs.")
     picked = {name: split_list(text) for name, text in cases.items()}
-    _compare({**data, **picked}, output, options.given, **how)
+    _compare({**data, **picked, "reading": Reading(**reads)}, output, options.given, **how)
 
 
 def _compare(
@@ -125,7 +131,9 @@ def _compare(
 def _compare_pairs(pairs: Path, output: Path, options: "PlanOptions", named: Mapping[str, object], **how: Any) -> None:
     from monai_transfer.cli.benchmark_pairs import compare_listed
 
-    refuse_given({name: value is not None for name, value in named.items()}, "--pairs names the data itself: omit {}.")
+    refuse_given(
+        {name: value not in (None, False) for name, value in named.items()}, "--pairs names the data itself: omit {}."
+    )
     compare_listed(pairs, output, options, **how)
 
 

@@ -6,7 +6,14 @@ from typing import Annotated, Literal
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, DryRunOption, JsonOption, TrustOption
+from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
+    DeviceOption,
+    DryRunOption,
+    JsonOption,
+    TrustOption,
+)
 from monai_transfer.cli.progress import case_progress
 
 
@@ -17,6 +24,8 @@ def diagnose_command(
     explain: Annotated[
         Literal["gradcam", "gradcam++", "occlusion", "none"], typer.Option(help="How maps of attention are made.")
     ] = "gradcam",
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     trust: TrustOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,
@@ -31,6 +40,7 @@ def diagnose_command(
     Example: monai-transfer diagnose radiographs/ --bundle bundles/pneumonia --output said
     """
     from monai_transfer.machine import choose_device
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.diagnosing import diagnose, find_exams
 
     choose_device(device)
@@ -46,6 +56,7 @@ def diagnose_command(
             output,
             explain=explain,
             device=device,
+            reading=Reading(assume_affine, allow_irregular),
             trust=trusted,
             overwrite=overwrite,
             progress=progress,

@@ -7,6 +7,8 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
+    AllowIrregularOption,
+    AssumeAffineOption,
     DeviceOption,
     DryRunOption,
     JsonOption,
@@ -14,13 +16,14 @@ from monai_transfer.cli.options import (
     ResumeOption,
     SeedOption,
     SpacingOption,
+    refuse_given,
     split_numbers,
 )
-from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.pretraining_configs import Volumes
     from monai_transfer.bundle.pretraining_plan import PretrainingPlan
+    from monai_transfer.volumes.volume import Reading
 
 
 def pretrain_command(
@@ -41,6 +44,8 @@ def pretrain_command(
     length: Annotated[int, typer.Option(help="Voxels along each axis of the largest volumes.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Label maps, or volumes of each folder, per step.")] = 2,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     overwrite: OverwriteOption = False,
@@ -58,10 +63,12 @@ def pretrain_command(
     from monai_transfer.bundle.pretraining_plan import PretrainingPlan, Recipe
     from monai_transfer.machine import choose_device
     from monai_transfer.options import checked
+    from monai_transfer.volumes.volume import Reading
 
     checked(Recipe, recipe)
-    if recipe == "shapes" and (data or spacing):
-        raise UserError("--data and --spacing go with --recipe masked: shapes are drawn, so omit them.")
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
+    if recipe == "shapes":
+        refuse_given({"data": data, "spacing": spacing, **reads}, "{} goes with --recipe masked: omit it.")
     plan = PretrainingPlan(
         choose_device(device),
         recipe=recipe,  # type: ignore[arg-type]
@@ -74,7 +81,7 @@ def pretrain_command(
         learning_rate=learning_rate,
         seed=seed,
     )
-    volumes = _volumes(data or [], spacing, plan) if plan.recipe == "masked" else None
+    volumes = _volumes(data or [], spacing, plan, Reading(**reads)) if plan.recipe == "masked" else None
     console.say(f"{plan.network} on {plan.device}, {plan.steps} steps, cubes of up to {plan.length} voxels.")
     if dry_run:
         return
@@ -84,10 +91,10 @@ def pretrain_command(
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)
 
 
-def _volumes(data: list[Path], spacing: str | None, plan: "PretrainingPlan") -> "Volumes":
+def _volumes(data: list[Path], spacing: str | None, plan: "PretrainingPlan", reading: "Reading") -> "Volumes":
     from monai_transfer.bundle.pretraining_configs import choose_volumes
 
-    volumes = choose_volumes(data, plan, spacing=split_numbers(spacing, "--spacing"))
+    volumes = choose_volumes(data, plan, spacing=split_numbers(spacing, "--spacing"), reading=reading)
     grid = " × ".join(f"{step:g}" for step in volumes.spacing)
     console.say(f"{volumes.describe()} on a grid of {grid} mm.")
     return volumes

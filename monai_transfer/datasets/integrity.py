@@ -195,6 +195,10 @@ def _check_label(case: Case, image: Volume, findings: _Findings) -> LabelMap | N
     if path is None or (volume := _read(path, case, findings)) is None:
         return None
     _check_grid(path, volume, case.images[0], image, case, findings)
+    if np.array_equal(volume.array, image.array):
+        message = f"{path} has the voxels of its image {case.images[0]}: give the label map."
+        findings.fault(path, case, "label_values", message)
+        return None
     try:
         label = read_values(case, path, volume.array)
     except LabelValueError as error:

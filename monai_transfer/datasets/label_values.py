@@ -57,8 +57,30 @@ def read_values(case: Case, path: Path, voxels: NDArray[Any]) -> LabelMap:
     """Count the values of a label map, rounding what is nearly whole.
 
     Raises:
+        LabelValueError: values are no labels, or too many.
+    """
+    labels, off = as_labels(path, voxels)
+    counts = np.bincount(labels.ravel(order="K"))
+    values = np.flatnonzero(counts)
+    if len(values) > _MOST_VALUES:
+        raise LabelValueError(f"{path} has {len(values)} different values, as an image has: give the label map.")
+    return LabelMap(case, path, {int(value): int(counts[value]) for value in values}, off)
+
+
+def as_labels(path: Path, voxels: NDArray[Any]) -> tuple[NDArray[np.uint16], float]:
+    """The voxels as labels, and how far they were off whole numbers at most.
+
+    Args:
+        path: the file that they come from, for the messages.
+        voxels: of any shape.
+
+    Raises:
         LabelValueError: values are negative, above :data:`~monai_transfer.datasets.descriptions.LARGEST_VALUE`,
-            no whole numbers, or too many.
+            or no whole numbers.
+
+    Example:
+        >>> as_labels(Path("l.nii"), np.array([0, 1.9999]))[0].tolist()
+        [0, 2]
     """
     low, high = float(voxels.min()), float(voxels.max())
     if low < -ROUNDING:
@@ -79,11 +101,7 @@ def read_values(case: Case, path: Path, voxels: NDArray[Any]) -> LabelMap:
         if not off <= ROUNDING:  # so that NaN is refused too
             raise LabelValueError(_broken(path, float(voxels.flat[int(distance.argmax())]), low, high))
         voxels = whole
-    counts = np.bincount(voxels.ravel(order="K").astype(np.uint16))
-    values = np.flatnonzero(counts)
-    if len(values) > _MOST_VALUES:
-        raise LabelValueError(f"{path} has {len(values)} different values, as an image has: give the label map.")
-    return LabelMap(case, path, {int(value): int(counts[value]) for value in values}, off)
+    return voxels.astype(np.uint16), off
 
 
 def _broken(path: Path, value: float, low: float, high: float) -> str:

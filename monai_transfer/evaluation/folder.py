@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from monai_transfer.datasets import CaseDataset
+from monai_transfer.datasets.label_values import as_labels
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.matching import label_map_of, read_like, read_single
 from monai_transfer.evaluation.scores import LabelScore, score_case
@@ -29,8 +30,8 @@ def score_folder(
         progress: called with (done, all, name) before each case.
 
     Raises:
-        UserError: when nothing can be scored, a file cannot be read, a prediction lies on another grid than its
-            label, or the predictions and the data set call the same value by different names.
+        UserError: when nothing can be scored, a file cannot be read or holds no labels, a prediction lies on another
+            grid than its label, or the predictions and the data set call the same value by different names.
     """
     labelled = [case for case in dataset.cases if case.label is not None]
     if not labelled:
@@ -48,7 +49,7 @@ def score_folder(
         truth = read_single(case.label, reading=dataset.reading)
         rows += score_case(
             read_like(path, truth, reading=dataset.reading),
-            truth.array[0],
+            as_labels(case.label, truth.array[0])[0],
             spacing=truth.affine,
             label_names=names,
             nsd_tolerance_mm=nsd_tolerance_mm,

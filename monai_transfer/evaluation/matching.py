@@ -2,10 +2,11 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
+from monai_transfer.datasets.label_values import as_labels
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading, Volume, same_grid
@@ -45,8 +46,8 @@ def read_single(
     return volume
 
 
-def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDArray[Any]:  # noqa: B008 (frozen)
-    """Read the voxels of ``path`` in the order of axes of ``like``; nothing is ever resampled.
+def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDArray[np.uint16]:  # noqa: B008 (frozen)
+    """Read the labels of ``path`` in the order of axes of ``like``; nothing is ever resampled.
 
     Args:
         path: a label map.
@@ -54,10 +55,11 @@ def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDAr
         reading: how strictly.
 
     Returns:
-        Voxels, ``(x, y, z)``.
+        Labels, ``(x, y, z)``.
 
     Raises:
-        UserError: when it cannot be read or lies on another grid.
+        UserError: when it cannot be read, lies on another grid, or holds probabilities or other values that are no
+            labels.
     """
     volume = read_single(path, reading=reading).turned_like(like.affine)
     if volume.shape != like.shape:
@@ -68,8 +70,7 @@ def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDAr
         raise UserError(
             f"{path} lies elsewhere in space than {like.path} (their affines differ): put both on one grid."
         )
-    voxels: NDArray[Any] = volume.array[0]
-    return voxels
+    return as_labels(path, volume.array[0])[0]
 
 
 def _times(shape: tuple[int, ...]) -> str:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,12 +44,20 @@ class Diagnoser:
     reading: Reading = Reading(pictures=True)  # noqa: RUF009 (frozen)
 
     @classmethod
-    def from_bundle(cls, root: str | Path, *, device: str = "auto", trust: bool = False) -> "Diagnoser":
+    def from_bundle(
+        cls,
+        root: str | Path,
+        *,
+        device: str = "auto",
+        reading: Reading = Reading(),  # noqa: B008 (frozen)
+        trust: bool = False,
+    ) -> "Diagnoser":
         """Read a bundle folder.
 
         Args:
             root: the folder.
             device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+            reading: how strictly the volumes are read; pictures are read besides.
             trust: let a bundle that was not made here run whatever code it names.
 
         Raises:
@@ -74,6 +82,7 @@ class Diagnoser:
             exclusive,
             _temperature(content, path),
             _thresholds(content, path, count=1 if exclusive else count),
+            replace(reading, pictures=True),
         )
 
     def read(self, paths: Sequence[Path]) -> tuple[Volume, MetaTensor]:

@@ -43,6 +43,9 @@ OTHER_LABELS = (".nii", ".nrrd", ".seg.nrrd", ".mha", ".mgz")
 MANIFEST = "manifest.json"
 STATISTICS = "statistics.csv"
 SIDECARS = ("labels.json", "labels.itksnap.txt", "labels.ctbl")
+_LARGEST_MANIFEST = 200_000_000
+"""Bytes; a hundred thousand cases fit into it."""
+
 _LONGEST = 160
 """Bytes of a case's name. File systems allow 255; viewers and converters add endings of their own to the results."""
 
@@ -140,12 +143,8 @@ class Manifest:
 
     def read(self) -> dict[str, Any]:
         """The manifest as it stands; empty when there is none or it is broken."""
-        with suppress(OSError, ValueError, RecursionError):
-            content = json.loads(self.path.read_text())
-            if isinstance(content, dict) and isinstance(content.get("cases"), list):
-                content["cases"] = [entry for entry in content["cases"] if isinstance(entry, dict)]
-                return content
-        return {"cases": []}
+        content = _read(self.path)
+        return {**content, "cases": [entry for entry in content["cases"] if isinstance(entry, dict)]}
 
     def entries(self) -> dict[str, dict[str, Any]]:
         """The entries of the cases by name."""
@@ -191,11 +190,18 @@ class Manifest:
 
 def is_result_folder(folder: Path) -> bool:
     """Whether a folder holds results of this package: its manifest names a bundle and cases."""
-    try:
-        content = json.loads((folder / MANIFEST).read_text())
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(content, dict) and "bundle" in content and isinstance(content.get("cases"), list)
+    return "bundle" in _read(folder / MANIFEST)
+
+
+def _read(manifest: Path) -> dict[str, Any]:
+    """What a manifest holds; only an empty list of cases where there is none, or something else of that name."""
+    with suppress(OSError, ValueError, RecursionError):
+        # a named pipe would be waited for, and a device read without end
+        if manifest.is_file() and manifest.stat().st_size <= _LARGEST_MANIFEST:
+            content = json.loads(manifest.read_text())
+            if isinstance(content, dict) and isinstance(content.get("cases"), list):
+                return content
+    return {"cases": []}
 
 
 def require_apart(inputs: Sequence[Path], output: Path) -> None:

@@ -14,6 +14,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_transfer.transforms.presets import WEAK, Modality, preset
+from monai_transfer.volumes.volume import Reading
 
 HIDDEN_SHARE = 0.6
 """Of the blocks. Neighbouring voxels say so much of each other that little is learnt where less is hidden."""
@@ -97,6 +98,7 @@ def masked_preset(
     share: float = HIDDEN_SHARE,
     block: int = BLOCK,
     device: torch.device | str = "cpu",
+    reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
 ) -> Compose:
     """From an unlabelled file to a crop with hidden blocks.
 
@@ -110,8 +112,16 @@ def masked_preset(
         share: of the blocks that are hidden.
         block: voxels along each axis of a block.
         device: where crops are deformed and hidden.
+        reading: how strictly files are read.
     """
     steps = preset(
-        modality, "train", spacing=spacing, roi_size=roi_size, window=window, labelled=False, device=device
+        modality,
+        "train",
+        spacing=spacing,
+        roi_size=roi_size,
+        window=window,
+        labelled=False,
+        device=device,
+        reading=reading,
     ).transforms
     return Compose([*steps, HiddenBlocksd(share=share, block=block)])

@@ -131,7 +131,8 @@ def _read_pickle(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         raise UserError(f"{path} is refused: {_reason(error, path)}.") from error
     except (RuntimeError, EOFError, OSError, ValueError, KeyError, UnicodeDecodeError, IndexError) as error:
-        start = path.read_bytes()[:64] if path.stat().st_size else b""
+        with path.open("rb") as file:
+            start = file.read(64)
         kind = "empty" if not start else "a web page" if start.lstrip()[:1] == b"<" else "damaged or cut short"
         if start.startswith(b"version https://git-lfs"):
             kind = "a Git LFS pointer, not the file itself"

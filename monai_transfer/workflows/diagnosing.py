@@ -22,7 +22,7 @@ from monai_transfer.inference.output_folder import require_apart
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import csv_cell
 from monai_transfer.volumes.reading import write_volume
-from monai_transfer.volumes.volume import Volume
+from monai_transfer.volumes.volume import Reading, Volume
 from monai_transfer.workflows.diagnosis_scoring import ExamProgress
 
 Explaining = Literal["gradcam", "gradcam++", "occlusion", "none"]
@@ -36,6 +36,7 @@ def diagnose(
     *,
     explain: Explaining = "gradcam",
     device: str = "auto",
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
     trust: bool = False,
     overwrite: bool = False,
     progress: ExamProgress | None = None,
@@ -51,6 +52,7 @@ def diagnose(
         output: the folder of the results.
         explain: how the maps are made, ``none`` leaves them out.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        reading: how strictly the volumes are read; pictures are read besides.
         trust: let a bundle that was not made here run whatever code it names.
         overwrite: whether results that are there may be replaced.
         progress: called before each image.
@@ -68,7 +70,7 @@ def diagnose(
     standing = next((root / name for name in RESULTS if (root / name).exists()), None)
     if standing is not None and not overwrite:
         raise UserError(f"{standing} is there already: choose another --output, or add --overwrite.")
-    diagnoser = Diagnoser.from_bundle(bundle, device=device, trust=trust)
+    diagnoser = Diagnoser.from_bundle(bundle, device=device, reading=reading, trust=trust)
     require_folder(root)
     entries = []
     for done, exam in enumerate(exams):

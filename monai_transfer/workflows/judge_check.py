@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from monai_transfer.datasets import Case, CaseDataset
-from monai_transfer.errors import UserError
+from monai_transfer.evaluation.matching import read_like
 from monai_transfer.inference import Segmentation, Segmenter
 from monai_transfer.losses import class_dice
 from monai_transfer.volumes.reading import read_volume
@@ -116,9 +116,7 @@ def _estimated_and_true(
     case: Case, volume: Volume, result: Segmentation, dataset: CaseDataset
 ) -> list[tuple[str, str, float, Mapping[str, float]]]:
     assert case.label is not None  # labelled cases only
-    truth = read_volume(case.label, reading=dataset.reading).turned_like(volume.affine).array[0].astype(np.int64)
-    if truth.shape != result.labels.shape:
-        raise UserError(f"{case.label} has the shape {truth.shape} and its image {result.labels.shape}: mend the case.")
+    truth = read_like(case.label, volume, reading=dataset.reading).astype(np.int64)
     classes = 1 + max(*result.label_names, int(truth.max()))
     dice = class_dice(torch.from_numpy(result.labels.astype(np.int64)), torch.from_numpy(truth), classes)
     estimates = result.judgement["estimated_dice"]

@@ -9,12 +9,16 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from typer.main import get_command
+import torch
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.pretraining_configs import choose_volumes, masked_configs
+from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
+from monai_transfer.volumes.volume import Reading
+from tests.cli.test_canary import FOUND, READING
 
 RUNNER = CliRunner()
 pytestmark = pytest.mark.usefixtures("quiet")
@@ -202,9 +206,26 @@ def test_a_guess_that_was_asked_for_holds_from_the_check_to_the_scores(broken: P
     assert "reading" not in json.loads(inference)["preprocessing"], "inference stays plain MONAI"
 
 
-@pytest.mark.parametrize(
-    "command", ["check", "train", "adapt", "finetune", "evaluate", "translate", "segment", "explain"]
-)
-def test_how_files_are_read_is_an_option_of_every_command_that_reads_volumes(command: str) -> None:
-    options = {name for parameter in get_command(app).commands[command].params for name in parameter.opts}
-    assert {"--assume-affine", "--allow-irregular"} <= options
+def test_how_files_are_read_is_an_option_of_every_command_that_reads_volumes() -> None:
+    options = {name: {parameter.name for parameter in command.params} for name, command in FOUND.items()}
+    reading = {name: names for name, names in options.items() if names & set(READING)}
+    assert len(reading) >= 11
+    assert [name for name, names in reading.items() if not names >= {"assume_affine", "allow_irregular"}] == []
+
+
+def test_a_guess_that_was_asked_for_reaches_a_pretraining(broken: Path, tmp_path: Path) -> None:
+    for path in sorted((broken / "images").glob("*.nii.gz")):
+        image = nib.load(path)
+        image.set_sform(image.affine, 0)
+        image.set_qform(image.affine, 0)
+        nib.save(image, path)
+    arguments = ["pretrain", "--recipe", "masked", "--data", str(broken / "images"), "--dry-run"]
+    arguments += ["--output", str(tmp_path / "bundle"), "--length", "32", "--device", "cpu"]
+    with pytest.raises(UserError, match="--assume-affine"):
+        app(arguments, standalone_mode=False)
+    assert RUNNER.invoke(app, [*arguments, "--assume-affine"]).exit_code == 0
+    plan = PretrainingPlan(torch.device("cpu"), recipe="masked", length=32)
+    volumes = choose_volumes([broken / "images"], plan, reading=Reading(assume_affine=True))
+    assert masked_configs(plan, volumes)["masked"]["volumes_1"]["preprocessing"]["reading"] == {"assume_affine": True}
+    with pytest.raises(UserError, match="--assume-affine goes with --recipe masked"):
+        app(["pretrain", "--output", str(tmp_path / "bundle"), "--assume-affine"], standalone_mode=False)

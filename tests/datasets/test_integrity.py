@@ -137,6 +137,12 @@ def test_label_values(write_pair: WritePair, write_volume: WriteVolume, tmp_path
     assert the_fault(tmp_path, label) == "label_values"
 
 
+def test_an_image_as_its_own_label(write_pair: WritePair, tmp_path: Path) -> None:
+    image, label = write_pair("a")
+    label.write_bytes(image.read_bytes())
+    assert the_fault(tmp_path, label) == "label_values"
+
+
 def test_empty_label(write_pair: WritePair, tmp_path: Path) -> None:
     _, label = write_pair("a", values=(0,))
     assert the_fault(tmp_path, label) == "label_empty"

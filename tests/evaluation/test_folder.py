@@ -75,6 +75,35 @@ def test_other_place_in_space(dataset: CaseDataset, write: Write, tmp_path: Path
     assert str(path) in str(caught.value)
 
 
+NO_LABELS = {
+    "probabilities": (lambda labels: labels * 0.7, "no labels|not whole"),
+    "probabilities of a thing": (lambda labels: (labels > 0) * 0.9, r"holds probabilities \(such as 0\.9"),
+    "below zero": (lambda labels: labels - 1.0, "label value -1"),
+    "logits": (lambda labels: labels * 8.0 - 4.0, "label value -4"),
+    "above all": (lambda labels: labels * 1e8, "is it a label map"),
+    "resampled": (lambda labels: labels + 0.25, "not whole numbers"),
+}
+
+
+@pytest.mark.parametrize("kind", NO_LABELS)
+@pytest.mark.parametrize("whose", ["pred", "data/labels"])
+def test_what_is_no_label_map_is_never_rounded_into_one(
+    dataset: CaseDataset, write: Write, tmp_path: Path, kind: str, whose: str
+) -> None:
+    change, words = NO_LABELS[kind]
+    for name in "abc":
+        write(f"pred/{name}.nii.gz", two_boxes())
+    write(f"{whose}/b.nii.gz", change(two_boxes()).astype(np.float32))
+    with pytest.raises(UserError, match=rf"{whose}/b\.nii\.gz.*({words})"):
+        score_folder(tmp_path / "pred", dataset)
+
+
+def test_nearly_whole_labels_are_scored(dataset: CaseDataset, write: Write, tmp_path: Path) -> None:
+    for name in "abc":
+        write(f"pred/{name}.nii.gz", (two_boxes() * 0.9999).astype(np.float32))
+    assert score_folder(tmp_path / "pred", dataset).mean("dice") == 1
+
+
 def test_broken_prediction(dataset: CaseDataset, tmp_path: Path) -> None:
     (tmp_path / "pred").mkdir()
     (tmp_path / "pred" / "a.nii.gz").write_bytes(b"no gzip")

@@ -77,6 +77,21 @@ def test_a_broken_manifest_is_none(tmp_path: Path, text: str) -> None:
     assert _names(tmp_path) == ["s"]
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder", "gigabytes"])
+def test_what_only_bears_the_name_of_a_manifest_is_not_read(tmp_path: Path, kind: str) -> None:
+    _touch(tmp_path, "s.nii.gz")
+    if kind == "pipe":
+        os.mkfifo(tmp_path / MANIFEST)
+    elif kind == "device":
+        (tmp_path / MANIFEST).symlink_to("/dev/zero")
+    elif kind == "folder":
+        (tmp_path / MANIFEST).mkdir()
+    else:
+        (tmp_path / MANIFEST).touch()
+        os.truncate(tmp_path / MANIFEST, 8 << 30)
+    assert _names(tmp_path) == ["s"]
+
+
 def test_one_file_under_several_paths_is_one_case(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _touch(tmp_path, "s.nii.gz")
     (tmp_path / "zz.nii.gz").symlink_to("s.nii.gz")
