@@ -73,7 +73,6 @@ def adaptation(
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
     from monai_transfer.bundle.plan_options import PlanOptions
-    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.scoreboard import choose_arms
 
     numbers, at_once = _seeds(seeds), checked(Jobs, jobs)
@@ -90,14 +89,13 @@ def adaptation(
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
-    if source is None or target is None:
-        raise UserError(f"--{'target' if source else 'source'} is missing: give --source and --target, or --pairs.")
-    picked = {name: split_list(text) for name, text in cases.items()}
-    _compare({**data, **picked, "reading": Reading(**reads)}, output, options.given, **how)
+    _compare(data, {name: split_list(text) for name, text in cases.items()}, reads, output, options.given, **how)
 
 
 def _compare(
     data: dict[str, Any],
+    cases: dict[str, Any],
+    reads: dict[str, bool],
     output: Path,
     options: dict[str, Any],
     *,
@@ -108,10 +106,13 @@ def _compare(
     as_json: bool,
 ) -> None:
     """Compare on one pair, as the options name it."""
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
     from monai_transfer.workflows.scoreboard import compare_methods, report_comparison
 
-    domains = choose_domains(**data)
+    if missing := next((name for name in ("source", "target") if data[name] is None), None):
+        raise UserError(f"--{missing} is missing: give --source and --target, or --pairs.")
+    domains = choose_domains(**data, **cases, reading=Reading(**reads))
     plan = plan_adaptation(domains, **options)
     for note in domains.notes:
         console.say(note)

@@ -19,11 +19,11 @@ from monai_transfer.cli.options import (
     refuse_given,
     split_numbers,
 )
+from monai_transfer.options import checked
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.pretraining_configs import Volumes
     from monai_transfer.bundle.pretraining_plan import PretrainingPlan
-    from monai_transfer.volumes.volume import Reading
 
 
 def pretrain_command(
@@ -55,15 +55,12 @@ def pretrain_command(
 ) -> None:
     """Pretrain a network without labels; its weights start any training by --weights.
 
-    shapes draws label maps and paints them in random contrasts; masked hides blocks of your own volumes, of several
-    modalities together, and learns to fill them in.
+    shapes draws label maps in random contrasts; masked fills in hidden blocks of your own volumes, of all modalities.
 
     Example: monai-transfer pretrain --network unet --output shapes --minutes 60
     """
     from monai_transfer.bundle.pretraining_plan import PretrainingPlan, Recipe
     from monai_transfer.machine import choose_device
-    from monai_transfer.options import checked
-    from monai_transfer.volumes.volume import Reading
 
     checked(Recipe, recipe)
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
@@ -81,7 +78,7 @@ def pretrain_command(
         learning_rate=learning_rate,
         seed=seed,
     )
-    volumes = _volumes(data or [], spacing, plan, Reading(**reads)) if plan.recipe == "masked" else None
+    volumes = _volumes(data or [], spacing, plan, reads) if plan.recipe == "masked" else None
     console.say(f"{plan.network} on {plan.device}, {plan.steps} steps, cubes of up to {plan.length} voxels.")
     if dry_run:
         return
@@ -91,10 +88,11 @@ def pretrain_command(
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)
 
 
-def _volumes(data: list[Path], spacing: str | None, plan: "PretrainingPlan", reading: "Reading") -> "Volumes":
+def _volumes(data: list[Path], spacing: str | None, plan: "PretrainingPlan", reads: dict[str, bool]) -> "Volumes":
     from monai_transfer.bundle.pretraining_configs import choose_volumes
+    from monai_transfer.volumes.volume import Reading
 
-    volumes = choose_volumes(data, plan, spacing=split_numbers(spacing, "--spacing"), reading=reading)
+    volumes = choose_volumes(data, plan, spacing=split_numbers(spacing, "--spacing"), reading=Reading(**reads))
     grid = " × ".join(f"{step:g}" for step in volumes.spacing)
     console.say(f"{volumes.describe()} on a grid of {grid} mm.")
     return volumes
