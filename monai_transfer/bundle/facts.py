@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.allowed import concerns_of
-from monai_transfer.bundle.fetching import fetch_bundle, is_published
+from monai_transfer.bundle.fetching import fetch_bundle
 from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.errors import UserError
 from monai_transfer.files import read_object
@@ -110,6 +110,17 @@ def bundle_concerns(root: Path, inference: Mapping[str, Any]) -> tuple[str, ...]
     scripts = root / "scripts"
     code = [f"scripts/: holds {path.name}" for path in sorted(scripts.glob("*"))[:20]] if scripts.is_dir() else []
     return (*code, *concerns_of(dict(inference), "inference"))
+
+
+def is_published(spec: str | Path) -> bool:
+    """Whether a bundle is named as one of the zoo's or of Hugging Face (of which ``hf:…/…/FILE`` is a file).
+
+    Example:
+        >>> is_published("zoo:spleen_ct_segmentation"), is_published("bundles/organs")
+        (True, False)
+    """
+    text = str(spec)
+    return text.startswith("zoo:") or (text.startswith("hf:") and text.count("/") < 2)
 
 
 def require_bundle(root: str | Path) -> Path:

@@ -22,17 +22,6 @@ _SPEC = re.compile(r"^(?:zoo:(?P<zoo>NAME)|hf:(?P<hf>NAME/NAME))(?:@(?P<version>
 """A name begins with a letter, a digit or ``_``: it is no option, no hidden folder and leads nowhere else."""
 
 
-def is_published(spec: str | Path) -> bool:
-    """Whether a bundle is named as one of the zoo's or of Hugging Face (of which ``hf:…/…/FILE`` is a file).
-
-    Example:
-        >>> is_published("zoo:spleen_ct_segmentation"), is_published("bundles/organs")
-        (True, False)
-    """
-    text = str(spec)
-    return text.startswith("zoo:") or (text.startswith("hf:") and text.count("/") < 2)
-
-
 def fetch_bundle(spec: str | Path, *, cache: str | Path | None = None) -> Path:
     """The folder of a published bundle, fetched where it is not here yet.
 

@@ -23,6 +23,7 @@ from monai_transfer.cli.options import (
     ChannelDropoutOption,
     DeviceOption,
     DryRunOption,
+    FoldOption,
     JsonOption,
     NetworkOption,
     OverwriteOption,
@@ -49,6 +50,7 @@ def finetune_command(
     test: Annotated[Path | None, typer.Option(help="Labelled data set for the scores.")] = None,
     cases: CasesOption = None,
     test_cases: CasesOption = None,
+    fold: FoldOption = None,
     freeze: Annotated[
         str | None, typer.Option(help="Levels that never train: encoder, stem, level1, …, separated by commas.")
     ] = None,
@@ -161,6 +163,7 @@ def finetune_command(
     segmenting: dict[str, object] = {
         "cases": cases,
         "test_cases": test_cases,
+        "fold": fold is not None,
         "compare": compare,
         "fractions": fractions,
         "channel_dropout": channel_dropout,
@@ -205,6 +208,7 @@ def finetune_command(
         test=test,
         cases=split_list(cases),
         test_cases=split_list(test_cases),
+        fold=fold,
         strategy=strategy,
         choose_start=baselines.scratch and not baselines.fractions,
         reading=reading,

@@ -22,6 +22,9 @@ ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the same command's training that was cut off in --output.")
 ]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
+FoldOption = Annotated[
+    int | None, typer.Option(help="Fold of a datalist that is held out and scored; the first by default.")
+]
 TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps, or a class per image.")]
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]

@@ -34,6 +34,7 @@ def segment_command(
     runtime: Annotated[
         Runtime, typer.Option(help="What computes the network: auto, torch, openvino or onnx (CPU).")
     ] = "auto",
+    fast: Annotated[bool, typer.Option("--fast", help="Fewer windows: they overlap by an eighth at most.")] = False,
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty/--all-windows", help="Leave out windows that hold only air.")
     ] = True,
@@ -106,6 +107,7 @@ def segment_command(
         labels=tuple(split_list(labels)) if labels else (),
         precision=precision,
         runtime=runtime,
+        fast=fast,
         skip_empty=skip_empty,
         probabilities=probabilities,
         uncertainty=uncertainty,

@@ -23,6 +23,7 @@ from monai_transfer.cli.options import (
     ChannelDropoutOption,
     DeviceOption,
     DryRunOption,
+    FoldOption,
     JsonOption,
     NetworkOption,
     OverwriteOption,
@@ -47,6 +48,7 @@ def train_command(
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
     task: BothTasksOption = "segmentation",
     cases: CasesOption = None,
+    fold: FoldOption = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
@@ -79,14 +81,15 @@ def train_command(
     common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
     own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "class_weights": class_weights}
-    own["label_smoothing"] = label_smoothing
+    own |= {"label_smoothing": label_smoothing}
+    split: dict[str, Any] = {"cases": cases, "fold": fold is not None}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
-        both = {"refused": {**own, "cases": cases}, "weights": read_task_weights(task_weights), **how, **common}
+        both = {"refused": {**own, **split}, "weights": read_task_weights(task_weights), **how, **common}
         both |= {"channel_dropout": channel_dropout, "sensitivity": sensitivity}
         return train_both_command(data, output, Reading(**reads), **both)
-    segmenting = {"cases": cases, "channel_dropout": channel_dropout, **reads}
+    segmenting = {**split, "channel_dropout": channel_dropout, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
@@ -94,10 +97,9 @@ def train_command(
     chosen = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
     from monai_transfer.workflows.training import choose_cases, plan_training, train
 
-    split = choose_cases(data, split_list(cases), reading=Reading(**reads))
-    plan = plan_training(split, **chosen.given)
-    console.say_plan(plan)
+    parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))
+    console.say_plan(plan := plan_training(parts, **chosen.given))
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
-    result = train(split, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
+    result = train(parts, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)

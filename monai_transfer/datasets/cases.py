@@ -18,6 +18,7 @@ class Case:
         name: unique in its data set.
         images: one file per channel.
         label: the label map, where there is one.
+        fold: which fold of a cross-validation it is in, where its list says so.
 
     Example:
         >>> Case("a", (Path("images/a.nii.gz"),), Path("labels/a.nii.gz")).as_item()
@@ -27,6 +28,7 @@ class Case:
     name: str
     images: tuple[Path, ...]
     label: Path | None = None
+    fold: int | None = None
 
     def as_item(self) -> dict[str, Any]:
         """The case as an entry of a MONAI datalist."""
@@ -156,6 +158,23 @@ class CaseDataset:
                 "give the sets separately."
             )
         return self._with(self.cases[:-held]), self._with(self.cases[-held:])
+
+    @property
+    def folds(self) -> tuple[int, ...]:
+        """The folds that the list of the cases names, rising."""
+        return tuple(sorted({case.fold for case in self.cases if case.fold is not None}))
+
+    def split_fold(self, fold: int) -> tuple[Self, Self]:
+        """The cases of other folds, and those of this one; a case without a fold is in none.
+
+        Raises:
+            UserError: no case is in it, or all are.
+        """
+        held = [case for case in self.cases if case.fold == fold]
+        if not held or len(held) == len(self.cases):
+            named = ", ".join(map(str, self.folds)) or "none"
+            raise UserError(f"{self.root} cannot hold the fold {fold} out: its cases are in the folds {named}.")
+        return self._with(case for case in self.cases if case.fold != fold), self._with(held)
 
     def names_for(self, values: Iterable[int]) -> dict[int, str]:
         """Label value -> name for these values and background; ``label_3`` where nobody wrote a name down."""

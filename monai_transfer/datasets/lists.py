@@ -81,7 +81,7 @@ def _case(entry: Any, folders: _Folders, description: Description) -> Case:
         label = folders.label(images[0], name)
     if len(images) == 1:
         images = folders.channels(images[0], len(description.channel_names))
-    return Case(name, images, label)
+    return Case(name, images, label, _fold(content.get("fold"), description))
 
 
 def _mapped(name: str, entry: Any, folders: _Folders, description: Description) -> Case:
@@ -128,6 +128,13 @@ def _label(label: Any, images: tuple[Path, ...], folders: _Folders, description:
     if folders.base / label in images:
         raise UserError(f"{description.path}: {label} is listed as image and as label: name the label map.")
     return folders.base / label
+
+
+def _fold(fold: Any, description: Description) -> int | None:
+    """The fold of an entry, as MONAI's datalists number them from 0."""
+    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
+        raise UserError(f'{description.path}: the "fold" {fold!r} of an entry is not a number: number folds from 0.')
+    return fold
 
 
 def _is_path(text: str) -> bool:

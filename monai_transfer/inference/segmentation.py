@@ -75,6 +75,7 @@ class SegmentOptions:
         precision: ``"float32"``, ``"bfloat16"`` or ``"float16"``.
         runtime: what computes the network: ``"torch"``, ``"openvino"``, ``"onnx"`` (both on a CPU), or ``"auto"``:
             OpenVINO on a CPU for large volumes where it is installed, else PyTorch.
+        fast: let windows overlap by an eighth where the bundle asks for more.
         skip_empty: do not compute windows that hold only air.
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
@@ -101,6 +102,7 @@ class SegmentOptions:
     labels: tuple[str, ...] = ()
     precision: Precision = "float32"
     runtime: Runtime = "auto"
+    fast: bool = False
     skip_empty: bool = True
     probabilities: bool = False
     uncertainty: bool = False

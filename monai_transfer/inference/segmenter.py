@@ -29,6 +29,7 @@ from monai_transfer.inference.preprocessing import preprocess, working_shape
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_labels
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, apply_after, volumes_ml, with_values_of
 from monai_transfer.inference.whole_image import Judge, combined, only_of, over_whole_image
+from monai_transfer.inference.windows import less_overlap
 from monai_transfer.machine import choose_device
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Volume
@@ -194,7 +195,7 @@ class Segmenter:
         run = CaseRun(
             working,
             predictor=self.predictor,
-            settings=bundle.window,
+            settings=less_overlap(bundle.window) if options.fast else bundle.window,
             decision=bundle.decision,
             members=len(self.bundles),
             classes=self._count_channels,

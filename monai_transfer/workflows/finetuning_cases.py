@@ -51,20 +51,23 @@ def choose_finetuning_cases(
     cases: Sequence[str] = (),
     test_cases: Sequence[str] = (),
     strategy: Strategy,
+    fold: int | None = None,
     choose_start: bool = False,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> FineTuningCases:
     """Choose what to learn from, what to watch and what to score.
 
-    Without a test set, the last fifth of the labelled cases is held out. Where the validation score decides (plateau,
-    early stopping, the start), its cases are taken from the training's, never from the held ones. With fewer than
-    :data:`LEAST_TO_CHOOSE` of them the start is not chosen: all of them are learnt from.
+    Without a test set, a fold or the last fifth of the labelled cases is held out (:func:`choose_cases`). Where the
+    validation score decides (plateau, early stopping, the start), its cases are taken from the training's, never from
+    the held ones. With fewer than :data:`LEAST_TO_CHOOSE` of them the start is not chosen: all of them are learnt from.
 
     Raises:
         UserError: there are too few labelled cases.
     """
     if test is None and not test_cases:
-        split = choose_cases(data, cases, reading=reading)
+        split = choose_cases(data, cases, fold=fold, reading=reading)
+    elif fold is not None:
+        raise UserError("--fold holds cases of --data out, and --test and --test-cases do too: omit one of them.")
     else:
         training = read_dataset(data, reading=reading).select(cases or ["*"]).labelled
         held = read_dataset(test if test is not None else data, reading=reading).select(test_cases or ["*"]).labelled

@@ -8,8 +8,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.allowed import concerns_of
-from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle
-from monai_transfer.bundle.fetching import fetch_bundle, is_published
+from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle, is_published
+from monai_transfer.bundle.fetching import fetch_bundle
 from monai_transfer.bundle.networks import known_network, network_name
 from monai_transfer.bundle.plan import require_one_meaning
 from monai_transfer.bundle.trust import UntrustedBundleError

@@ -68,16 +68,25 @@ def choose_cases(
     data: str | Path,
     cases: Sequence[str] = (),
     *,
+    fold: int | None = None,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> LabelledSplit:
-    """The labelled cases, the last fifth of their names held out.
+    """The labelled cases, some of them held out: a fold where a datalist names folds, else the last fifth of the names.
+
+    Args:
+        data: the data set.
+        cases: names or patterns; all by default.
+        fold: which one to hold out; the first by default.
+        reading: how strictly the files are read.
 
     Raises:
-        UserError: when there is no labelled case.
+        UserError: when there is no labelled case, or no such fold.
     """
     labelled = read_dataset(data, reading=reading).select(cases or ["*"]).labelled
     if not labelled.cases:
         raise UserError(f"{data} has no labelled cases: put label maps into labels/ under the images' names.")
+    if fold is not None or labelled.folds:
+        return LabelledSplit(*labelled.split_fold(labelled.folds[0] if fold is None else fold))
     if len(labelled) < 3:
         return LabelledSplit(labelled, None)
     return LabelledSplit(*labelled.split(VALIDATION_SHARE))

@@ -16,8 +16,7 @@ import pytest
 import requests
 from typer.testing import CliRunner
 
-from monai_transfer.bundle import fetching
-from monai_transfer.bundle.facts import inspect_bundle
+from monai_transfer.bundle.facts import inspect_bundle, is_published
 from monai_transfer.bundle.fetching import fetch_bundle
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
@@ -152,6 +151,6 @@ def test_without_a_network_one_sentence_says_where_the_folder_goes(
     "spec", ["zoo:", "zoo:../x", "zoo:a/b", "hf:organs", "hf:../organs", "hf:a/.b", "zoo:-x", "zoo:a@"]
 )
 def test_other_names_are_refused(spec: str) -> None:
-    assert fetching.is_published(spec)
+    assert is_published(spec)
     with pytest.raises(UserError, match="names no bundle"):
         fetch_bundle(spec)

@@ -6,6 +6,7 @@ import pytest
 
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
+from monai_transfer.workflows.training import choose_cases
 
 
 def touch(root: Path, *names: str) -> None:
@@ -187,3 +188,32 @@ def test_real_volumes(shared_data: Path) -> None:
     dataset = read_dataset(shared_data / "neonatal_brain_t1_t2" / "T2")
     assert len(dataset) == len(dataset.labelled) == 12
     assert dataset.select(["ALBERT_0*"]).names[-1] == "ALBERT_08"
+
+
+def _folded(folder: Path, folds: list[object]) -> Path:
+    entries = []
+    for number, fold in enumerate(folds):
+        for part in ("image", "label"):
+            (folder / f"{part}_{number}.nii.gz").touch()
+        entry = {"image": f"image_{number}.nii.gz", "label": f"label_{number}.nii.gz"}
+        entries.append(entry if fold is None else {**entry, "fold": fold})
+    (folder / "datalist.json").write_text(json.dumps({"training": entries}))
+    return folder / "datalist.json"
+
+
+def test_folds_of_a_datalist_say_what_is_held_out(tmp_path: Path) -> None:
+    data = _folded(tmp_path, [1, 0, 2, 1, None])
+    first, second = choose_cases(data), choose_cases(data, fold=1)
+    assert first.held is not None
+    assert second.held is not None
+    assert first.held.names == ("image_1",)
+    assert second.held.names == ("image_0", "image_3")
+    assert second.training.names == ("image_1", "image_2", "image_4")
+    with pytest.raises(UserError, match=r"cannot hold the fold 3 out: its cases are in the folds 0, 1, 2\."):
+        choose_cases(data, fold=3)
+
+
+@pytest.mark.parametrize("fold", ["1", -1, True, 0.5])
+def test_a_fold_is_a_number(tmp_path: Path, fold: object) -> None:
+    with pytest.raises(UserError, match=r'the "fold" .* of an entry is not a number'):
+        read_dataset(_folded(tmp_path, [fold]))

@@ -110,3 +110,10 @@ def test_an_absent_label_has_no_mean(bundle: Path, tmp_path: Path) -> None:
         "bone": {"volume_ml": 0.0, "channels": {"channel 0": {"mean": None, "deviation": None}}}
     }
     assert (tmp_path / "out" / "statistics.csv").read_text().splitlines()[1] == "air,bone,0.0,channel 0,,"
+
+
+def test_fast_computes_fewer_windows_of_the_same_labels(bundle: Path, ct: Path) -> None:
+    whole = Segmenter.from_bundle(bundle, device="cpu").segment(ct)
+    fast = Segmenter.from_bundle(bundle, device="cpu", options=SegmentOptions(fast=True)).segment(ct)
+    assert fast.windows[1] < whole.windows[1] / 2
+    assert (fast.labels == whole.labels).mean() > 0.99
