@@ -108,6 +108,12 @@ def another_works(mark: Path) -> bool:
         return False
 
 
+def due_again(begin: float) -> float:
+    """When what began at ``begin`` and ends now is due again, so that at most a twentieth of the time goes into it."""
+    now = time.monotonic()
+    return now + 20 * (now - begin)
+
+
 def require_folder(folder: Path, option: str = "--output") -> None:
     """Make a folder and see that files can be written into it.
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def segment_command(
-    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series.")],
+    inputs: Annotated[list[Path], typer.Argument(metavar="INPUT...", help="Volumes, folders, DICOM series, s3://...")],
     bundle: Annotated[list[Path], typer.Option(help="Bundle folder, zoo:NAME or hf:REPO; several: an ensemble.")],
     output: Annotated[Path, typer.Option(help="Folder of the results.")],
     labels: Annotated[str | None, typer.Option(help="Only these labels, separated by commas: liver,spleen.")] = None,
@@ -131,20 +131,25 @@ def segment_command(
         from monai_transfer.inference.case_work import products_of
         from monai_transfer.inference.cases import find_cases
         from monai_transfer.inference.output_folder import LABELS
+        from monai_transfer.inference.places import places_of
 
         if bids:
             require_bids(options, output)
-        found = (find_bids_cases if bids else find_cases)(inputs, output=output)
-        cases = found.cases if share is None else found.cases[share[0] :: share[1]]
-        made = {case.path: f"{output / case.name}{products_of(case, options)[LABELS]}" for case in cases}
+        with places_of(inputs, output) as places:
+            found = (find_bids_cases if bids else find_cases)(places.inputs, output=places.output)
+            cases = found.cases if share is None else found.cases[share[0] :: share[1]]
+            results = {c.path: f"{places.output / c.name}{products_of(c, options)[LABELS]}" for c in cases}
+            made = {places.told(str(path)): places.told(result) for path, result in results.items()}
+            left_out = [f"{places.told(str(each.path))} is left out: {each.reason}." for each in found.skipped]
         if as_json:
-            console.emit_json([{"input": str(path), "output": result} for path, result in made.items()])
+            console.emit_json([{"input": path, "output": result} for path, result in made.items()])
         for path, result in () if as_json else made.items():
             console.tell(f"{path} -> {result}")
-        for skipped in found.skipped:
-            console.note(f"{skipped.path} is left out: {skipped.reason}.")
+        for sentence in left_out:
+            console.note(sentence)
         return
 
+    from monai_transfer.inference.places import url_of
     from monai_transfer.workflows.segmenting import segment
 
     with SegmentBar() as bar:
@@ -167,7 +172,8 @@ def segment_command(
             )
         except Interrupted as stop:
             raise Interrupted(
-                f"Interrupted; what is finished is kept in {output}: give the same command with --resume to go on.",
+                f"Interrupted; what is finished is kept in {url_of(output) or output}: give the same command with "
+                "--resume to go on.",
                 stop.signal,
             ) from None
     for skipped in manifest["skipped"]:
@@ -182,7 +188,7 @@ def segment_command(
         console.emit_json(manifest)
     else:
         done = len(manifest["cases"]) - failed
-        console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {output}")
+        console.tell(f"{done} of {len(manifest['cases'])} volumes segmented into {url_of(output) or output}")
     if failed:
         raise typer.Exit(1 if failed < len(manifest["cases"]) else 2)
 

@@ -14,11 +14,8 @@ from monai_transfer.inference.case_work import CaseWork, Read
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.dicom_seg import require_highdicom
 from monai_transfer.inference.output_folder import STATISTICS, Manifest, require_apart, require_unclaimed
-from monai_transfer.inference.segmentation import (
-    Segmentation,
-    SegmentOptions,
-    write_sidecars,
-)
+from monai_transfer.inference.places import places_of, url_of
+from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, write_sidecars
 from monai_transfer.machine import device_of_process, launched, versions
 from monai_transfer.workflows.cluster import connected, require_cluster
 
@@ -64,7 +61,8 @@ def segment(
     the GPU of its ``LOCAL_RANK``; they write one manifest together.
 
     Args:
-        inputs: files and folders.
+        inputs: files and folders, also in a bucket (``s3://``, ``gs://``, see
+            :mod:`~monai_transfer.inference.places`), as ``output`` may be.
         bundle: a bundle folder, several as an ensemble, or a ``Segmenter`` that is ready.
         output: the folder of the results; also gets ``manifest.json`` and the label names.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
@@ -88,61 +86,78 @@ def segment(
         UserError: when there is no input, the bundle cannot be used, or the output folder may not be written to.
     """
     rank, world = shard or (int(os.environ.get("RANK", "0")), launched())
-    folder = Path(output).expanduser()
-    given = [Path(path).expanduser() for path in ([inputs] if isinstance(inputs, (str, Path)) else inputs)]
     if cluster is not None:
-        _require_alone(cluster, bundle, adapt=adapt, shared=world > 1)
-    require_there(given)
-    require_apart(given, folder)  # before the bundle is read, which takes a while
+        _require_alone(cluster, bundle, output, adapt=adapt, shared=world > 1)
     asked = options or getattr(bundle, "options", None) or SegmentOptions()
     if asked.dicom_seg:
         require_highdicom()
-    if asked.bids:
-        require_bids(asked, folder)
-    segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
-    if segmenter.options.estimate_dice:
-        from monai_transfer.workflows.judging import judge_of  # here, as above
+    paths = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    if (adapt or asked.bids) and any(url_of(path) for path in (*paths, output)):
+        raise UserError(f"{'--adapt' if adapt else '--bids'} reads and writes folders of this machine, and no bucket.")
+    with places_of(paths, output, share=(rank, world)) as places:
+        given, folder = places.inputs, places.output
+        require_there(given)
+        require_apart(given, folder)  # before the bundle is read, which takes a while
+        if asked.bids:
+            require_bids(asked, folder)
+        segmenter = _ready(bundle, given, device, options, adapt=adapt, trust=trust, say=say)
+        if segmenter.options.estimate_dice:
+            from monai_transfer.workflows.judging import judge_of  # here, as above
 
-        segmenter.judge = judge_of(segmenter, adapted=adapt)
+            segmenter.judge = judge_of(segmenter, adapted=adapt)
+        found = _found(segmenter, given, folder)
+        manifest = places.manifest(_head(segmenter, found))
+        cases = [places.case(case) for case in found.cases[rank::world]]
+        work = places.work(segmenter, preview=preview)
+        files = {case: [case.name + ending for ending in work.products(case).values()] for case in cases}
+        require_unclaimed(folder, files, manifest, resume=resume, overwrite=overwrite)
+        require_folder(folder)
+        sweep(folder)
+        run = _Run(work, manifest, progress)
+        if cluster is None:
+            run.over(cases, resume=resume)
+        else:
+            run.on_cluster(cluster, cases, device, resume=resume)
+        _write_beside(run, given, first=rank == 0 or shard is not None)
+        places.finish()
+    if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
+        from monai_transfer.processes import wait_for_the_others  # here: torch takes seconds, a wrong path does not
+
+        wait_for_the_others()
+        if rank == 0 and manifest.path.exists():
+            return manifest.read()
+    return {**manifest.head, "cases": sorted(run.entries, key=lambda e: str(e["case"]))}
+
+
+def _found(segmenter: "Segmenter", given: Sequence[Path], folder: Path) -> Inputs:
+    """The cases among the inputs."""
     expected = segmenter.bundle
     if segmenter.options.bids:
-        found = find_bids_cases(given, channels=expected.in_channels, output=folder)
-    else:
-        found = find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
-    manifest, cases = Manifest(folder, _head(segmenter, found)), found.cases[rank::world]
-    work = CaseWork(segmenter, folder, preview=preview)
-    files = {case: [case.name + ending for ending in work.products(case).values()] for case in cases}
-    require_unclaimed(folder, files, manifest, resume=resume, overwrite=overwrite)
-    require_folder(folder)
-    sweep(folder)
-    run = _Run(work, manifest, progress)
-    if cluster is None:
-        run.over(cases, resume=resume)
-    else:
-        run.on_cluster(cluster, cases, device, resume=resume)
-    if rank == 0 or shard is not None:
+        return find_bids_cases(given, channels=expected.in_channels, output=folder)
+    return find_cases(given, channels=expected.in_channels, optional=expected.optional_channels, output=folder)
+
+
+def _write_beside(run: "_Run", given: Sequence[Path], *, first: bool) -> None:
+    """What stands beside the results: of the labels, of the data set, and what was measured."""
+    segmenter, folder = run.work.segmenter, run.work.output
+    if first:
         write_sidecars(segmenter.label_names, folder)
         if segmenter.options.bids:
             write_bids_description(folder, segmenter.label_names, given)
     if segmenter.options.statistics:
         from monai_transfer.inference.statistics import write_statistics  # only where it is asked for
 
-        with manifest.lock:  # each process writes what all have found so far
-            write_statistics(manifest.read()["cases"], folder / STATISTICS)
-    if shard is None and world > 1 and "MASTER_ADDR" in os.environ:
-        from monai_transfer.processes import wait_for_the_others  # here: torch takes seconds, a wrong path does not
-
-        wait_for_the_others()
-        if rank == 0:
-            return manifest.read()
-    return {**manifest.head, "cases": sorted(run.entries, key=lambda e: str(e["case"]))}
+        with run.manifest.lock:  # each process writes what all have found so far
+            write_statistics(run.manifest.read()["cases"], folder / STATISTICS)
 
 
-def _require_alone(cluster: str, bundle: Any, *, adapt: bool, shared: bool) -> None:
+def _require_alone(cluster: str, bundle: Any, output: str | Path, *, adapt: bool, shared: bool) -> None:
     """See that the cases are shared out once, and that the workers can read the network themselves."""
     require_cluster(cluster)
     if shared:
         raise UserError("--cluster shares the cases among its workers: omit --shard and torchrun.")
+    if url_of(output) is not None:
+        raise UserError("--cluster writes to a disk that all workers see: give such an --output, or use --shard.")
     if adapt or not isinstance(bundle, str | Path | Sequence):
         raise UserError("--cluster needs a bundle that its workers can read: adapt it first (adapt --bundle).")
 
@@ -221,6 +236,7 @@ class _Run:
         from monai_transfer.workflows.segmenting_cluster import (  # here: Dask
             LoadedNetwork,
             Recorder,
+            resolved,
             segment_on_cluster,
         )
 
@@ -229,7 +245,7 @@ class _Run:
         network = LoadedNetwork(bundles, output, device, segmenter.options, self.work.preview)
         with connected(cluster) as client:
             todo, stale = self._begin(cases, resume=resume)
-            tasks = [(_resolved(case), entry, stale.get(case.name, [])) for case, entry in todo]
+            tasks = [(resolved(case), entry, stale.get(case.name, [])) for case, entry in todo]
             record = Recorder(self.manifest)
             try:
                 segment_on_cluster(client, network, tasks, lambda entry: self._done(entry, len(todo), record))
@@ -282,9 +298,3 @@ class _Run:
 
 Task = tuple[InputCase, dict[str, Any]]
 """A case and its entry in the manifest."""
-
-
-def _resolved(case: InputCase) -> InputCase:
-    """The case by paths that mean the same in any working folder."""
-    source = case.source
-    return replace(case, source=source.resolve() if isinstance(source, Path) else tuple(p.resolve() for p in source))

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
 from monai_transfer.errors import UserError
+from monai_transfer.files import due_again
 from monai_transfer.inference.case_work import CaseWork
 from monai_transfer.inference.cases import InputCase
 from monai_transfer.inference.output_folder import Manifest
@@ -69,8 +70,7 @@ class Recorder:
         begin = time.monotonic()
         self.manifest.record(self._waiting)
         self._waiting = []
-        # at most a twentieth of the time goes into it, and a kill costs seconds of finished cases
-        self._next = time.monotonic() + 20 * (time.monotonic() - begin)
+        self._next = due_again(begin)  # a kill costs seconds of finished cases
 
 
 @dataclass
@@ -186,6 +186,12 @@ def segment_on_cluster(
             entry = _set_aside(task[1], error, network.output)
         future.release()
         done(entry)
+
+
+def resolved(case: InputCase) -> InputCase:
+    """The case by paths that mean the same in any working folder."""
+    source = case.source
+    return replace(case, source=source.resolve() if isinstance(source, Path) else tuple(p.resolve() for p in source))
 
 
 def _segment_case(case: InputCase, entry: dict[str, Any], stale: Sequence[str]) -> dict[str, Any]:
