@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command, require_options_of
+from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -22,6 +22,7 @@ from monai_transfer.cli.options import (
     StepsOption,
     TaskOption,
     TrustOption,
+    require_options_of,
     split_list,
     split_numbers,
 )

@@ -1,13 +1,11 @@
 """What ``train``, ``finetune`` and ``adapt`` do with ``--task diagnosis``."""
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import refuse_given
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -199,15 +197,3 @@ def compare_diagnosis_command(
         return
     made = compare_diagnosis(domains, plan, kind, output, methods=arms, seeds=seeds, say=console.say_section)
     console.emit_result(made.as_dict(), [made.table, *made.sentences], as_json=as_json)
-
-
-def require_options_of(
-    task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
-) -> None:
-    """See that no option of the other task is given: it would do nothing.
-
-    Raises:
-        UserError: one is.
-    """
-    other, options = ("segmentation", segmentation) if task == "diagnosis" else ("diagnosis", diagnosis or {})
-    refuse_given(options, f"{{}} is for {other}: omit it with --task {task}.")

@@ -13,7 +13,6 @@ from monai_transfer.cli.diagnosis_training import (
     SensitivityOption,
     SizeOption,
     SmoothingOption,
-    require_options_of,
     train_diagnosis_command,
 )
 from monai_transfer.cli.options import (
@@ -33,6 +32,7 @@ from monai_transfer.cli.options import (
     StepsOption,
     TaskOption,
     TrustOption,
+    require_options_of,
     split_list,
     split_numbers,
 )

@@ -70,6 +70,18 @@ def refuse_given(options: Mapping[str, object], sentence: str) -> None:
         raise UserError(sentence.format(f"--{given.replace('_', '-')}"))
 
 
+def require_options_of(
+    task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
+) -> None:
+    """See that no option of the other task is given: it would do nothing.
+
+    Raises:
+        UserError: one is.
+    """
+    other, options = ("segmentation", segmentation) if task == "diagnosis" else ("diagnosis", diagnosis or {})
+    refuse_given(options, f"{{}} is for {other}: omit it with --task {task}.")
+
+
 def split_numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
     """``"1.5"`` -> three times 1.5; ``"1,1,2"`` -> the three numbers.
 

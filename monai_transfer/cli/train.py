@@ -13,7 +13,6 @@ from monai_transfer.cli.diagnosis_training import (
     SensitivityOption,
     SizeOption,
     SmoothingOption,
-    require_options_of,
     train_diagnosis_command,
 )
 from monai_transfer.cli.options import (
@@ -32,6 +31,7 @@ from monai_transfer.cli.options import (
     SpacingOption,
     StepsOption,
     refuse_given,
+    require_options_of,
     split_list,
     split_numbers,
 )

@@ -1,6 +1,6 @@
 """A network that starts from pretrained weights, ready to learn on."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from torch import nn
@@ -14,7 +14,7 @@ def start_from(
     network: nn.Module,
     weights: str,
     *,
-    frozen: Iterable[str] = (),
+    frozen: Collection[str] = (),
     restore: bool = True,
     label_names: Mapping[int, str] | None = None,
     **rules: Any,
@@ -40,10 +40,14 @@ def start_from(
         >>> start_from(network, "") is None
         True
     """
+    if not weights:
+        if frozen:
+            freeze(network, frozen)
+        return None
     lengths = kernel_lengths(network)
-    report = load_pretrained(network, weights, label_names=label_names, **rules) if weights else None
+    report = load_pretrained(network, weights, label_names=label_names, **rules)
     # before the lengths: what is frozen stays bitwise as it was loaded
     freeze(network, frozen)
-    if restore and report is not None:
+    if restore:
         restore_lengths(network, lengths)
     return report

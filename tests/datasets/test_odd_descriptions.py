@@ -203,7 +203,16 @@ def test_another_count_of_cases_is_told(root: Path, count: int) -> None:
     assert str(count) in dataset.warnings[0].message
 
 
-def test_labels_of_the_list_win_over_the_folder(root: Path) -> None:
-    entry = {"image": "./images/a.nii.gz", "label": "./corrected/a.nii.gz"}
-    assert described(root, {"training": [entry]}).cases[0].label == root / "corrected/a.nii.gz"
-    assert described(root, {"training": [{"image": "./images/a.nii.gz"}]}).labelled.names == ()
+@pytest.mark.parametrize(
+    ("content", "label"),
+    [
+        ({"training": [{"image": "./images/a.nii.gz", "label": "./corrected/a.nii.gz"}]}, "corrected/a.nii.gz"),
+        ({"training": [{"image": ["images/a.nii.gz"], "label": ["corrected/b.nii.gz"]}]}, "corrected/b.nii.gz"),
+        ({"validation": [{"image": "images/a.nii.gz", "label": "corrected/a.nii.gz"}]}, "corrected/a.nii.gz"),
+        ({"dataset": {"a": {"images": ["images/a.nii.gz"], "label": "corrected/a.nii.gz"}}}, "corrected/a.nii.gz"),
+        ({"training": [{"image": "./images/a.nii.gz"}]}, None),
+    ],
+)
+def test_labels_of_the_list_win_over_the_folder(root: Path, content: Any, label: str | None) -> None:
+    (case,) = described(root, content).cases
+    assert case.label == (None if label is None else root / label)

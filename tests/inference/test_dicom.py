@@ -53,6 +53,14 @@ def test_cases_of_nested_folders(tmp_path: Path) -> None:
         assert case.read().shape[2] == len(PLACES)
 
 
+@pytest.mark.parametrize("place", [".", "./", "../series", "../series/."])
+def test_a_series_where_one_stands_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    write_series(tmp_path / "series", axial(range(0, 20, 2)))
+    monkeypatch.chdir(tmp_path / "series")
+    (case,) = find_cases([Path(place)]).cases
+    assert case.name == "series"
+
+
 def test_a_folder_of_reports_is_no_case(tmp_path: Path) -> None:
     save(slice_of((0, 0, 0), SOPClassUID=REPORT), tmp_path / "a" / "report.dcm")
     with pytest.raises(UserError, match=r"report\.dcm was left out \(it is not a scan but 'Basic Text SR'\)"):

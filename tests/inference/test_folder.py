@@ -13,6 +13,7 @@ from monai_transfer.inference import (
     SegmentOptions,
 )
 from monai_transfer.workflows.segmenting import segment
+from tests.volumes.test_odd_files import highest_mb
 
 from .conftest import MakeBundle, body, write_nifti
 
@@ -104,6 +105,18 @@ def test_shards_share_a_folder(scans: Path, bundle: Path, tmp_path: Path) -> Non
     assert [case["status"] for case in together["cases"]] == ["failed", "ok", "ok", "ok", "failed"]
     # more jobs than cases are no fault
     assert segment(scans, bundle, tmp_path / "out", device="cpu", shard=(7, 8))["cases"] == []
+
+
+def test_memory_does_not_grow_with_the_number_of_volumes(bundle: Path, tmp_path: Path) -> None:
+    segmenter, peaks = Segmenter.from_bundle(bundle, device="cpu"), []
+    for count in (8, 40):
+        (tmp_path / f"in{count}").mkdir()
+        for number in range(count):
+            write_nifti(tmp_path / f"in{count}" / f"s{number}.nii.gz", body((64, 64, 64), seed=number))
+        before = highest_mb(anew=True)
+        segment(tmp_path / f"in{count}", segmenter, tmp_path / f"out{count}")
+        peaks.append(highest_mb() - before)
+    assert peaks[1] < peaks[0] + 20  # forty of these images take 40 MB as numbers
 
 
 def test_probabilities_and_uncertainty_are_written(bundle: Path, tmp_path: Path) -> None:

@@ -173,11 +173,15 @@ def test_names_that_meet(segmenter: Segmenter, tmp_path: Path) -> None:
         assert nibabel.load(case["input"]).shape == nibabel.load(case["output"]).shape
 
 
-def test_memory_is_compared_before_it_is_taken(segmenter: Segmenter, tmp_path: Path) -> None:
-    coarse = write_nifti(tmp_path / "coarse.nii.gz", np.zeros((64, 64, 64), np.int16), np.diag([100.0, 100, 100, 1]))
+@pytest.mark.parametrize("sizes", [(100, 100, 100), (-100, 100, 100), (900, 900, 20), (30, 30, 900)])
+def test_memory_is_compared_before_it_is_taken(
+    segmenter: Segmenter, tmp_path: Path, sizes: tuple[float, float, float]
+) -> None:
+    coarse = write_nifti(tmp_path / "coarse.nii.gz", np.zeros((64, 64, 64), np.int16), np.diag([*map(float, sizes), 1]))
     (entry,) = segment(coarse, segmenter, tmp_path / "out")["cases"]
-    assert "working grid of 4267 × 4267 × 3200 voxels" in entry["error"]
-    assert "(100 × 100 × 100 mm)" in entry["error"]
+    voxels = " × ".join(str(round(64 * abs(size) / step)) for size, step in zip(sizes, (1.5, 1.5, 2.0), strict=True))
+    assert f"working grid of {voxels} voxels" in entry["error"]
+    assert f"({' × '.join(f'{abs(size):g}' for size in sizes)} mm)" in entry["error"]
 
 
 def test_room_on_the_disk_is_compared(scans: Path, segmenter: Segmenter, tmp_path: Path, monkeypatch: Any) -> None:

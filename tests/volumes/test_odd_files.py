@@ -356,6 +356,8 @@ REFUSED: dict[str, tuple[Make, str]] = {
     "MHA in colours": (mha(b"\0" * 360, ElementType="MET_UCHAR", ElementNumberOfChannels="3"), "colour"),
     "complex": (nifti(array=voxels(dtype=np.complex64)), "complex"),
     "complex128": (nifti(array=voxels(dtype=np.complex128)), "complex"),
+    "complex in a plain file": (plain(array=voxels(dtype=np.complex64)), "complex"),
+    "complex, the big end first": (nifti(array=voxels(dtype=np.dtype(">c8"))), "complex"),
     "NaN": (nifti(array=HOLES), "not_finite"),
     "infinite": (nifti(array=ENDLESS), "not_finite"),
     "slope of 1e38": (nifti(floats(SLOPE, 1e38, 0.0)), "not_finite"),

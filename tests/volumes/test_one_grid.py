@@ -1,5 +1,6 @@
 """The door, the training loader and plain MONAI agree on grid and voxels, and results lie on their inputs."""
 
+import gzip
 import subprocess
 import sys
 import tempfile
@@ -105,6 +106,36 @@ def test_what_the_door_refuses_no_other_reader_reads(tmp_path: Path) -> None:
     assert isinstance(load_volumes(["image"]), LoadImaged)
     with pytest.raises(UserError, match="--assume-affine"):
         load_volumes(["image"])({"image": str(tmp_path / "x.nii.gz")})
+
+
+STALE = {
+    "other voxel sizes, no qform": ((1.0, 1.0, 1.0), 0),
+    "other voxel sizes, a qform": ((1.0, 1.0, 1.0), 1),
+    "sizes of other axes": ((3.0, 2.0, 2.0), 0),
+    "one size": ((2.0, 2.0, 3.5), 1),
+    "huge sizes": ((1000.0, 1000.0, 1000.0), 0),
+}
+"""Voxel sizes in the pixdim of a file whose sform says 2, 2 and 3 mm, and the code of its qform."""
+
+
+@pytest.mark.parametrize("name", STALE)
+def test_a_coded_sform_wins_over_voxel_sizes(tmp_path: Path, name: str) -> None:
+    affine = np.array([[-2.0, 0, 0, 30], [0, -2.0, 0, 20], [0, 0, 3.0, -10], [0, 0, 0, 1]])
+    image = nib.Nifti1Image(np.random.default_rng(0).integers(0, 9, (6, 5, 4)).astype(np.int16), affine)
+    image.set_sform(affine, 1)
+    sizes, code = STALE[name]
+    image.set_qform(affine, code)
+    image.header["pixdim"][1:4] = sizes
+    path = tmp_path / "x.nii.gz"
+    path.write_bytes(gzip.compress(image.to_bytes()))
+    volume = read_volume(path)
+    assert "stale_pixdim" in {note.kind for note in volume.notes}
+    np.testing.assert_array_equal(volume.affine, affine)
+    np.testing.assert_array_equal(OURS(path).affine.numpy(), affine)
+    write_volume((volume.array[0] > 4).astype(np.uint8), tmp_path / "y.nii.gz", like=volume)
+    np.testing.assert_array_equal(read_volume(tmp_path / "y.nii.gz").affine, affine)
+    given_header, made = nib.load(path).header, nib.load(tmp_path / "y.nii.gz").header
+    np.testing.assert_array_equal(made["pixdim"], given_header["pixdim"])
 
 
 def test_stale_voxel_sizes_change_nothing(tmp_path: Path) -> None:
