@@ -203,8 +203,8 @@ def make_diagnosis_plan(
     print_ = report.fingerprint
     if print_ is None:
         raise UserError("There is no sound volume to plan the working grid from: run monai-transfer check.")
-    step = tuple(spacing) if spacing is not None else _spacing(print_.extent_mm, min(print_.spacing), on_cpu=on_cpu)
-    shape = tuple(max(32, _multiple(length / mm)) for length, mm in zip(print_.extent_mm, step, strict=True))
+    step = tuple(spacing) if spacing is not None else _spacing(print_.whole_mm, min(print_.spacing), on_cpu=on_cpu)
+    shape = tuple(max(32, _multiple(length / mm)) for length, mm in zip(print_.whole_mm, step, strict=True))
     planned = {"shape": shape, "spacing": step, "steps": 400 if on_cpu else 2000, "batch_size": 4}
     return DiagnosisPlan(kind=print_.modality, **{**planned, **common, **given})
 

@@ -34,6 +34,8 @@ def train_diagnosis_command(
     strategy: "Strategy | None" = None,
     test: Path | None = None,
     old_data: Path | None = None,
+    fractions: tuple[float, ...] = (),
+    seeds: int = 1,
     sensitivity: float | None = None,
     trust: bool = False,
     overwrite: bool = False,
@@ -44,8 +46,8 @@ def train_diagnosis_command(
 ) -> None:
     """Plan, check, train and tell.
 
-    The arguments are those of ``train``, with ``weights``, ``strategy`` and ``old_data`` of ``finetune``; ``options``
-    are those of ``DiagnosisOptions``.
+    The arguments are those of ``train``, with ``weights``, ``strategy``, ``old_data``, ``fractions`` and ``seeds`` of
+    ``finetune``; ``options`` are those of ``DiagnosisOptions``.
     """
     from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions, Sensitivity
     from monai_transfer.bundle.strategy import Strategy
@@ -53,7 +55,10 @@ def train_diagnosis_command(
     from monai_transfer.options import checked
     from monai_transfer.workflows import diagnosis as work
     from monai_transfer.workflows.exam_split import choose_exams
+    from monai_transfer.workflows.finetuning import Baselines
 
+    if seeds > 1 and not fractions:
+        raise UserError("--seeds is for the trainings of --fractions: give them, or omit it.")
     chosen = DiagnosisOptions(**options)
     if sensitivity is not None:
         checked(Sensitivity, sensitivity)
@@ -74,6 +79,7 @@ def train_diagnosis_command(
         strategy=strategy,
         sensitivity=sensitivity,
         old=read_exams(old_data) if old_data is not None else None,
+        baselines=Baselines(fractions=fractions, seeds=seeds),
         trust=trust,
         overwrite=overwrite,
         resume=resume,

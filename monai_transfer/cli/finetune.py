@@ -165,12 +165,12 @@ def finetune_command(
         "test_cases": test_cases,
         "fold": fold is not None,
         "compare": compare,
-        "fractions": fractions,
         "channel_dropout": channel_dropout,
         **reads,
     }
     segmenting |= {"old_cases": old_cases, "joint": joint}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
+    shares = _shares(fractions)
     if task == "diagnosis":
         train_diagnosis_command(
             data,
@@ -179,6 +179,8 @@ def finetune_command(
             strategy=strategy,
             test=test,
             old_data=old_data,
+            fractions=shares,
+            seeds=seeds,
             sensitivity=sensitivity,
             trust=trust,
             overwrite=overwrite,
@@ -200,7 +202,7 @@ def finetune_command(
     from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
     from monai_transfer.workflows.starting_point import read_starting_point
 
-    baselines = work.Baselines(scratch=compare is not None, fractions=_shares(fractions), seeds=seeds)
+    baselines = work.Baselines(scratch=compare is not None, fractions=shares, seeds=seeds)
     start = read_starting_point(weights)
     reading = Reading(**reads)
     chosen = choose_finetuning_cases(

@@ -28,6 +28,7 @@ class Fingerprint:
         spacing: median voxel size, mm.
         shape: median number of voxels.
         extent_mm: median size of the field of view, mm.
+        largest_mm: its greatest size along each axis, mm.
         intensity: ``min``, ``percentile_00_5``, ``median``, ``percentile_99_5``, ``max``, ``mean`` and ``std`` of the
             foreground of the first channel: above -500 HU in CT, above a tenth of the bright end otherwise.
         channel_intensity: the same for every channel.
@@ -53,6 +54,7 @@ class Fingerprint:
     spacing: Triple
     shape: Triple
     extent_mm: Triple
+    largest_mm: Triple
     intensity: dict[str, float]
     channel_intensity: tuple[dict[str, float], ...]
     modality: Modality
@@ -61,6 +63,15 @@ class Fingerprint:
     cases: int
     labelled: int
     spacing_range: tuple[Triple, Triple]
+
+    @property
+    def whole_mm(self) -> Triple:
+        """A field of view that holds the whole image of nearly every case, mm.
+
+        It is the largest, but at most half as much again as the median: one scan of a whole body among many of a belly
+        is cut, rather than that all are padded with eight times their voxels.
+        """
+        return _triple(np.minimum(self.largest_mm, 1.5 * np.array(self.extent_mm)))
 
 
 @dataclass(frozen=True)
@@ -138,6 +149,7 @@ def summarise(cases: Sequence[CaseFacts], channel_names: Sequence[str]) -> Finge
         spacing=_triple(np.median(spacings, axis=0)),
         shape=_triple(np.median(shapes, axis=0)),
         extent_mm=_triple(np.median(shapes * spacings, axis=0)),
+        largest_mm=_triple((shapes * spacings).max(axis=0)),
         intensity=channels[0],
         channel_intensity=channels,
         modality=_modality([case.images[0].modality for case in cases], channel_names),

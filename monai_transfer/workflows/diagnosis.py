@@ -19,13 +19,19 @@ from monai_transfer.finetuning import freeze
 from monai_transfer.machine import choose_device
 from monai_transfer.options import checked
 from monai_transfer.weights import LoadReport, load_pretrained
+from monai_transfer.workflows.diagnosis_efficiency import EfficiencyRun, diagnosis_efficiency
 from monai_transfer.workflows.diagnosis_reporting import DiagnosisTraining, report_diagnosis
 from monai_transfer.workflows.diagnosis_scoring import calibrate, score_exams
 from monai_transfer.workflows.exam_split import ExamSplit
+from monai_transfer.workflows.finetuning import Baselines
+from monai_transfer.workflows.finetuning_runs import Existing
 from monai_transfer.workflows.starting_point import StartingPoint, read_starting_point
 
 TRANSFER_RATE_DIAGNOSIS = 5e-4
 """Peak learning rate from pretrained weights: an eighth of that of a training from scratch, to keep what they know."""
+
+SCRATCH_RATE_DIAGNOSIS = 8 * TRANSFER_RATE_DIAGNOSIS
+"""That of a plan without weights."""
 
 
 def read_diagnosis_start(spec: str) -> StartingPoint:
@@ -120,6 +126,7 @@ def train_diagnosis(
     strategy: Strategy | None = None,
     sensitivity: float | None = None,
     old: ExamDataset | None = None,
+    baselines: Baselines = Baselines(),  # noqa: B008 (frozen)
     trust: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -135,6 +142,7 @@ def train_diagnosis(
         strategy: what is frozen, when it is freed, and what holds the weights back.
         sensitivity: share of the positives that the threshold finds; by default the Youden index decides.
         old: labelled examinations that the starting bundle knew, to report what is forgotten.
+        baselines: its ``fractions`` are trained on with and without the weights, in the bundle's ``comparison``.
         trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
         resume: whether to go on with a training of the same command that was cut off there.
@@ -145,12 +153,7 @@ def train_diagnosis(
             bundle.
     """
     strategy = strategy or Strategy()
-    if strategy.dropout:
-        raise UserError("--dropout is for the decoder of a segmentation: omit it with --task diagnosis.")
-    if sensitivity is not None:
-        checked(Sensitivity, sensitivity)
-    if start is not None:
-        start.require_trust(trust)
+    _require_sensible(start, strategy, sensitivity, trust=trust)
     previous = start.require_bundle("--old-data") if old is not None and start is not None else None
     require_free(output, overwrite=overwrite or resume)
     configs = diagnosis_configs(
@@ -159,17 +162,20 @@ def train_diagnosis(
         split.validation,
         definition=network_of_diagnosis(plan, start),
         strategy=strategy,
-        weights=_absolute_spec(start.spec) if start is not None else "",
+        weights=start.absolute if start is not None else "",
         every_epoch=strategy.watches_validation,
     )
+    existing = Existing(overwrite=overwrite, resume=resume)
     bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite, resume=resume)
     say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", "finetune", device=plan.device)
-    calibrate(bundle, split.validation, device=str(plan.device), sensitivity=sensitivity)
+    device = str(plan.device)
+    calibrate(bundle, split.validation, device=device, sensitivity=sensitivity)
     forgotten = None
     if old is not None and previous is not None:
-        forgotten = tuple(score_exams(at, old, device=str(plan.device), trust=trust) for at in (previous, bundle.root))
-    return report_diagnosis(bundle, split, plan, start, strategy, forgotten)
+        forgotten = tuple(score_exams(at, old, device=device, trust=trust) for at in (previous, bundle.root))
+    runs = _efficiency(split, plan, start, strategy, bundle, baselines, existing, say)
+    return report_diagnosis(bundle, split, plan, start, strategy, forgotten, runs)
 
 
 def _inherited(start: StartingPoint) -> dict[str, Any]:
@@ -180,6 +186,41 @@ def _inherited(start: StartingPoint) -> dict[str, Any]:
     return found | ({"window": options["window"]} if "window" in options else {})
 
 
-def _absolute_spec(spec: str) -> str:
-    path = Path(spec).expanduser()
-    return str(path.resolve()) if path.exists() else spec
+def _require_sensible(
+    start: StartingPoint | None, strategy: Strategy, sensitivity: float | None, *, trust: bool
+) -> None:
+    if strategy.dropout:
+        raise UserError("--dropout is for the decoder of a segmentation: omit it with --task diagnosis.")
+    if sensitivity is not None:
+        checked(Sensitivity, sensitivity)
+    if start is not None:
+        start.require_trust(trust)
+
+
+def _efficiency(
+    split: ExamSplit,
+    plan: DiagnosisPlan,
+    start: StartingPoint | None,
+    strategy: Strategy,
+    bundle: BundleFolder,
+    baselines: Baselines,
+    existing: Existing,
+    say: Callable[[str], None],
+) -> tuple[EfficiencyRun, ...]:
+    if start is None or not baselines.fractions:
+        return ()
+    # a learning rate that was asked for holds for both arms
+    given = plan.learning_rate != TRANSFER_RATE_DIAGNOSIS
+    return diagnosis_efficiency(
+        split,
+        plan,
+        start,
+        strategy,
+        bundle.root / "comparison",
+        definition=network_of_diagnosis(plan, start),
+        scratch_rate=plan.learning_rate if given else SCRATCH_RATE_DIAGNOSIS,
+        fractions=baselines.fractions,
+        seeds=range(plan.seed, plan.seed + baselines.seeds),
+        existing=existing,
+        say=say,
+    )

@@ -1,7 +1,8 @@
 """What a finished training for diagnosis tells: sentences, report.html, report.json and the model card."""
 
 import json
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan
@@ -14,6 +15,7 @@ from monai_transfer.files import write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import markdown
+from monai_transfer.workflows.diagnosis_efficiency import EfficiencyRun, efficiency_table
 from monai_transfer.workflows.diagnosis_scoring import ask
 from monai_transfer.workflows.exam_split import ExamSplit
 from monai_transfer.workflows.starting_point import StartingPoint
@@ -62,6 +64,7 @@ def report_diagnosis(
     start: StartingPoint | None,
     strategy: Strategy,
     forgotten: tuple[DiagnosisScores, ...] | None,
+    runs: Sequence[EfficiencyRun] = (),
 ) -> DiagnosisTraining:
     """Score the held examinations and write ``report.html``, ``report.json`` and the model card.
 
@@ -72,6 +75,7 @@ def report_diagnosis(
         start: the weights that it started from.
         strategy: how it went on from them.
         forgotten: scores of old examinations before and after.
+        runs: trainings on shares of the examinations, whose table goes into ``label_efficiency.md``.
     """
     answers = ask(Diagnoser.from_bundle(bundle.root, device=str(plan.device)), split.held)
     scores = answers.scores()
@@ -79,16 +83,12 @@ def report_diagnosis(
     if forgotten is not None:
         before, after = forgotten
         sentences.append(f"Old examinations: AUC {before.auc.value:.3f} before and {after.auc.value:.3f} after.")
+    if runs:
+        table = efficiency_table(runs)
+        write_text(bundle.root / "label_efficiency.md", table + "\n")
+        sentences.append("Label efficiency: label_efficiency.md has the AUC of each number of examinations.")
     inference = bundle.read("inference")
-    run = {
-        "data": f"{split.training.root}: {len(split.training)} to learn from, {len(split.validation)} to watch, "
-        f"{len(split.held)} held; no patient in two of them",
-        "weights": start.spec if start is not None else "none, from scratch",
-        "network": plan.network if start is None or start.definition is None else "that of the weights",
-        "images": f"{plan.kind}, {' × '.join(map(str, plan.shape))}",
-        "training": f"{plan.steps} steps of {plan.batch_size}, seed {plan.seed}; {strategy.describe()}",
-        "calibration": f"temperature {inference['temperature']:g}, thresholds {inference['thresholds'] or 'none'}",
-    }
+    run = _facts_of_run(bundle, split, plan, start, strategy)
     facts = {"hardware": hardware(), "versions": versions()}
     write_diagnosis_report(
         bundle.root / "report.html",
@@ -100,6 +100,7 @@ def report_diagnosis(
     report = {
         "sentences": sentences,
         "scores": scores.as_dict(),
+        "label_efficiency": [asdict(one) for one in runs],
         "old": None if forgotten is None else [one.as_dict() for one in forgotten],
         "temperature": inference["temperature"],
         "thresholds": inference["thresholds"],
@@ -113,6 +114,21 @@ def report_diagnosis(
         (int(line["step"]), float(line["metrics"][SCORE_AUC])) for line in lines if SCORE_AUC in line["metrics"]
     )
     return DiagnosisTraining(bundle, scores, curve, report)
+
+
+def _facts_of_run(
+    bundle: BundleFolder, split: ExamSplit, plan: DiagnosisPlan, start: StartingPoint | None, strategy: Strategy
+) -> dict[str, str]:
+    inference = bundle.read("inference")
+    return {
+        "data": f"{split.training.root}: {len(split.training)} to learn from, {len(split.validation)} to watch, "
+        f"{len(split.held)} held; no patient in two of them",
+        "weights": start.spec if start is not None else "none, from scratch",
+        "network": plan.network if start is None or start.definition is None else "that of the weights",
+        "images": f"{plan.kind}, {' × '.join(map(str, plan.shape))}",
+        "training": f"{plan.steps} steps of {plan.batch_size}, seed {plan.seed}; {strategy.describe()}",
+        "calibration": f"temperature {inference['temperature']:g}, thresholds {inference['thresholds'] or 'none'}",
+    }
 
 
 def _write_card(

@@ -10,7 +10,7 @@ from monai_transfer.bundle.diagnosis_plan import Sensitivity
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.plan_options import PlanOptions
-from monai_transfer.bundle.two_task_configs import two_task_configs, whole_images
+from monai_transfer.bundle.two_task_configs import fine_enough, two_task_configs, whole_images
 from monai_transfer.datasets import TwoTaskDataset, read_two_tasks, require_sound, require_sound_exams
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
@@ -87,7 +87,7 @@ def choose_two_tasks(
 
 
 def plan_two_tasks(split: TwoTaskSplit, *, device: str = "auto", **options: Any) -> Plan:
-    """Check every case and plan the training.
+    """Check every case and plan the training, on a grid that is fine enough for the smallest label.
 
     Raises:
         UserError: for the first fault in the data, or an option out of range.
@@ -102,6 +102,8 @@ def plan_two_tasks(split: TwoTaskSplit, *, device: str = "auto", **options: Any)
     steps = DEFAULT_STEPS_OF_BOTH if chosen.type == "cpu" else None
     given = {name: value for name, value in given.items() if name != "device"}
     plan = make_plan(fingerprint, None, label_names=names, device=chosen, **{"steps": steps, **given})
+    if "spacing" not in given:
+        plan = plan.with_options(spacing=tuple(fine_enough(step, fingerprint) for step in plan.spacing))
     return whole_images(plan, fingerprint)
 
 

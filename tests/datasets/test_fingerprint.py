@@ -38,6 +38,11 @@ def test_medians_over_cases(write_volume: WriteVolume, tmp_path: Path) -> None:
     assert fingerprint is not None
     assert fingerprint.spacing == (2, 1, 1)
     assert fingerprint.spacing_range == ((1, 1, 1), (9, 1, 1))
+    length = fingerprint.shape[0]
+    assert fingerprint.extent_mm[0] == 2 * length
+    assert fingerprint.largest_mm[0] == 9 * length
+    assert fingerprint.whole_mm[0] == 3 * length  # not the largest: half as much again as the median
+    assert fingerprint.whole_mm[1:] == fingerprint.extent_mm[1:]
     assert fingerprint.labelled == 0
     assert fingerprint.label_values == ()
 

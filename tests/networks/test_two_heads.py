@@ -16,7 +16,7 @@ from monai_transfer.networks import TwoHeads, feature_layers
 
 def _pair(norm: str = "unet") -> tuple[UNet, nn.Sequential]:
     definition = network_definition(norm, classes=3, spatial_dims=2)
-    layers = diagnosis_layers(definition, classes=2)
+    layers = diagnosis_layers(definition, labels=3, classes=2)
     built = ConfigParser({"unet": definition, "layers": layers})
     return built.get_parsed_content("unet"), nn.Sequential(*built.get_parsed_content("layers"))
 
@@ -34,20 +34,41 @@ def test_each_network_answers_as_it_does_alone(norm: str) -> None:
 def test_the_encoder_is_one_also_in_a_copy() -> None:
     both = copy.deepcopy(TwoHeads(*_pair()))
     alone, two = (sum(p.numel() for p in network.parameters()) for network in (both.segmentation, both))
-    last = sum(p.numel() for p in both.diagnosis[0].model[2].parameters())
-    assert two - alone == last  # the second head's own weights
+    own = [*both.diagnosis[0].model[2].parameters(), *both.diagnosis[-1].parameters()]
+    assert two - alone == sum(p.numel() for p in own)  # the second head's own weights
     both(torch.rand(1, 1, 32, 32))[:, 3:].sum().backward()
     assert both.segmentation.model[0].conv.weight.grad.abs().sum() > 0
 
 
 def test_what_was_trained_together_loads_apart() -> None:
-    both = TwoHeads(*_pair()).eval()
+    both = copy.deepcopy(TwoHeads(*_pair()))
+    optimizer = torch.optim.SGD(both.parameters(), lr=0.5)
+    image = torch.rand(2, 1, 32, 32)
+    both(image).square().mean().backward()
+    optimizer.step()
     unet, head = _pair()
     unet.load_state_dict(both.segmentation.state_dict())
     head.load_state_dict(both.diagnosis.state_dict())
-    image = torch.rand(1, 1, 32, 32)
-    torch.testing.assert_close(head.eval()(image), both.diagnosis(image))
+    answer = both.eval()(image)
+    torch.testing.assert_close(unet.eval()(image), answer[:, :3])
+    torch.testing.assert_close(head.eval()(image), answer[:, 3:, 0, 0])
     assert feature_layers(head) == ("0.model.1",)
+
+
+@torch.no_grad()
+def test_a_class_is_told_by_its_label() -> None:
+    """Where the label of a lesion is certain somewhere, the network says so, however great other outputs are."""
+    unet, head = _pair()
+    both = TwoHeads(unet, head).eval()
+    both.diagnosis[0].model[2].conv.bias[3:] = -20.0
+    both.diagnosis[-1].weight.zero_()
+    both.diagnosis[-1].weight[1, 2] = 1.0
+    both.diagnosis[-1].bias.zero_()
+    image = torch.rand(1, 1, 32, 32)
+    unet.model[2].conv.bias[:] = torch.tensor([50.0, 0.0, 0.0])
+    healthy = float(both(image)[0, 4, 0, 0])
+    unet.model[2].conv.bias[:] = torch.tensor([50.0, 0.0, 70.0])
+    assert healthy < -20 < float(both(image)[0, 4, 0, 0]) <= 0
 
 
 def test_other_encoders_are_refused() -> None:

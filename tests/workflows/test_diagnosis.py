@@ -16,6 +16,7 @@ from click.testing import Result
 from PIL import Image
 from typer.testing import CliRunner
 
+from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.cli.app import app
 from monai_transfer.engines import AdaptationTrainer
@@ -158,6 +159,26 @@ def test_new_cases_fine_tune_the_bundle(bundle: Path, tmp_path: Path) -> None:
     before, after = (torch.load(b / "models" / "model.pt", weights_only=True) for b in (bundle, tmp_path / "tuned"))
     assert torch.equal(before["conv1.weight"], after["conv1.weight"])
     assert not torch.equal(before["layer4.0.conv1.weight"], after["layer4.0.conv1.weight"])
+
+
+@pytest.mark.slow
+def test_label_efficiency_with_and_without_the_weights(bundle: Path, pictures: Path, tmp_path: Path) -> None:
+    output = tmp_path / "curve"
+    arguments = ["finetune", "--task", "diagnosis", "--data", str(pictures), "--weights", str(bundle)]
+    arguments += ["--output", str(output), "--steps", "2", "--fractions", "20,100", "--device", "cpu", "--json"]
+    result = RUNNER.invoke(app, arguments, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    runs = json.loads((output / "report.json").read_text())["label_efficiency"]
+    assert [(run["arm"], run["exams"]) for run in runs] == [
+        ("transfer", 2), ("scratch", 2), ("transfer", 12), ("scratch", 12),
+    ]  # fmt: skip
+    assert runs[2]["auc"] >= 0.9  # the weights know the squares
+    rates = [
+        json.loads((output / "comparison" / "12_exams" / "seed_0" / arm / "configs" / "finetune.json").read_text())
+        for arm in ("transfer", "scratch")
+    ]
+    assert rates[0]["learning_rate"] < rates[1]["learning_rate"] == DiagnosisPlan.learning_rate
+    assert "| 12 |" in (output / "label_efficiency.md").read_text()
 
 
 @pytest.mark.parametrize("name", ["resnet18", "resnet50", "vgg16", "densenet121"])

@@ -4,6 +4,7 @@ import csv
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,9 +12,10 @@ import torch
 from typer.testing import CliRunner
 
 from monai_transfer.bundle.allowed import concerns_of
+from monai_transfer.bundle.two_task_configs import fine_enough
 from monai_transfer.cli.app import app
 from monai_transfer.cli.two_tasks import read_task_weights
-from monai_transfer.datasets import read_two_tasks
+from monai_transfer.datasets import read_two_tasks, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.phantoms import write_phantoms
@@ -50,6 +52,14 @@ def test_the_data_say_what_is_known(data: Path) -> None:
     items = {item["name"]: item for item in both.items()}
     assert "label" not in items["ct_003"]
     assert bool((items["ct_012"]["target"] != items["ct_012"]["target"]).all())  # NaN: nobody knows
+
+
+def test_the_grid_is_fine_enough_for_the_smallest_label(data: Path) -> None:
+    fingerprint = require_sound(read_two_tasks(data).cases, labelled=False)
+    small = replace(fingerprint, label_volumes_ml={1: 1500.0, 6: 34.0})  # as a ball of 4 cm
+    assert fine_enough(8.0, small) == pytest.approx(5.0)
+    assert fine_enough(4.0, small) == 4.0
+    assert fine_enough(12.0, small) == 6.0  # not more than eight times the voxels
 
 
 @pytest.mark.slow
