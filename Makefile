@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check docs format all
+.PHONY: setup demo test check docs format try all
 
 all: check test
 
@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,dicom,docs,onnx,openvino,cluster,cloud,deploy]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,dicom,docs,onnx,openvino,cluster,cloud,mlflow,deploy]"
 	touch $(STAMP)
 
 demo: setup
@@ -35,3 +35,7 @@ docs: setup
 format: setup
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+# The wheel alone in an empty environment, as somebody new would: install, demo, a DICOM folder (make try PYTHON=python3.12).
+try:
+	.ci/try_wheel.sh $(PYTHON)

@@ -18,6 +18,7 @@ ROOMS = (
     "options",
     "text",
     "files",
+    "progress",
     "machine",
     "processes",
     "volumes",

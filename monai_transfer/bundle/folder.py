@@ -218,6 +218,8 @@ class BundleFolder:
                 following.give_order(self.root, configs, overrides)
             workflow = following.training_workflow(self.root, configs, overrides)
             workflow.initialize()
+            if trains:
+                self._track(workflow)
             self._untried = False
             if trains:
                 unfinished.mark_unfinished(self.root)
@@ -232,6 +234,15 @@ class BundleFolder:
         if trains:
             unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow
+
+    def _track(self, workflow: "ConfigWorkflow") -> None:
+        """Let MLflow follow a training where the environment says so."""
+        from monai_transfer.engines.tracking import track_with_mlflow  # here: to copy bundles nobody waits for MONAI
+
+        parsed = workflow.parser.get_parsed_content
+        if trainer := parsed("train#trainer", default=None):
+            handlers = parsed("train#handlers", default=())
+            track_with_mlflow(trainer, handlers, f"{self.root.parent.name}/{self.root.name}")
 
     def _require_whole(self, workflow: "ConfigWorkflow") -> float:
         """Say what a training that was interrupted left; the seconds that a whole one took in earlier processes."""

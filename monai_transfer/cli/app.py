@@ -37,6 +37,7 @@ from monai_transfer.cli.train import train_command
 from monai_transfer.cli.translate import translate
 from monai_transfer.cli.weights import weights
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
+from monai_transfer.progress import want_lines
 
 app = typer.Typer(
     name="monai-transfer",
@@ -60,6 +61,9 @@ def _root(
     ] = False,
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error and all messages; may stand anywhere.")
+    ] = False,
+    progress_lines: Annotated[
+        bool, typer.Option("--progress-lines", help="Tell of progress in lines of JSON; may stand anywhere.")
     ] = False,
 ) -> None:
     """Labels in one modality, segmentation in another: transfer learning and domain adaptation for MONAI."""
@@ -98,12 +102,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     given = list(sys.argv[1:] if arguments is None else arguments)
     debug = "--debug" in given
     _set_up_logging(debug=debug)
+    if "--progress-lines" in given:
+        want_lines()
     settle_threads(given)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
         # not standalone: Typer would draw a box of several lines around a wrong option
-        words = [word for word in given if word != "--debug"]
+        words = [word for word in given if word not in ("--debug", "--progress-lines")]
         sys.exit(run_once(lambda: app(args=words, prog_name="monai-transfer", standalone_mode=False), words))
     except TyperException as error:
         if message := error.format_message():  # without a command the help was shown, and there is no message

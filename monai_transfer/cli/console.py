@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -11,6 +12,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
+from monai_transfer.progress import LINES
 from monai_transfer.text import one_line
 
 
@@ -31,6 +33,11 @@ class PlainConsole(Console):
 
 out = PlainConsole()
 err = PlainConsole(stderr=True)
+
+
+def draws_bars() -> bool:
+    """Whether somebody watches, who did not ask for lines."""
+    return err.is_terminal and LINES not in os.environ
 
 
 def error(message: str) -> None:

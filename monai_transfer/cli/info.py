@@ -22,6 +22,6 @@ def info(as_json: JsonOption = False) -> None:
         console.emit_json(facts)
         return
     for heading, rows in facts.items():
-        console.out.print(f"[bold]{heading}[/]")
+        console.out.print(heading, style="bold")
         for name, value in rows.items():
             console.tell(f"  {name}: {value}")

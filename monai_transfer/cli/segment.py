@@ -1,5 +1,6 @@
 """``monai-transfer segment``."""
 
+import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Self
@@ -18,6 +19,7 @@ from monai_transfer.cli.options import (
 )
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.options import LabelFormat, Precision, Runtime
+from monai_transfer.progress import LINES, tell_progress
 from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
@@ -220,7 +222,7 @@ class SegmentBar:
             TextColumn("{task.fields[unit]}"),
             TimeRemainingColumn(),
             console=console.err,
-            disable=not console.err.is_terminal,
+            disable=not console.draws_bars(),
         )
         self.task = self.progress.add_task("Reading", total=None, unit="windows")
 
@@ -233,6 +235,10 @@ class SegmentBar:
 
     def show(self, step: "CaseProgress") -> None:
         """Show where the run stands."""
+        if LINES in os.environ:
+            window = {"windows_done": step.windows_done, "windows": step.windows} if step.windows else {}
+            whole = step.windows_done >= step.windows  # between two cases the next one counts as begun
+            tell_progress("segmenting", step.number - (not whole), step.cases, name=step.name, **window)
         self.progress.update(
             self.task,
             description=f"{one_line(step.name)} ({step.number}/{step.cases})",

@@ -1,9 +1,14 @@
-"""A progress bar with loss and time left, on standard error and only in a terminal."""
+"""A progress bar with loss and time left, on standard error and only in a terminal; lines where these are asked for."""
+
+import os
 
 from ignite.engine import Engine, Events
 from monai.utils.enums import CommonKeys as Keys
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from monai_transfer.processes import rank
+from monai_transfer.progress import LINES, tell_progress
 
 
 class TrainingProgress:
@@ -32,7 +37,7 @@ class TrainingProgress:
 
     def _open(self, engine: Engine) -> None:
         console = Console(stderr=True)
-        if not console.is_terminal or engine.state.rank != 0:
+        if not console.is_terminal or rank() > 0 or LINES in os.environ:
             return
         self._bar = Progress(
             TextColumn("{task.description}", markup=False),
@@ -52,6 +57,10 @@ class TrainingProgress:
         if self._bar is not None:
             loss = float(engine.state.output[Keys.LOSS])
             self._bar.update(self._task, completed=engine.state.iteration, loss=f"{loss:.3f}")
+        elif LINES in os.environ and rank() == 0:
+            total = engine.state.max_epochs * engine.state.epoch_length
+            loss = float(engine.state.output[Keys.LOSS])
+            tell_progress(self.title, engine.state.iteration, total, loss=round(loss, 6))
 
     def _close(self, engine: Engine) -> None:
         if self._bar is not None:

@@ -50,4 +50,4 @@ def test_from_segment_to_a_written_file(make_bundle: MakeBundle, ct: Path, tmp_p
     shutil.rmtree(out)
     entered = files_entered(command)
     assert list(out.glob("*.nii.gz"))
-    assert len(entered) <= MOST, sorted(entered)
+    assert len(entered) <= MOST, " ".join(sorted(entered))
