@@ -16,8 +16,7 @@ def refine_probabilities(
     image: Tensor,
     probabilities: Tensor,
     *,
-    blur: float = 0.7,
-    coherence: float = 1.0,
+    blur: float = 0.5,
     band: int = 5,
     outliers: float = 0.02,
 ) -> Tensor:
@@ -29,10 +28,9 @@ def refine_probabilities(
     prior (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
 
     .. math:: q_{vc} \propto \tilde p_{vc} \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
-              \; e^{\mathtt{coherence} \, \bar p_{vc}}
 
-    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, :math:`\bar p` its mean over the neighbours
-    (blurred by one voxel), and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
+    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
+    breadth stays, and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
     of the voxels predicted to be :math:`c`. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
     background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
     background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
@@ -42,7 +40,6 @@ def refine_probabilities(
         image: ``(channels, *spatial)``.
         probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
         blur: standard deviation in voxels.
-        coherence: weight of the neighbours.
         band: voxels around a class that count as its surroundings; no label changes beyond them.
         outliers: share in (0, 1) of voxels whose intensity tells nothing.
 
@@ -66,8 +63,7 @@ def refine_probabilities(
                 outside = _mixed(_histogram(index[surroundings], probabilities[0][surroundings]), outliers)
                 evidence[number] += (inside / outside).log()[index]
     prior = blurred(probabilities, blur).clamp(min=1e-6).log()
-    neighbours = coherence * blurred(probabilities, 1.0)
-    return torch.where(near, (prior + evidence + neighbours).softmax(0), probabilities)
+    return torch.where(near, (prior + evidence).softmax(0), probabilities)
 
 
 def _binned(image: Tensor, near: Tensor) -> Tensor:

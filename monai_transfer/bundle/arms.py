@@ -46,10 +46,10 @@ RECIPES: dict[str, dict[str, Any]] = {
     f"{DEFAULT}-{AUGMENTATION}": {"augmentation": "standard"},
     f"{DEFAULT}-{RANDOM}": {"painting": "measured"},
     f"{DEFAULT}-{TRANSFER}": {"painting": "random"},
-    f"{DEFAULT}+{STRETCH}": {"stretched": True},
+    f"{DEFAULT}-{STRETCH}": {"stretched": False},
     f"{DEFAULT}-{SelfTraining.__name__}": {"methods": ()},
 }
-"""The bundle's own recipe, whole, without each of its parts, and with one more."""
+"""The bundle's own recipe, whole, and without each of its parts."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Arm:
             bundle's own.
         painting: whether the source's labels are painted with no other intensities, with random ones, with the target's
             (random ones until they are measured) or with measured ones alone; ``None`` keeps the bundle's own.
-        stretched: whether the source's bodies are stretched, whole and in parts.
+        stretched: whether the source's bodies are stretched, whole and in parts; ``None`` keeps the bundle's own.
         labels_of: whose labels it learns from: the sources', those of the target cases that may be learnt too
             (``"all"``), or the target's alone.
     """
@@ -72,7 +72,7 @@ class Arm:
     methods: tuple[dict[str, Any], ...] | None = None
     augmentation: Augmentation | None = None
     painting: Literal["none", "random", "measured", "target"] | None = None
-    stretched: bool = False
+    stretched: bool | None = None
     labels_of: Literal["sources", "all", "target"] = "all"
 
     @classmethod
@@ -108,10 +108,10 @@ class Arm:
         )
 
 
-SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", labels_of="sources")
+SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", stretched=False, labels_of="sources")
 """The floor."""
 
-ORACLE = Arm("oracle", (), "standard", painting="none", labels_of="target")
+ORACLE = Arm("oracle", (), "standard", painting="none", stretched=False, labels_of="target")
 """The ceiling."""
 
 

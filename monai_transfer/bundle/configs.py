@@ -148,8 +148,8 @@ def adaptation_configs(
         changes["source_augmentation"] = arm.augmentation
     if arm.painting is not None:
         changes |= PAINTING[arm.painting]
-    if arm.stretched:
-        changes["source_stretch"] = "$stretch_by_builds(@anatomy#dataset)"
+    if arm.stretched is False:
+        changes["source_stretch"] = 0.0
     if arm.methods is not None:
         changes["methods#modules"] = list(arm.methods)
     train = with_values(template_config("domain_adaptation", "train"), changes)

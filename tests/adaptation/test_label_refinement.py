@@ -90,9 +90,7 @@ def test_the_posterior_of_one_voxel_by_hand():
     generator = np.random.default_rng(0)
     image = generator.normal(0, 1, (side, side, side)).astype(np.float32)
     before = np.stack([np.full_like(image, 0.4), np.full_like(image, 0.6)])
-    after = refine_probabilities(
-        torch.from_numpy(image)[None], torch.from_numpy(before), coherence=0.0, outliers=outliers
-    )
+    after = refine_probabilities(torch.from_numpy(image)[None], torch.from_numpy(before), outliers=outliers)
     low, high = np.quantile(image, [0.005, 0.995])
     bins = np.clip((image - low) / (high - low) * 63, 0, 63)
     centre = np.median(bins)

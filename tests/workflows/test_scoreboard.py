@@ -65,12 +65,12 @@ def test_the_command_says_what_it_would_do(domains: Path, tmp_path: Path, monkey
 def test_an_arm_without_random_intensities_paints_measured_ones_alone(domains: Path, tmp_path: Path) -> None:
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=2)
-    whole, bare, stretched = (
+    whole, bare, rigid = (
         make_arm(chosen, plan, tmp_path / name, Arm.named(name)).read("train")
-        for name in ("Default", "Default-RandomIntensity", "Default+Stretch")
+        for name in ("Default", "Default-RandomIntensity", "Default-Stretch")
     )
-    assert whole["source_stretch"] == 0.0
-    assert stretched == {**whole, "source_stretch": "$stretch_by_builds(@anatomy#dataset)"}
+    assert whole["source_stretch"] == "$stretch_by_builds(@anatomy#dataset)"
+    assert rigid == {**whole, "source_stretch": 0.0}
     assert bare["intensities"] == {**whole["intensities"], "unknown": 0.0}
     assert {**bare, "intensities": None} == {**whole, "intensities": None}
 
