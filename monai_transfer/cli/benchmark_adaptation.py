@@ -13,6 +13,7 @@ from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
     CasesOption,
+    ClusterOption,
     DeviceOption,
     DryRunOption,
     JsonOption,
@@ -33,9 +34,7 @@ if TYPE_CHECKING:
 
 def adaptation(
     source: Annotated[Path | None, typer.Option(help="Labelled data set.")] = None,
-    target: Annotated[
-        Path | None, typer.Option(help="Data set of the domain to adapt to; its labels train the oracle only.")
-    ] = None,
+    target: Annotated[Path | None, typer.Option(help="Data set to adapt to; its labels train the oracle.")] = None,
     output: Annotated[
         Path, typer.Option(help="Folder of the runs and the scoreboard; a second call goes on there.")
     ] = Path("scoreboard"),
@@ -44,8 +43,7 @@ def adaptation(
     target_cases: CasesOption = None,
     test_cases: CasesOption = None,
     pairs: Annotated[
-        Path | None,
-        typer.Option(help="TOML file with a list of pairs (docs/pairs.md), in place of one source and target."),
+        Path | None, typer.Option(help="TOML file of pairs (docs/pairs.md), in place of one source and target.")
     ] = None,
     methods: Annotated[
         str | None,
@@ -60,6 +58,7 @@ def adaptation(
     network: NetworkOption = None,
     task: TaskOption = "segmentation",
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
+    cluster: ClusterOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
@@ -75,17 +74,19 @@ def adaptation(
     from monai_transfer.bundle.plan_options import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
 
-    numbers, at_once = _seeds(seeds), checked(Jobs, jobs)
+    at_once = _at_once(jobs, cluster)
     data: dict[str, Any] = {"source": source, "target": target, "test": test}
     cases = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     common: dict[str, Any] = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network}
-    how: dict[str, Any] = {"seeds": numbers, "dry_run": dry_run, "as_json": as_json}
+    how: dict[str, Any] = {"seeds": _seeds(seeds), "dry_run": dry_run, "as_json": as_json}
     if task == "diagnosis":
-        _require_diagnosis({**cases, **reads, "pairs": pairs, "jobs": at_once > 1}, source, target)
+        _require_diagnosis(
+            {**cases, **reads, "pairs": pairs, "jobs": at_once > 1, "cluster": cluster is not None}, source, target
+        )
         common |= {"steps": steps, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
-    how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once}
+    how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once, "cluster": cluster}
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
@@ -102,6 +103,7 @@ def _compare(
     arms: Any,
     seeds: list[int],
     jobs: int,
+    cluster: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -120,7 +122,9 @@ def _compare(
     console.say(f"{', '.join(arm.name for arm in arms)}; {len(seeds)} seed(s), {plan.steps} steps each.")
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
-    result = compare_methods(domains, plan, output, arms=arms, seeds=seeds, jobs=jobs, say=console.say_section)
+    result = compare_methods(
+        domains, plan, output, arms=arms, seeds=seeds, jobs=jobs, cluster=cluster, say=console.say_section
+    )
     page = report_comparison(result)
     board = result.scoreboard
     sentences = (board.headline, *board.warnings, f"Scoreboard: {page}")
@@ -142,6 +146,16 @@ def _require_diagnosis(refused: Mapping[str, object], source: Path | None, targe
     refuse_given(refused, "{} is for segmentation: omit it with --task diagnosis.")
     if source is None or target is None:
         raise UserError("Give --source and --target with --task diagnosis.")
+
+
+def _at_once(jobs: int, cluster: str | None) -> int:
+    from monai_transfer.workflows.cluster import require_cluster
+
+    number: int = checked(Jobs, jobs)
+    if cluster is not None:
+        refuse_given({"jobs": number > 1}, "--cluster trains on its workers: omit {}.")
+        require_cluster(cluster)
+    return number
 
 
 def _seeds(text: str) -> list[int]:

@@ -25,6 +25,7 @@ def compare_listed(
     arms: Sequence[Arm],
     seeds: Sequence[int],
     jobs: int,
+    cluster: str | None,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -40,7 +41,9 @@ def compare_listed(
         console.note(f"{name}: {reason}")
     console.say(f"{', '.join(arm.name for arm in arms)}; {len(seeds)} seed(s) on {len(bench.planned)} pair(s).")
     if not dry_run:
-        table = compare_pairs(bench, output, arms=arms, seeds=seeds, jobs=jobs, say=console.say_section)
+        table = compare_pairs(
+            bench, output, arms=arms, seeds=seeds, jobs=jobs, cluster=cluster, say=console.say_section
+        )
         if not as_json:
             console.out.print(_drawn(table))
         sentences = (table.headline, *table.sentences, *table.warnings, f"Table: {output / 'pairs.html'}")

@@ -13,6 +13,12 @@ Number = TypeVar("Number", int, float)
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of every random generator.")]
+ClusterOption = Annotated[
+    str | None,
+    typer.Option(
+        "--cluster", help="Run on Dask: local:N processes, tcp://HOST:PORT, or N jobs of slurm:N, pbs:N, kubernetes:N."
+    ),
+]
 DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Say what would be done and stop.")]
 TrustOption = Annotated[
     bool, typer.Option("--trust", help="Run the code that a bundle names which was not made by this installation.")

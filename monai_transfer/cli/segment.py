@@ -11,6 +11,7 @@ from monai_transfer.cli import console
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
+    ClusterOption,
     DeviceOption,
     DryRunOption,
     JsonOption,
@@ -83,12 +84,7 @@ def segment_command(
     shard: Annotated[
         str | None, typer.Option(help="The i-th of n shares of the cases, i/n, for arrays of jobs: 3/16.")
     ] = None,
-    cluster: Annotated[
-        str | None,
-        typer.Option(
-            help="Run the cases on Dask: local:N processes, tcp://HOST:PORT, or N jobs of slurm:N, pbs:N, kubernetes:N."
-        ),
-    ] = None,
+    cluster: ClusterOption = None,
     trust: TrustOption = False,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,

@@ -75,6 +75,12 @@ def connected(spec: str) -> "Iterator[Client]":
         yield client
 
 
+def one_gpu(client: "Client") -> dict[str, int] | None:
+    """What a task asks for: a GPU, where workers declare ``--resources GPU=1``."""
+    workers = client.scheduler_info(n_workers=-1)["workers"].values()
+    return {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
+
+
 @contextmanager
 def _started(kind: str, number: int) -> Iterator[Any]:
     if kind == "local":

@@ -77,6 +77,7 @@ def compare_pairs(
     arms: Sequence[Arm],
     seeds: Sequence[int] = (0, 1, 2),
     jobs: int = 1,
+    cluster: str | None = None,
     say: Say = lambda message: None,
 ) -> PairTable:
     """Compare methods on every pair, as :func:`~monai_transfer.workflows.scoreboard.compare_methods` does on one.
@@ -90,6 +91,7 @@ def compare_pairs(
         arms: what is compared, see :func:`~monai_transfer.workflows.scoreboard.choose_arms`.
         seeds: one training of each arm with each.
         jobs: trainings at once; more than one run in processes of their own, with one thread each.
+        cluster: the trainings are tasks of Dask there, see :func:`~monai_transfer.workflows.cluster.connected`.
         say: called with a sentence when a run begins.
     """
     folder = Path(output)
@@ -102,7 +104,7 @@ def compare_pairs(
             comparisons[name] = comparison
         except UserError as error:
             bench.failures[name] = str(error)
-    with side_by_side(unfinished, jobs) as train:
+    with side_by_side(unfinished, jobs, cluster) as train:
         for name, comparison in comparisons.items():
             _score_pair(bench, name, comparison, train, say)
             _report(bench, folder, arms=arms, seeds=seeds)

@@ -173,6 +173,7 @@ def compare_methods(
     arms: Sequence[Arm],
     seeds: Sequence[int] = (0, 1, 2),
     jobs: int = 1,
+    cluster: str | None = None,
     say: Say = lambda message: None,
 ) -> Comparison:
     """Train source-only, the oracle and every arm once per seed, and score each on the native grid.
@@ -187,13 +188,14 @@ def compare_methods(
         arms: what is compared, see :func:`choose_arms`.
         seeds: one training of each arm with each.
         jobs: trainings at once; more than one run in processes of their own, with one thread each.
+        cluster: the trainings are tasks of Dask there, see :func:`~monai_transfer.workflows.cluster.connected`.
         say: called with a sentence when a run begins.
 
     Raises:
         UserError: without test labels or seeds, or when source-only or the oracle cannot be trained.
     """
     result = Comparison(domains, plan, Path(output), arms, seeds)
-    with side_by_side(result.unfinished, jobs) as train:
+    with side_by_side(result.unfinished, jobs, cluster) as train:
         result.fill(train, say=say)
     return result
 

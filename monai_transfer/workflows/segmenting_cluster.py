@@ -23,6 +23,7 @@ from monai_transfer.inference.case_work import CaseWork
 from monai_transfer.inference.cases import InputCase
 from monai_transfer.inference.output_folder import Manifest
 from monai_transfer.inference.segmentation import SegmentOptions
+from monai_transfer.workflows.cluster import one_gpu
 
 LOGS = "logs"
 """Folder in the output for what a case that killed its worker left."""
@@ -167,8 +168,7 @@ def segment_on_cluster(
         return
     for case, _, _ in tasks:
         _log(network.output, case.name).unlink(missing_ok=True)  # of an earlier run: what ended there counts no more
-    workers = client.scheduler_info(n_workers=-1)["workers"].values()
-    gpus = {"GPU": 1} if any("GPU" in worker["resources"] for worker in workers) else None
+    gpus = one_gpu(client)
     given = {f"segment-{number}": task for number, task in enumerate(tasks)}
     keys = list(given)
     coming = as_completed(client.map(_segment_case, *zip(*tasks, strict=True), key=keys, pure=False, resources=gpus))

@@ -28,7 +28,7 @@ _LOOK_EVERY = 0.2  # seconds
 
 
 @contextmanager
-def side_by_side(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Train]:
+def side_by_side(runs: Sequence[PlannedRun], jobs: int, cluster: str | None = None) -> Iterator[Train]:
     """Begin to train runs, in this order, and yield what waits for one of them.
 
     With one job nothing begins: each run is trained in this process when it is asked for. When the block is left, what
@@ -37,7 +37,15 @@ def side_by_side(runs: Sequence[PlannedRun], jobs: int) -> Iterator[Train]:
     Args:
         runs: to train; only these may be asked for.
         jobs: so many at once.
+        cluster: on the workers of a cluster instead, see
+            :func:`~monai_transfer.workflows.side_by_side_cluster.trained_on_cluster`.
     """
+    if cluster is not None:
+        from monai_transfer.workflows.side_by_side_cluster import trained_on_cluster  # here: Dask
+
+        with trained_on_cluster(runs, cluster) as train:
+            yield train
+        return
     if jobs == 1:
         yield PlannedRun.train
         return

@@ -110,6 +110,20 @@ def test_runs_side_by_side_hand_back_scores_or_a_sentence(pairs: Path, tmp_path:
 
 
 @pytest.mark.slow
+def test_runs_on_a_cluster_end_with_the_same_bits(pairs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("distributed")
+    runs = [_first_run(pairs, tmp_path / name, method=name) for name in ("Augmentation", "AdaBN")]
+    with module.side_by_side(runs, 1, "local:1") as train:
+        scored = train(runs[0], print)
+        with pytest.raises(UserError, match="batch normalisation"):
+            train(runs[1], print)
+    alone = _first_run(pairs, tmp_path / "alone")
+    assert alone.train().table.as_dict() == scored.table.as_dict()
+    weights = [(run.folder / "models" / "model.pt").read_bytes() for run in (runs[0], alone)]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.slow
 def test_a_process_that_dies_is_one_sentence(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_train_alone", _die)
     run = _first_run(pairs, tmp_path)
