@@ -1,5 +1,6 @@
 """The page of commands and the commands agree, and so does the contract beside the project where it is there."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import typer
 
 from monai_transfer.cli.app import app
 
+TESTS = Path(__file__).parents[1]
 PAGE = Path(__file__).parents[2] / "docs" / "commands.md"
 CONTRACT = Path(__file__).parents[3] / "shared" / "COMMANDS.md"
 ABSENT = {
@@ -43,6 +45,27 @@ def test_every_command_has_a_row() -> None:
 @pytest.mark.parametrize("command", sorted(rows(PAGE)))
 def test_every_option_of_a_row_exists(command: str) -> None:
     assert rows(PAGE)[command] - commands()[command] == set()
+
+
+def typed(path: Path) -> tuple[set[str], set[str]]:
+    """The words and the options in the strings of a test."""
+    constants = (node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant))
+    strings = {value for value in constants if isinstance(value, str)}
+    options = set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", "\n".join(strings)))
+    return {string.split()[0] for string in strings if string.split()}, options
+
+
+def test_every_row_is_typed_by_a_test() -> None:
+    """For each command and option there is a test in whose strings the command stands and the option too."""
+    tests = [typed(path) for path in TESTS.rglob("*.py") if path != Path(__file__)]
+    missing = {}
+    pages = [rows(PAGE), rows(CONTRACT)] if CONTRACT.is_file() else [rows(PAGE)]
+    for command, options in (row for page in pages for row in page.items()):
+        there = [words for first, words in tests if command in first]
+        assert there, f"no test types {command}"
+        if left := options - set().union(*there) - ABSENT.get(command, set()):
+            missing[command] = left
+    assert missing == {}
 
 
 def test_the_contract_holds() -> None:
