@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test check docs format try all
+.PHONY: setup demo test check docs format try gallery all
 
 all: check test
 
@@ -39,3 +39,7 @@ format: setup
 # The wheel alone in an empty environment, as somebody new would: install, demo, a DICOM folder (make try PYTHON=python3.12).
 try:
 	.ci/try_wheel.sh $(PYTHON)
+
+# The reports in docs/gallery, of generated people.
+gallery: setup
+	.ci/gallery.sh $(BIN)/monai-transfer

@@ -12,7 +12,8 @@ cd "$folder"
 "$run" evaluate --bundle ct_bundle --data ct_test --output scores
 "$run" segment ct_test/images --bundle ct_bundle --output labels --preview --statistics
 mkdir -p "$gallery"
-cp ct_bundle/report.html "$gallery/train.html"
-cp scores/report.html "$gallery/evaluate.html"
+for page in train:ct_bundle evaluate:scores; do
+  sed "s|$folder/||g" "${page#*:}/report.html" >"$gallery/${page%:*}.html" # the maker's folder is nobody's business
+done
 cp labels/*_101_preview.png "$gallery/preview.png"
 cp labels/statistics.csv "$gallery/statistics.csv"
