@@ -76,7 +76,9 @@ class TargetView:
     Example:
         >>> network, labels = nn.Conv2d(1, 2, 1), PseudoLabels()
         >>> image = MetaTensor(torch.rand(1, 16, 16), meta={"filename_or_obj": "mr_001.nii.gz"})
-        >>> view = TargetView(network, [{"image": image}], inferer=lambda x, net: net(x), labels=labels)
+        >>> view = TargetView(
+        ...     network, [{"image": image}], inferer=lambda x, net: net(x), labels=labels, least_gain=-1.0
+        ... )
         >>> trainer = Engine(lambda engine, batch: None)
         >>> view.attach(trainer)
         >>> _ = trainer.run([0])

@@ -9,6 +9,7 @@ import pytest
 import torch
 from ignite.engine import Engine
 from monai.data import MetaTensor
+from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import DANN, AdaptationMethod, Outputs
@@ -86,7 +87,7 @@ def test_the_step_back_saves_what_half_strength_can_bear() -> None:
 def test_a_volume_whose_label_is_taken_back_waits_for_one_again() -> None:
     images = [{"image": MetaTensor(torch.full((1, 4, 4), float(n)), meta={"filename_or_obj": f"{n}"})} for n in (0, 1)]
     network, labels = nn.Conv2d(1, 2, 1), PseudoLabels()
-    view = TargetView(network, images, inferer=lambda image, of: of(image), labels=labels, most=1)
+    view = TargetView(network, images, inferer=SimpleInferer(), labels=labels, most=1, least_gain=-1.0)
     guard = CollapseGuard(parts={"pseudo_labels": labels, "target_view": view})
     engine = Engine(lambda engine, batch: None)
     engine.network, engine.optimizer = network, torch.optim.Adam(network.parameters())  # type: ignore[attr-defined]

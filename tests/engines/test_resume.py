@@ -141,6 +141,7 @@ def _train(
                 intensities_from=STEPS,
                 labels_from=2 * STEPS,
                 most=1,
+                least_gain=-1.0,
             ),
             LrScheduleHandler(schedule, print_lr=False, epoch_level=False),
             History(folder / "history.jsonl"),
