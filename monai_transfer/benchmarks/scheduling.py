@@ -1,12 +1,16 @@
 """What a cluster's scheduler costs per case, and what 10⁵ to 10⁶ scans then cost."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+from monai_transfer.errors import UserError
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.cluster import connected
+from monai_transfer.workflows.segmenting import segment
 
 PUBLISHED = {"scans": 126_000, "machines": 21_000, "hours": 9.0, "dollars": 1011.0, "dollars_per_scan": 0.008}
 """A published run to stand beside: 126,000 CTs on 21,000 rented machines within 9 hours for 1,011 US$."""
@@ -59,12 +63,63 @@ class Costs:
         return [self.of(scans, workers=workers) for scans in _SCANS for workers in (10, 100, 1000)]
 
 
+def seconds_per_scan(moments: Sequence[float], workers: int) -> float:
+    """Seconds from scan to scan; the first of each worker, which also reads the network, is left out.
+
+    Args:
+        moments: when each scan was done, in seconds, in their order.
+        workers: that shared them.
+
+    Example:
+        >>> seconds_per_scan([9.0, 10.0, 12.0, 14.0], workers=2)
+        2.0
+    """
+    return (moments[-1] - moments[workers - 1]) / (len(moments) - workers)
+
+
+def scan_seconds(
+    scans: Path, bundle: Path, *, workers: int, trust: bool = False, say: Callable[[str], None] = lambda message: None
+) -> dict[int, float]:
+    """Measure the seconds from scan to scan of one worker of this machine and of several, each with one thread.
+
+    Args:
+        scans: folder of the scans, at least four times as many as workers.
+        bundle: the network.
+        workers: how many.
+        trust: let a bundle that was not made here run whatever code it names.
+        say: called with a sentence.
+
+    Returns:
+        workers -> seconds per scan.
+
+    Raises:
+        UserError: there are too few scans, or one cannot be segmented.
+    """
+    found = {}
+    for number in dict.fromkeys((1, workers)):
+        moments: list[float] = []
+        say(f"The scans of {scans} by {number} worker(s)")
+        with TemporaryDirectory() as folder:
+            result = segment(
+                scans, bundle, folder, device="cpu", trust=trust, cluster=f"local:{number}",
+                progress=lambda step, moments=moments: moments.append(time.perf_counter()),  # type: ignore[misc]
+            )  # fmt: skip
+        failed = [case["error"] for case in result["cases"] if case["status"] != "ok"]
+        if failed:
+            raise UserError(failed[0])
+        if len(moments) < 4 * workers:
+            raise UserError(f"{scans} has {len(moments)} scans: name at least {4 * workers} for {workers} workers.")
+        found[number] = seconds_per_scan(moments, number)
+    return found
+
+
 def scheduling_cost(
     cluster: str,
     *,
     tasks: int = 10_000,
     seconds: float = 60.0,
     price: float = 0.05,
+    measured: dict[int, float] | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Measure the seconds that a cluster takes for a case in which nothing is done.
@@ -74,11 +129,14 @@ def scheduling_cost(
         tasks: empty cases.
         seconds: of one worker per scan, for the costs.
         price: of one worker per hour, for the costs.
+        measured: of :func:`scan_seconds`; one worker's are taken in place of ``seconds``.
         say: called with a sentence.
 
     Raises:
         UserError: the cluster is not known or does not answer.
     """
+    measured = {workers: round(each, 3) for workers, each in (measured or {}).items()}
+    seconds = measured.get(1, seconds)
     with connected(cluster) as client:
         client.wait_for_workers(1)
         say(f"{tasks} empty cases on {cluster} ({client.dashboard_link})")
@@ -96,6 +154,8 @@ def scheduling_cost(
         "seconds": round(took, 3),
         "milliseconds_per_case": round(1000 * took / tasks, 3),
         "scan_seconds": seconds,
+        "measured_seconds": measured,
+        "speed_up": round(seconds / measured[max(measured)], 2) if len(measured) > 1 else None,
         "price_per_worker_hour": price,
         "most_workers": costs.most_workers,
         "costs": costs.table(),

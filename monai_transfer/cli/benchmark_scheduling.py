@@ -1,12 +1,14 @@
 """``monai-transfer benchmark scheduling``: what a cluster takes for a case, and what very many then cost."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import JsonOption
-from monai_transfer.options import ScanSeconds, Tasks, WorkerPrice, checked
+from monai_transfer.cli.options import JsonOption, TrustOption
+from monai_transfer.errors import UserError
+from monai_transfer.options import Jobs, ScanSeconds, Tasks, WorkerPrice, checked
 
 
 def scheduling(
@@ -16,19 +18,33 @@ def scheduling(
     tasks: Annotated[int, typer.Option(help="Empty cases.")] = 10_000,
     scan_seconds: Annotated[float, typer.Option(help="Seconds of a worker per scan, from a manifest.")] = 60.0,
     price: Annotated[float, typer.Option(help="Price of a worker per hour, in any currency.")] = 0.05,
+    bundle: Annotated[
+        Path | None, typer.Option(help="With --scans: measure the seconds of one worker and of --workers instead.")
+    ] = None,
+    scans: Annotated[Path | None, typer.Option(help="Folder of scans to measure with.")] = None,
+    workers: Annotated[int, typer.Option(help="Workers of this machine to measure with, one thread each.")] = 2,
+    trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Measure the scheduler's time for a case in which nothing is done, and work out hours and price of 10⁵ and 10⁶.
 
     Example: monai-transfer benchmark scheduling --cluster local:2 --scan-seconds 30 --price 0.05
     """
+    from monai_transfer.benchmarks.scheduling import scan_seconds as measure
     from monai_transfer.benchmarks.scheduling import scheduling_cost
 
+    if (bundle is None) != (scans is None):
+        raise UserError("--bundle and --scans belong together: give both, or --scan-seconds.")
+    measured = None
+    if bundle is not None and scans is not None:
+        trusted = console.settle_trust([bundle], trust=trust, dry_run=False)
+        measured = measure(scans, bundle, workers=checked(Jobs, workers), trust=trusted, say=console.say)
     report = scheduling_cost(
         cluster,
         tasks=checked(Tasks, tasks),
         seconds=checked(ScanSeconds, scan_seconds),
         price=checked(WorkerPrice, price),
+        measured=measured,
         say=console.say,
     )
     if as_json:
@@ -40,6 +56,10 @@ def scheduling(
 def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
+    for workers, seconds in report["measured_seconds"].items():
+        console.tell(f"{seconds:g} s from scan to scan by {workers} worker(s) with one thread each.")
+    if report["speed_up"] is not None:
+        console.tell(f"{report['speed_up']:g} times as fast by all as by one.")
     console.tell(
         f"{report['milliseconds_per_case']:.2f} ms of the scheduler per case ({report['tasks']} empty cases, "
         f"{report['workers']} workers): it keeps {report['most_workers']} workers busy at "
