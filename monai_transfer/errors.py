@@ -1,5 +1,7 @@
 """What a user is meant to read when a command ends early."""
 
+from collections.abc import Iterator
+
 
 class UserError(Exception):
     """Something that the user can mend.
@@ -30,8 +32,22 @@ def interruption_behind(error: BaseException | None) -> Interrupted | None:
 
     ``pydoc.locate``, by which MONAI imports what a configuration names, wraps whatever ends an import.
     """
-    while error is not None:
-        if isinstance(error, Interrupted):
-            return error
+    return next((stop for stop in behind(error) if isinstance(stop, Interrupted)), None)
+
+
+def behind(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was made of, the newest first.
+
+    Each comes once: one that is raised again while it is handled stands behind itself.
+
+    Example:
+        >>> first, second = KeyError("a"), ValueError("b")
+        >>> first.__cause__, second.__cause__ = second, first
+        >>> list(behind(first)) == [first, second]
+        True
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        yield error
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
-    return None

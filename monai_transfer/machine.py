@@ -5,6 +5,8 @@ import os
 import platform
 import re
 import shutil
+import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,14 @@ from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
     import torch
+    from torch.nn import Module
+
+_DENSEST, _SLACK = 16, 1 << 26
+"""A network takes at most so many bytes for each byte of its weights, and these besides.
+
+Four-bit weights become eight times as large; the rest is for a file that is small because it is damaged, which deserves
+the sentence about itself.
+"""
 
 PACKAGES = (
     "monai-transfer",
@@ -155,6 +165,28 @@ def require_memory(needed: float, what: str, remedy: str, *, device: "torch.devi
     free = free_memory(device)
     if needed > free:
         raise UserError(f"{what} needs at least {needed / 1e9:.1f} GB and {free / 1e9:.1f} GB are free: {remedy}.")
+
+
+def require_holdable(build: Callable[[], "Module"], weights: Path, what: str) -> None:
+    """See that a network is not far larger than the file of its weights, before memory is taken for it.
+
+    Args:
+        build: builds the network; here on torch's device without memory. What it raises is left to the real building.
+        weights: the file, which may be absent.
+        what: begins the sentence: the network.
+
+    Raises:
+        UserError: it is.
+    """
+    import torch
+
+    size = 0
+    with warnings.catch_warnings(), suppress(Exception), torch.device("meta"):
+        warnings.simplefilter("ignore")
+        size = sum(tensor.numel() * tensor.element_size() for tensor in build().state_dict().values())
+    if weights.is_file() and size > _DENSEST * weights.stat().st_size + _SLACK:
+        raise UserError(f"{what} has {size / 1e9:.1f} GB, which {weights} cannot hold: make the bundle anew.")
+    require_memory(size, what, "make the bundle anew")
 
 
 def require_disk(folder: Path, needed: float, what: str) -> None:

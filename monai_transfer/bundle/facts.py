@@ -9,7 +9,7 @@ from typing import Any
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.fetching import fetch_bundle
 from monai_transfer.bundle.trust import is_foreign
-from monai_transfer.errors import UserError
+from monai_transfer.errors import UserError, behind
 from monai_transfer.files import read_object
 from monai_transfer.text import plain
 
@@ -249,10 +249,9 @@ def in_one_sentence(config: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        first: BaseException = error
-        while not isinstance(first, UserError) and (cause := first.__cause__ or first.__context__) is not None:
-            first = cause
-        if isinstance(first, UserError):
-            raise first from error
+        *_, first = chain = list(behind(error))
+        for meant in chain:
+            if isinstance(meant, UserError):
+                raise meant from error
         reason = " ".join(f"{type(first).__name__}: {first}".split())[:300]
         raise UserError(f"{config} cannot be built ({reason}): mend it or make the bundle anew.") from error

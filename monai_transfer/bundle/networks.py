@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import config_file, in_one_sentence, parse_config, require_bundle
-from monai_transfer.bundle.trust import require_trust
+from monai_transfer.bundle.trust import parser_of, require_trust
 from monai_transfer.errors import UserError
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def read_network(root: str | Path, *, trust: bool = False) -> "Module":
         UntrustedBundleError: the bundle is foreign and its network names code of its own.
         UserError: the folder is not a bundle, or defines no network.
     """
-    from monai_transfer.bundle.reading import network_in, parser_of  # here: MONAI takes seconds, a name does not
+    from monai_transfer.bundle.reading import network_in  # here: MONAI takes seconds, a name does not
 
     root = require_bundle(root)
     config = config_file(root, "inference") or config_file(root, "train") or root / "configs" / "inference.json"
@@ -134,4 +134,4 @@ def read_network(root: str | Path, *, trust: bool = False) -> "Module":
         content = {"network_def": definition}
     require_trust(root, lambda: tuple(concerns_of(content, config.stem)), trust=trust)
     with in_one_sentence(config):
-        return network_in(parser_of(content, {}, root), config)
+        return network_in(parser_of(content, {}, root), config, root / "models" / "model.pt")

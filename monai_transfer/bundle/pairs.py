@@ -10,6 +10,7 @@ from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptati
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.errors import UserError
+from monai_transfer.files import LARGEST_OBJECT
 from monai_transfer.options import validated
 
 TRAINING = ("spacing", "window", "network", "steps", "learning_rate", "batch_size")
@@ -111,6 +112,8 @@ def read_pairs(path: str | Path) -> list[Pair]:
 
 def _entries(file: Path) -> Sequence[Any]:
     """The tables of the file, as far as it is one of pairs."""
+    if file.exists() and (not file.is_file() or file.stat().st_size > LARGEST_OBJECT):  # a device would have no end
+        raise UserError(f"{file} cannot be read (no file of less than {LARGEST_OBJECT >> 20} MB): name one of pairs.")
     try:
         content = tomllib.loads(file.read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,5 +1,6 @@
 """What inference needs to know of a MONAI bundle: its network, preprocessing, window, and how logits become labels."""
 
+import copy
 import json
 import math
 import re
@@ -11,7 +12,6 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.bundle.utils import merge_kv
 from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapLabelValued, SaveImaged, Transform
 from monai.utils import ensure_tuple_rep
 from torch import nn
@@ -29,10 +29,10 @@ from monai_transfer.bundle.facts import (
     require_bundle,
     whole_number,
 )
-from monai_transfer.bundle.trust import require_trust
+from monai_transfer.bundle.trust import parser_of, require_trust
 from monai_transfer.errors import UserError
 from monai_transfer.files import checksum
-from monai_transfer.text import literal
+from monai_transfer.machine import require_holdable
 from monai_transfer.weights.checkpoint import load_weights
 
 LARGEST_WINDOW = 512**3
@@ -75,6 +75,8 @@ class WindowSettings:
 
         An inferer without a window, such as ``SimpleInferer``, sees the whole volume at once.
         """
+        if not callable(inferer):
+            raise TypeError("the inferer is not one of MONAI's")  # a sentence is made of it where the bundle is read
         roi = getattr(inferer, "roi_size", None)
         if roi is None:
             return cls(roi_size=(-1, -1, -1))
@@ -94,12 +96,15 @@ class WindowSettings:
         )
 
 
-def require_sane(window: WindowSettings, config: Path) -> None:
-    """Refuse windows that no network takes, and overlaps that leave no step.
+def require_sane(window: WindowSettings, network: nn.Module, config: Path) -> None:
+    """Refuse windows that the network does not take, and overlaps that leave no step.
 
     Raises:
         UserError: naming the configuration.
     """
+    flat = len(window.roi_size) == 2 and any(isinstance(layer, nn.Conv3d) for layer in network.modules())
+    if flat or not 1 <= len(window.roi_size) <= 3:
+        raise UserError(f"{config} has a roi_size of {len(window.roi_size)} axes: give as many as the network has.")
     sizes = [size for size in window.roi_size if size != -1]  # -1 takes the whole axis
     if any(size < 1 for size in sizes) or math.prod(sizes) > LARGEST_WINDOW:
         shown = " × ".join(map(str, window.roi_size))
@@ -229,12 +234,12 @@ def read_bundle(
     require_trust(root, lambda: bundle_concerns(root, content), trust=trust)
     with in_one_sentence(config):
         parser = parser_of(content, metadata, root, device)
-        network = network_in(parser, config)
+        network = network_in(parser, config, checkpoint)
         load_weights(network, checkpoint)
         preprocessing = _chain(parser, "preprocessing", config)
         post = _chain(parser, "postprocessing", config) if "postprocessing" in parser.config else Compose([])
         window = WindowSettings.of(_content(parser, ("inferer",), config))
-        require_sane(window, config)
+        require_sane(window, network, config)
         image_format, pred_format = formats_of(metadata)
         if diagnosis:  # the metadata tell of the first network
             names = found if isinstance(found := content.get("class_names"), list) else []
@@ -256,19 +261,6 @@ def read_bundle(
         )
 
 
-def parser_of(content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path, device: Any = "cpu") -> ConfigParser:
-    """A parser of values that were looked at, never of a file that could have changed since."""
-    parser = ConfigParser(config={})
-    for name, value in content.items():
-        merge_kv(parser, name, value)
-    if "_meta_" in json.dumps(content, default=str):
-        parser["_meta_"] = dict(metadata)
-    parser["bundle_root"], parser["device"] = literal(str(root)), torch.device(device)
-    if "imports" in parser.config:
-        _content(parser, ("imports",), root)
-    return parser
-
-
 def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
     name = next((n for n in names if n in parser.config), None)
     if name is None:
@@ -278,9 +270,12 @@ def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
         return parser.get_parsed_content(name)
 
 
-def network_in(parser: ConfigParser, config: Path) -> nn.Module:
-    """The network that a configuration defines; a ``UserError`` where it defines none."""
-    network = _content(parser, ("network_def", "network"), config)
+def network_in(parser: ConfigParser, config: Path, weights: Path) -> nn.Module:
+    """The network that a configuration defines; a ``UserError`` where it is none, or too large for its weights."""
+    names = ("network_def", "network")
+    twin = ConfigParser(config=copy.deepcopy(parser.config))
+    require_holdable(lambda: _content(twin, names, config), weights, f"The network of {config}")
+    network = _content(parser, names, config)
     if not isinstance(network, nn.Module):
         raise UserError(f"{config} defines no network: its network_def must name one with _target_.")
     return network

@@ -7,12 +7,14 @@ contents: a bundle that was moved or copied keeps its trust, and one whose confi
 
 import hashlib
 import hmac
+import json
 import logging
 import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import platformdirs
 from filelock import FileLock
@@ -20,6 +22,11 @@ from filelock import FileLock
 import monai_transfer
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
+from monai_transfer.text import literal
+
+if TYPE_CHECKING:
+    import torch
+    from monai.bundle import ConfigParser
 
 logger = logging.getLogger(__name__)
 
@@ -128,6 +135,25 @@ def require_trust(root: Path, concerns: Callable[[], tuple[str, ...]], *, trust:
     """
     if not trust and is_foreign(root) and (found := concerns()):
         raise UntrustedBundleError(root, found)
+
+
+def parser_of(
+    content: Mapping[str, Any], metadata: Mapping[str, Any], root: Path, device: "torch.device | str" = "cpu"
+) -> "ConfigParser":
+    """A parser of values that were looked at, never of a file that could have changed since."""
+    import torch  # here: to ask whether a bundle is foreign nobody should wait for torch and MONAI
+    from monai.bundle import ConfigParser
+    from monai.bundle.utils import merge_kv
+
+    parser = ConfigParser(config={})
+    for name, value in content.items():
+        merge_kv(parser, name, value)
+    if "_meta_" in json.dumps(content, default=str):
+        parser["_meta_"] = dict(metadata)
+    parser["bundle_root"], parser["device"] = literal(str(root)), torch.device(device)
+    if "imports" in parser.config:
+        parser.get_parsed_content("imports")
+    return parser
 
 
 def _contents(root: Path) -> str | None:

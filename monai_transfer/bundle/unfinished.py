@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.errors import UserError
+from monai_transfer.errors import UserError, behind
 from monai_transfer.files import another_works, cannot_write, owner, write_text
 
 CHECKPOINTS = "checkpoints"
@@ -108,9 +108,5 @@ def next_words(root: Path, weights: Path) -> str:
 
 def sentence_behind(error: BaseException | None, root: Path) -> UserError | None:
     """The sentence for the user that MONAI's configuration parser wrapped, or that a fault of the disk deserves."""
-    while error is not None:
-        sentence = error if isinstance(error, UserError) else write_fault(root, error)
-        if sentence is not None:
-            return sentence
-        error = error.__cause__ or error.__context__
-    return None
+    sentences = (one if isinstance(one, UserError) else write_fault(root, one) for one in behind(error))
+    return next((sentence for sentence in sentences if sentence is not None), None)

@@ -162,4 +162,6 @@ def _seeds(text: str) -> list[int]:
     seeds = read_numbers(text, int)
     if not seeds:
         raise UserError(f"--seeds {text} is not possible: give whole numbers with commas between, such as 0,1,2.")
+    if len(set(seeds)) < len(seeds):  # one run would count as two, and show no spread
+        raise UserError(f"--seeds {text} names a seed twice: give each once.")
     return [checked(Annotated[Seed, Field(title="--seeds")], seed) for seed in seeds]

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import Field
 
 from monai_transfer.cli import console
 from monai_transfer.cli.options import (
@@ -62,7 +63,7 @@ def pretrain_command(
     from monai_transfer.bundle.pretraining_plan import PretrainingPlan, Recipe
     from monai_transfer.machine import choose_device
 
-    checked(Recipe, recipe)
+    checked(Annotated[Recipe, Field(title="--recipe")], recipe)
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     if recipe == "shapes":
         refuse_given({"data": data, "spacing": spacing, **reads}, "{} goes with --recipe masked: omit it.")

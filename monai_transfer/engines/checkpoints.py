@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from monai_transfer.errors import behind
 from monai_transfer.files import cannot_write, sha256, sweep, temporary_beside
 
 logger = logging.getLogger(__name__)
@@ -124,8 +125,4 @@ def _sync(folder: Path) -> None:
 
 def _disk_fault(error: BaseException | None) -> OSError | None:
     """The fault of the disk behind an error; torch's writer raises a ``RuntimeError`` of its own around it."""
-    while error is not None:
-        if isinstance(error, OSError):
-            return error
-        error = error.__cause__ or error.__context__
-    return None
+    return next((fault for fault in behind(error) if isinstance(fault, OSError)), None)

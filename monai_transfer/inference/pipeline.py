@@ -11,6 +11,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
 from monai_transfer.bundle.reading import Decision, WindowSettings
+from monai_transfer.errors import UserError
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.resampling import NotSeparable, Taps
@@ -108,7 +109,7 @@ class CaseRun:
         source = stream(
             self.image,
             self.plan,
-            self.predictor,
+            self._logits,
             channels=self.classes * self.members,
             device=self.predictor.output_device,
             batch=lambda: self.predictor.batch,
@@ -121,6 +122,15 @@ class CaseRun:
             if item is None:
                 return
             yield item
+
+    def _logits(self, windows: torch.Tensor) -> torch.Tensor:
+        logits = self.predictor(windows)
+        if logits.shape[1] != self.classes * self.members:
+            raise UserError(
+                f"The network has {logits.shape[1] // self.members} outputs where configs/metadata.json speaks of "
+                f"{self.classes}: mend its num_channels and channel_def."
+            )
+        return logits
 
     def _advance(self, count: int) -> None:
         self.done += count

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from monai_transfer.datasets.writing import write_description, write_exam_list
 from monai_transfer.errors import UserError
+from monai_transfer.files import read_object, require_folder
 from monai_transfer.options import FirstSubject, PhantomSize, Seed, Subjects, checked
 from monai_transfer.phantoms.acquisition import Acquisition, Modality
 from monai_transfer.phantoms.anatomy import Anatomy
@@ -17,6 +18,9 @@ from monai_transfer.phantoms.painting import paint
 from monai_transfer.phantoms.tissue import LABEL_NAMES, LESION_LABEL
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
+
+_NAME = "Torso phantoms"
+"""Begins the name of every set of them."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,24 @@ def has_lesion(subject: int, *, seed: int = 0) -> bool:
     return subject % 2 == chosen
 
 
+def _place(root: Path) -> Path:
+    """A folder that can be written to and holds no data set of somebody else, whose description would be lost.
+
+    Raises:
+        UserError: it is none, which is told before minutes are spent on people that have no place.
+    """
+    require_folder(root)
+    description = root / "dataset.json"
+    if description.exists():
+        ours = str(read_object(description).get("name", "")).startswith(_NAME)
+    else:  # as a command leaves it that was ended before it wrote the description
+        names = [path.name for path in (root / "images").glob("[!.]*")]
+        ours = all(name.split("_")[0] in MODALITIES for name in names)
+    if not ours:
+        raise UserError(f"{root} holds a data set that is not of phantoms: choose another --output.")
+    return root
+
+
 def write_phantoms(
     output: str | Path,
     *,
@@ -125,7 +147,7 @@ def write_phantoms(
         checked(kind, value)
     from monai_transfer.volumes.reading import write_volume
 
-    root = Path(output)
+    root = _place(Path(output))
     try:
         names = [f"{modality}_{number:03d}" for number in range(first, first + subjects)]
         findings: dict[str, Finding] = {}
@@ -142,7 +164,7 @@ def write_phantoms(
                 progress(done + 1, subjects, name)
         write_description(
             root,
-            name=f"Torso phantoms, {modality.upper()}",
+            name=f"{_NAME}, {modality.upper()}",
             text="Generated torsos with labels; no patient was scanned.",
             modality=modality.upper(),
             label_names={**LABEL_NAMES, LESION_LABEL: "lesion"} if lesions else LABEL_NAMES,

@@ -13,6 +13,7 @@ from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.networks import read_network
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.errors import UserError
+from tests.volumes.test_odd_files import MOST_MB, highest_mb
 
 CONFIG: dict[str, Any] = {
     "network_def": {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 2, "kernel_size": 1},
@@ -97,9 +98,18 @@ BROKEN: dict[str, Callable[[Path], Any]] = {
     "no inferer": _config(inferer=None),
     "reference to nothing": _config(network_def="@nothing"),
     "reference in a circle": _config(network_def="@a", a="@b", b="@a"),
+    "a billion outputs": _config(network_def={**CONFIG["network_def"], "out_channels": 10**9}),
+    "kernels of a million": _config(network_def={**CONFIG["network_def"], "kernel_size": 10**6}),
+    "a network of terabytes": _config(
+        network_def={"_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 2, "strides": [2]}
+        | {"channels": [200_000, 200_000]}
+    ),
     "unknown argument": _config(network_def={"_target_": "torch.nn.Conv3d", "colour": "red"}),
     "window of nothing": _config(inferer={"_target_": "SlidingWindowInferer", "roi_size": [16, 0, -3]}),
     "window as large as a house": _config(inferer={"_target_": "SlidingWindowInferer", "roi_size": [9000, 9000, 9000]}),
+    "window of two axes": _config(inferer={"_target_": "SlidingWindowInferer", "roi_size": [16, 16]}),
+    "window of no size": _config(inferer={"_target_": "SlidingWindowInferer", "roi_size": "big"}),
+    "inferer is a number": _config(inferer=3),
     "overlap of 1": _config(inferer={"_target_": "SlidingWindowInferer", "roi_size": [16] * 3, "overlap": 1.0}),
     "weights of another shape": _weights(lambda: torch.nn.Conv3d(1, 3, 1).state_dict()),
     "weights of other names": _weights(lambda: {"a": torch.zeros(1), "b": torch.zeros(2)}),
@@ -133,8 +143,10 @@ def test_a_sound_bundle(root: Path) -> None:
 @pytest.mark.parametrize("fault", BROKEN)
 def test_a_broken_bundle_is_one_sentence(root: Path, fault: str) -> None:
     BROKEN[fault](root)
+    before = highest_mb(anew=True)
     with pytest.raises(UserError) as refusal:
         read_bundle(root, trust=True)
+    assert highest_mb() - before < MOST_MB
     message = str(refusal.value)
     assert "\n" not in message
     assert str(root) in message

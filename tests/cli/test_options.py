@@ -20,6 +20,7 @@ PHANTOM = ("phantom", "--modality", "ct", "--output", "out")
 SCOREBOARD = ("benchmark", "adaptation", "--source", "absent", "--target", "absent", "--output", "out")
 INFERENCE = ("benchmark", "inference", "--output", "out")
 STEP = ("benchmark", "training", "--output", "out")
+PRETRAIN = ("pretrain", "--output", "out")
 DEMO = ("demo", "--output", "out")
 VERIFY = ("weights", "verify", "absent.pt", "--network", "resnet18")
 
@@ -66,7 +67,10 @@ BAD = [
     (PHANTOM, "--first", "0"),
     (PHANTOM, "--seed", "-1"),
     (PHANTOM, "--modality", "pet"),
-    *((SCOREBOARD, "--seeds", value) for value in ("x", "-1", ",")),
+    *((SCOREBOARD, "--seeds", value) for value in ("x", "-1", ",", "0,0", "3,1,3")),
+    *((PRETRAIN, "--recipe", value) for value in ("x", "", "Masked")),
+    *((PRETRAIN, "--minutes", value) for value in ("nan", "-1", "inf")),
+    *((PRETRAIN, "--length", value) for value in ("33", "0", "100000")),
     (SCOREBOARD, "--methods", "Magic"),
     (SCOREBOARD, "--steps", "0"),
     *((INFERENCE, "--shape", value) for value in ("1,2", "0,4,4", "4096,4096,4096", "a,b,c")),

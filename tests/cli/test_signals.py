@@ -3,12 +3,14 @@
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from monai_transfer.bundle.unfinished import sentence_behind
 from monai_transfer.cli import app
-from monai_transfer.errors import Interrupted, UserError
+from monai_transfer.errors import Interrupted, UserError, interruption_behind
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +37,20 @@ def test_a_signal_while_a_command_works(
         app.app.registered_commands.pop()
     assert ended.value.code == status
     assert "what was finished is kept" in capsys.readouterr().err
+
+
+def test_an_error_that_stands_behind_itself_has_an_end() -> None:
+    try:
+        try:
+            raise UserError("The network is too large.")
+        except UserError as error:
+            raise RuntimeError("wrapped") from error
+    except RuntimeError as wrapper:
+        meant = wrapper.__cause__
+        assert isinstance(meant, UserError)
+        meant.__cause__ = wrapper  # as ``raise meant from wrapper`` leaves it
+    assert interruption_behind(meant) is None
+    assert sentence_behind(meant, Path()) is meant
 
 
 @pytest.mark.parametrize("wrapped", [False, True])

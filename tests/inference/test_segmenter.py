@@ -252,6 +252,13 @@ def test_a_bundle_must_be_complete(make_bundle: MakeBundle, tmp_path: Path) -> N
         Segmenter.from_bundle(root)
 
 
+@pytest.mark.parametrize("count", [2, 3, 5])
+def test_metadata_of_another_network_are_one_sentence(make_bundle: MakeBundle, ct: Path, count: int) -> None:
+    root = make_bundle(channels={str(number): f"organ {number}" for number in range(count)})
+    with pytest.raises(UserError, match=f"has 4 outputs where .* speaks of {count}"):
+        Segmenter.from_bundle(root, device="cpu").segment(ct)
+
+
 def test_precision_must_be_known(bundle: Path) -> None:
     with pytest.raises(UserError, match="--precision double"):
         Segmenter.from_bundle(bundle, options=SegmentOptions(precision="double"))
