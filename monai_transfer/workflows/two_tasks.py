@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.diagnosis_plan import Sensitivity
+from monai_transfer.bundle.facts import DIAGNOSIS
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.plan_options import PlanOptions
@@ -25,6 +26,7 @@ from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.diagnosis_scoring import Answers, ask, calibrate
 from monai_transfer.workflows.exam_split import SHARE
+from monai_transfer.workflows.last_layer import refit_last_layer
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
 DEFAULT_STEPS_OF_BOTH = 600
@@ -139,6 +141,8 @@ def train_two_tasks(
     bundle = BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite, resume=resume)
     say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", device=plan.device)
+    file = bundle.root / "models" / f"{DIAGNOSIS}.pt"
+    refit_last_layer(bundle, split.validation.exams, file=file, device=str(plan.device))
     calibrate(bundle, split.validation.exams, device=str(plan.device), sensitivity=sensitivity)
     answers = ask(Diagnoser.from_bundle(bundle.root, device=str(plan.device)), split.held.exams)
     table = score_bundle(bundle, split.held.cases, device=str(plan.device)) if len(split.held.mapped) else None
