@@ -149,6 +149,8 @@ def _set_up_logging(*, debug: bool) -> None:
         # a filter, because the module sets its logger's level when it is imported later
         logging.getLogger("monai.bundle.workflows").addFilter(lambda record: record.levelno >= logging.ERROR)
         warnings.filterwarnings("ignore", message="parsing config_file", module="monai")
+        # Grad-CAM hooks layers of networks whose images need no gradients, which is as it should be
+        warnings.filterwarnings("ignore", message="Full backward hook is firing")
         # where pydicom is installed MONAI looks for a GPU decoder each time that it makes a LoadImage
         logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
         warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader", module="monai")
