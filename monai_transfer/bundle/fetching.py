@@ -70,7 +70,7 @@ def _fetch(match: re.Match[str], folder: Path) -> None:
                 download_large_files(str(made))
         shutil.rmtree(made / ".cache", ignore_errors=True)  # notes of the hub's downloader
         made.replace(folder)
-    except Exception as error:  # of requests, httpx, the hub and MONAI, each in its own family
+    except Exception as error:  # of requests, urllib, the hub and MONAI, each in its own family
         raise UserError(
             f"{match[0]} is not on this machine and cannot be fetched ({first_line(error)}): place the bundle's folder "
             f"at {folder}."

@@ -83,7 +83,7 @@ def test_volumes_of_two_modalities_with_hidden_blocks(domains: Path, tmp_path: P
     ("options", "words"),
     [
         (["--recipe", "masked"], "name their folders with --data"),
-        (["--data", "somewhere"], "--data and --spacing go with --recipe masked"),
+        (["--data", "somewhere"], "--data goes with --recipe masked"),
         (["--recipe", "masked", "--data", "nowhere"], "nowhere"),
         (["--recipe", "guess"], "guess"),
         (["--network", "resnet10"], "--batch-size 1 is too small for resnet10"),
