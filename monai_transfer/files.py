@@ -165,6 +165,18 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
+def write_result(path: Path, text: str) -> None:
+    """:func:`write_text` for a command's results: what stands in the way is told in a sentence.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        write_text(path, text)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def read_object(path: Path, *, most: int = LARGEST_OBJECT, remedy: str = "mend it or remove it") -> dict[str, Any]:
     """The object in a JSON or YAML file of somebody else, in any of the encodings of Unicode.
 

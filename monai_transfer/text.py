@@ -33,6 +33,9 @@ _MARKDOWN = re.compile(r"([\\`*\[\]{}#|~$!])")
 _LOGGERS = ("", "nibabel.global")
 """The loggers whose handlers are put aside: the root, and nibabel's, which has a handler of its own."""
 
+_LONGEST_QUOTE = 200
+"""Characters of what a library says that fit into a sentence of our own."""
+
 _MOST_HEARD = 20
 """Messages that are kept of one case; a library that complains of every slice says nothing new after these."""
 
@@ -50,6 +53,19 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else " " if c.isspace() else _UNSEEN for c in text)
+
+
+def line_of(error: Exception, *, last: bool = False) -> str:
+    r"""The first line, or the last, of what an error says; its kind where it says nothing.
+
+    Libraries tell of every retry, and quote whatever a file or a server gave them.
+
+    Example:
+        >>> line_of(OSError("no route to the host.\nretried 5 times")), line_of(KeyError())
+        ('no route to the host', 'KeyError')
+    """
+    lines = str(error).strip().splitlines() or [""]
+    return one_line(lines[-1 if last else 0].strip()).rstrip(".")[:_LONGEST_QUOTE] or type(error).__name__
 
 
 def csv_cell(value: Any) -> Any:

@@ -1,11 +1,12 @@
 """Every public name has its entry in the reference, and every page of it is on the site."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pytest
 import yaml
+
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 
@@ -14,12 +15,7 @@ ROOT = Path(__file__).parents[1]
 def documentation() -> ModuleType:
     """The hook that makes the pages."""
     pytest.importorskip("mkdocs")
-    spec = importlib.util.spec_from_file_location("documentation", ROOT / ".ci" / "documentation.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_script("documentation")
 
 
 def test_every_public_name_has_its_entry(documentation: ModuleType) -> None:

@@ -1,33 +1,26 @@
 """The notebooks are those of the tutorials; ``python .ci/tutorials.py`` writes them anew."""
 
-import importlib.util
 import json
 from pathlib import Path
-from types import ModuleType
 
 import pytest
+
+from tests.scripts import load_script
 
 ROOT = Path(__file__).parents[1]
 TUTORIALS = sorted((ROOT / "tutorials").glob("*.py"))
 
 
-def _converter() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("tutorials_converter", ROOT / ".ci" / "tutorials.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.mark.parametrize("tutorial", TUTORIALS, ids=lambda path: path.stem)
 def test_the_notebook_of_a_tutorial_is_current(tutorial: Path) -> None:
-    made = _converter().notebook(tutorial.read_text(encoding="utf-8"))
+    made = load_script("tutorials").notebook(tutorial.read_text(encoding="utf-8"))
     assert tutorial.with_suffix(".ipynb").read_text(encoding="utf-8") == made
 
 
 def test_a_notebook_holds_the_text_and_the_code_of_its_cells_in_order() -> None:
-    made = json.loads(_converter().notebook("# %% [markdown]\n# # Title\n#\n# words\n\n# %%\nx = 1\nx + 1\n"))
+    made = json.loads(
+        load_script("tutorials").notebook("# %% [markdown]\n# # Title\n#\n# words\n\n# %%\nx = 1\nx + 1\n")
+    )
     assert [cell["cell_type"] for cell in made["cells"]] == ["markdown", "code"]
     assert "".join(made["cells"][0]["source"]) == "# Title\n\nwords"
     assert "".join(made["cells"][1]["source"]) == "x = 1\nx + 1"

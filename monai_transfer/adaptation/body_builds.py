@@ -4,18 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.utils import convert_to_tensor
-from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-_MOST = 24
-"""Label maps, at even distances, that are measured: enough for a deviation, and quick."""
+from monai_transfer.adaptation.label_maps import some_label_maps
+from monai_transfer.transforms.intensity_profile import LEAST_VOXELS, MAD_TO_SD
 
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
-
-_LEAST_VOXELS = 8
-_MAD_TO_SD = 1.4826
 
 
 def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 2.0, most: float = 0.3) -> float:
@@ -43,13 +38,12 @@ def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 
         >>> round(stretch_by_builds(cases), 2)  # along the first axis only, where the deviation is 16 %
         0.16
     """
-    chosen = range(0, len(labelled), -(-len(labelled) // _MOST) or 1)
-    if len(chosen) < _FEWEST:
+    maps = [label[0].long() for label in some_label_maps(labelled)]
+    if len(maps) < _FEWEST:
         return 0.0
-    maps = [convert_to_tensor(labelled[number][Keys.LABEL], track_meta=False)[0].long() for number in chosen]
     classes = max(int(label.max()) for label in maps)
     lengths = torch.stack([_log_lengths(label, classes) for label in maps])
-    deviation = _MAD_TO_SD * (lengths - lengths.nanmedian(0).values).abs().nanmedian(0).values
+    deviation = MAD_TO_SD * (lengths - lengths.nanmedian(0).values).abs().nanmedian(0).values
     measured = deviation[lengths.isfinite().sum(0) >= _FEWEST]
     return min(most, factor * float(measured.mean())) if len(measured) else 0.0
 
@@ -58,4 +52,4 @@ def _log_lengths(label: Tensor, classes: int) -> Tensor:
     """Logarithm of each class's spread along each axis, ``(classes, dimensions)``; NaN without the class."""
     nothing = torch.full((label.ndim,), torch.nan)
     places = [(label == number).nonzero().float() for number in range(1, classes + 1)]
-    return torch.stack([at.std(0).log() if len(at) >= _LEAST_VOXELS else nothing for at in places])
+    return torch.stack([at.std(0).log() if len(at) >= LEAST_VOXELS else nothing for at in places])

@@ -16,7 +16,8 @@ from filelock import FileLock
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import checksum, temporary_beside, write_text
-from monai_transfer.weights.fetching import cache_folder, first_line
+from monai_transfer.text import line_of
+from monai_transfer.weights.fetching import cache_folder
 
 _SPEC = re.compile(r"^(?:zoo:(?P<zoo>NAME)|hf:(?P<hf>NAME/NAME))(?:@(?P<version>NAME))?$".replace("NAME", r"\w[\w.-]*"))
 """A name begins with a letter, a digit or ``_``: it is no option, no hidden folder and leads nowhere else."""
@@ -72,7 +73,7 @@ def _fetch(match: re.Match[str], folder: Path) -> None:
         made.replace(folder)
     except Exception as error:  # of requests, urllib, the hub and MONAI, each in its own family
         raise UserError(
-            f"{match[0]} is not on this machine and cannot be fetched ({first_line(error)}): place the bundle's folder "
+            f"{match[0]} is not on this machine and cannot be fetched ({line_of(error)}): place the bundle's folder "
             f"at {folder}."
         ) from error
     finally:

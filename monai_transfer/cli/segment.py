@@ -125,20 +125,9 @@ def segment_command(
     require_device(device)
     trusted = console.settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
-        from monai_transfer.inference.bids import find_bids_cases, require_bids
-        from monai_transfer.inference.case_work import products_of
-        from monai_transfer.inference.cases import find_cases
-        from monai_transfer.inference.output_folder import LABELS
-        from monai_transfer.inference.places import places_of
+        from monai_transfer.inference.places import planned_results
 
-        if bids:
-            require_bids(options, output)
-        with places_of(inputs, output) as places:
-            found = (find_bids_cases if bids else find_cases)(places.inputs, output=places.output)
-            cases = found.cases if share is None else found.cases[share[0] :: share[1]]
-            results = {c.path: f"{places.output / c.name}{products_of(c, options)[LABELS]}" for c in cases}
-            made = {places.told(str(path)): places.told(result) for path, result in results.items()}
-            left_out = [f"{places.told(str(each.path))} is left out: {each.reason}." for each in found.skipped]
+        made, left_out = planned_results(inputs, output, options, share=share or (0, 1))
         if as_json:
             console.emit_json([{"input": path, "output": result} for path, result in made.items()])
         for path, result in () if as_json else made.items():

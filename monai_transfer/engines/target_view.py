@@ -1,6 +1,7 @@
 """Looks at the target's volumes with the network that is being trained."""
 
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,14 +15,12 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
+from monai_transfer.adaptation.label_maps import some_label_maps
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.intensity_profile import plausible
 from monai_transfer.transforms.pseudo_label import UNLABELLED
 
 logger = logging.getLogger(__name__)
-
-_MOST_LABELLED = 24
-"""Label maps of the source, at even distances, that make the atlas: enough to know where organs lie, and quick."""
 
 _LEAST_SOUND = 0.5
 """Share of the classes that must be plausible before a volume is labelled at all."""
@@ -129,7 +128,7 @@ class TargetView:
         labels = self.labels is not None and self.labels_from is not None and step >= self.labels_from
         measured = range(min(self.most, len(self.images))) if measures else range(0)
         tried = self._unlabelled[: self.most] if labels else []
-        profiles, proposed = [], {}
+        profiles, proposed, gains = [], {}, []
         # a volume that is measured and labelled at one epoch is predicted once
         for number in dict.fromkeys([*measured, *tried]):
             image, predicted, corrected = self._look(self.images[number][Keys.IMAGE])
@@ -137,11 +136,13 @@ class TargetView:
             if number in measured:
                 profiles.append(IntensityProfile.measure(image, corrected, sizes=sizes if doubtful else None))
             if number in tried:
-                proposed[number] = _Proposal.made(image, predicted, corrected, sizes=sizes, trust=self.trust)
+                proposed[number] = _Proposal.made(corrected, sizes=sizes, trust=self.trust)
+                if self.labels is not None and not len(self.labels):  # later nothing is judged any more
+                    gains.append(_gain(image, predicted, corrected))
         if self.intensities is not None and measures:
             self.intensities.renew(profiles)
         if self.labels is not None and proposed:
-            incomplete = self._label(self.labels, proposed)
+            incomplete = self._label(self.labels, proposed) if self._worth_teaching(gains) else []
             self._unlabelled = self._unlabelled[len(tried) :] + incomplete
 
     def state_dict(self) -> dict[str, list[int]]:
@@ -152,17 +153,17 @@ class TargetView:
         """Go on from :meth:`state_dict`."""
         self._unlabelled = [int(number) for number in state["unlabelled"]]
 
-    def _label(self, labels: PseudoLabels, proposed: Mapping[int, "_Proposal"]) -> list[int]:
-        """Label the volumes of these numbers where enough of their classes are plausible, and say which to try again.
+    def _worth_teaching(self, gains: Sequence[Tensor]) -> bool:
+        """Whether the corrections tell what the network does not know; if not, no volume is looked at again."""
+        gain = float(torch.stack([*gains]).mean()) if gains else math.inf
+        if gain >= self.least_gain:
+            return True
+        logger.info(_LEFT_OUT, gain, self.least_gain)
+        self._unlabelled = []
+        return False
 
-        No volume is labelled, nor tried again, where the corrections tell nothing that the network does not know.
-        """
-        if not len(labels):
-            gain = float(torch.stack([proposal.gain for proposal in proposed.values()]).mean())
-            if gain < self.least_gain:
-                logger.info(_LEFT_OUT, gain, self.least_gain)
-                self._unlabelled = []
-                return []
+    def _label(self, labels: PseudoLabels, proposed: Mapping[int, "_Proposal"]) -> list[int]:
+        """Label these volumes where enough of their classes are plausible, and say which to try again."""
         incomplete = []
         for number, proposal in proposed.items():
             missing = ((~proposal.sound).nonzero()[:, 0] + 1).tolist()
@@ -189,9 +190,7 @@ class TargetView:
     def _known_atlas(self, classes: int) -> LabelAtlas | None:
         """The atlas of the source's labels, made when it is first asked for."""
         if self._atlas is None and len(self.labelled):
-            chosen = range(0, len(self.labelled), -(-len(self.labelled) // _MOST_LABELLED))
-            labels = [convert_to_tensor(self.labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
-            self._atlas = LabelAtlas(labels, classes)
+            self._atlas = LabelAtlas(some_label_maps(self.labelled), classes)
         return self._atlas
 
     def _usual_sizes(self, classes: int) -> Tensor | None:
@@ -207,21 +206,22 @@ class _Proposal:
     Attributes:
         label: ``(1, *spatial)``, bytes; a doubtful voxel is unlabelled.
         sound: which classes have a plausible size, ``(classes - 1,)``.
-        gain: what the correction added to the separation of each class, ``(classes - 1,)``.
     """
 
     label: Tensor
     sound: Tensor
-    gain: Tensor
 
     @classmethod
-    def made(
-        cls, image: Tensor, predicted: Tensor, corrected: Tensor, *, sizes: Tensor | None, trust: float
-    ) -> "_Proposal":
+    def made(cls, corrected: Tensor, *, sizes: Tensor | None, trust: float) -> "_Proposal":
+        """Of corrected probabilities ``(classes, *spatial)``."""
         confidence, label = corrected.max(0, keepdim=True)
-        classes = len(corrected)
-        sound = torch.ones(classes, dtype=torch.bool) if sizes is None else plausible(label, sizes)
-        gain = separation(image, label[0], classes) - separation(image, predicted.argmax(0), classes)
+        sound = torch.ones(len(corrected), dtype=torch.bool) if sizes is None else plausible(label, sizes)
         # bytes on the CPU: no probabilities are held for all the volumes of an epoch
         doubtful = label.masked_fill(confidence < trust, UNLABELLED).to(torch.uint8).cpu()
-        return cls(doubtful, sound[1:], gain)
+        return cls(doubtful, sound[1:])
+
+
+def _gain(image: Tensor, predicted: Tensor, corrected: Tensor) -> Tensor:
+    """What a correction added to the separation of each class, ``(classes - 1,)``."""
+    before, after = (separation(image, each.argmax(0), len(each)) for each in (predicted, corrected))
+    return after - before

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
-from monai_transfer.files import cannot_write, read_object, write_text
+from monai_transfer.files import read_object, write_result
 from monai_transfer.inference.cases import InputCase, Inputs, Skipped, require_there
 from monai_transfer.inference.output_folder import LABELS, PREVIEW, PROBABILITIES, UNCERTAINTY, require_apart
 from monai_transfer.machine import versions
@@ -145,10 +145,7 @@ def write_bids_description(output: Path, label_names: Mapping[int, str], inputs:
         ".bidsignore": "\n".join(_IGNORED),
     }
     for name, text in texts.items():
-        try:
-            write_text(output / name, text + "\n")
-        except OSError as error:
-            raise cannot_write(output / name, error) from error
+        write_result(output / name, text + "\n")
 
 
 def _name_of(folder: Path) -> str | None:

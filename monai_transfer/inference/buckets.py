@@ -12,6 +12,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write
 from monai_transfer.inference.cases import InputCase
 from monai_transfer.inference.output_folder import MANIFEST
+from monai_transfer.text import line_of
 from monai_transfer.volumes.volume import Reading, Volume, VolumeError
 
 
@@ -157,7 +158,7 @@ def _asked(url: str, done: str = "read") -> Iterator[None]:
 
 
 def _refused(url: str, done: str, error: Exception) -> UserError:
-    reason = (str(error).strip().splitlines() or [""])[-1].strip().rstrip(".") or type(error).__name__
+    reason = line_of(error, last=True)
     return UserError(f"{url} cannot be {done} ({reason}): check the address, the network and the credentials.")
 
 

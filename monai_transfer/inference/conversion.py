@@ -26,6 +26,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import sweep, temporary_beside
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import Runtime
+from monai_transfer.text import line_of
 from monai_transfer.weights.fetching import cache_folder
 
 PACKAGES: dict[Runtime, str] = {"openvino": "openvino", "onnx": "onnxruntime"}
@@ -86,8 +87,7 @@ class ConvertedNetwork:
         except Exception as error:  # any of torch's, the exporter's or the runtime's own
             if isinstance(error, ConversionError):
                 raise
-            first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise ConversionError(f"{type(error).__name__}: {first[:200]}") from error
+            raise ConversionError(f"{type(error).__name__}: {line_of(error)}") from error
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
         """Windows (B, C_in, *roi) -> logits (B, C, *roi), one window after another: a graph has one shape."""

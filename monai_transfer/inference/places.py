@@ -19,11 +19,12 @@ from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import due_again
+from monai_transfer.inference.bids import find_bids_cases, require_bids
 from monai_transfer.inference.buckets import Bucket, BucketCase
-from monai_transfer.inference.case_work import CaseWork
-from monai_transfer.inference.cases import InputCase
-from monai_transfer.inference.output_folder import MANIFEST, Manifest
-from monai_transfer.inference.segmentation import Segmentation
+from monai_transfer.inference.case_work import CaseWork, products_of
+from monai_transfer.inference.cases import InputCase, find_cases
+from monai_transfer.inference.output_folder import LABELS, MANIFEST, Manifest
+from monai_transfer.inference.segmentation import Segmentation, SegmentOptions
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
@@ -113,6 +114,30 @@ def places_of(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[
         except UserError as error:
             error.args = (places.told(str(error)),)
             raise
+
+
+def planned_results(
+    inputs: Sequence[str | Path], output: str | Path, options: SegmentOptions, *, share: tuple[int, int] = (0, 1)
+) -> tuple[dict[str, str], list[str]]:
+    """What a run would make, as far as names tell: input -> label map, and a sentence for each input left out.
+
+    Args:
+        inputs: files, folders and addresses.
+        output: the folder of the results.
+        options: of the run.
+        share: which of how many.
+
+    Raises:
+        UserError: as the run would, of inputs, output and ``--bids``.
+    """
+    if options.bids:
+        require_bids(options, Path(output))
+    with places_of(inputs, output) as places:
+        found = (find_bids_cases if options.bids else find_cases)(places.inputs, output=places.output)
+        cases = found.cases[share[0] :: share[1]]
+        made = {c.path: f"{places.output / c.name}{products_of(c, options)[LABELS]}" for c in cases}
+        left_out = [f"{places.told(str(each.path))} is left out: {each.reason}." for each in found.skipped]
+        return {places.told(str(path)): places.told(result) for path, result in made.items()}, left_out
 
 
 @dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from pydantic import Field
 
 from monai_transfer.errors import UserError
-from monai_transfer.files import cannot_write, write_text
+from monai_transfer.files import write_result
 from monai_transfer.inference.output_folder import (
     DICOM_SEG,
     LABELS,
@@ -269,10 +269,7 @@ def write_sidecars(label_names: Mapping[int, str], folder: Path) -> None:
         slicer.append(f"{number} {plain.replace(' ', '_')} {red} {green} {blue} {255 * seen}")
     texts = (json.dumps(described, indent=2), "\n".join(snap), "\n".join(slicer))
     for name, text in zip(SIDECARS, texts, strict=True):
-        try:
-            write_text(folder / name, text + "\n")
-        except OSError as error:
-            raise cannot_write(folder / name, error) from error
+        write_result(folder / name, text + "\n")
 
 
 def _in_one_line(name: str) -> str:

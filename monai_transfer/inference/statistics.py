@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from monai_transfer.files import cannot_write, write_text
+from monai_transfer.files import write_result
 from monai_transfer.text import csv_cell
 
 if TYPE_CHECKING:
@@ -74,7 +74,4 @@ def write_statistics(entries: Iterable[Mapping[str, Any]], file: Path) -> None:
             for channel, found in one["channels"].items():
                 cells = (entry["case"], label, one["volume_ml"], channel, found["mean"], found["deviation"])
                 table.writerow([csv_cell(cell) for cell in cells])
-    try:
-        write_text(file, text.getvalue())
-    except OSError as error:
-        raise cannot_write(file, error) from error
+    write_result(file, text.getvalue())

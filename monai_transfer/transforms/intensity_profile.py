@@ -17,9 +17,11 @@ AROUND = tuple(0.01 + 0.02 * step for step in range(50))
 LEAST_VOXELS = 8
 """A class with fewer voxels has no intensity worth measuring."""
 
+MAD_TO_SD = 1.4826
+"""Makes the median absolute deviation of a normal distribution its standard deviation."""
+
 _SAMPLES = 20_000
 _LEAST_SURROUNDINGS = 50
-_MAD_TO_SD = 1.4826
 _PLAUSIBLE = (0.625, 2.5)
 _WIDTH = 5
 
@@ -127,10 +129,10 @@ def intensity_range(values: Tensor) -> tuple[Tensor, Tensor]:
 def robust_moments(values: Tensor) -> tuple[Tensor, Tensor]:
     """Median and scaled median absolute deviation over the last axis, as robust as mean and standard deviation are not.
 
-    The factor 1.4826 makes the deviation of a normal distribution its standard deviation.
+    The factor :data:`MAD_TO_SD` makes the deviation of a normal distribution its standard deviation.
     """
     centre = values.median(-1).values
-    return centre, _MAD_TO_SD * (values - centre[..., None]).abs().median(-1).values
+    return centre, MAD_TO_SD * (values - centre[..., None]).abs().median(-1).values
 
 
 def surroundings(label: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from pydicom.encaps import encapsulate, generate_frames
 from pydicom.pixels import get_decoder, iter_pixels
 from pydicom.uid import UID, SecondaryCaptureImageStorage, generate_uid
 
+from monai_transfer.text import line_of
 from monai_transfer.volumes.dicom_frames import Frame
 from monai_transfer.volumes.dicom_headers import PLAIN
 from monai_transfer.volumes.guards import require_room
@@ -162,5 +163,4 @@ def _undecoded(frame: Frame, error: Exception) -> str:
     if frame.storage.syntax not in PLAIN:
         name = UID(frame.storage.syntax).name
         return f"{frame.path} cannot be unpacked (transfer syntax {name!r}): export it uncompressed."
-    told = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{frame.path} has pixels that cannot be read ({told[0].rstrip('.')}): copy or export it again."
+    return f"{frame.path} has pixels that cannot be read ({line_of(error)}): copy or export it again."

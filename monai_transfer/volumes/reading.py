@@ -21,7 +21,7 @@ from isal import isal_zlib
 from numpy.typing import NDArray
 
 from monai_transfer.files import replacing
-from monai_transfer.text import listening
+from monai_transfer.text import line_of, listening
 from monai_transfer.volumes.guards import is_dicom, require_file, require_usable
 from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
 from monai_transfer.volumes.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, read_mgh, read_nifti
@@ -112,8 +112,7 @@ def _read(path: Path, series: str | None, reading: Reading) -> Volume:
         message = f"{path} needs more memory than is free: crop or resample it, or use a larger machine."
         raise VolumeError("too_large", message) from error
     except Exception as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[-1].strip().rstrip(".")
-        raise damaged(path, reason) from error
+        raise damaged(path, line_of(error, last=True)) from error
     raise VolumeError("format", f"{path} is of no known format: NIfTI, DICOM, NRRD, MetaImage and MGH are read.")
 
 

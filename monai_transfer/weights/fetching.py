@@ -12,7 +12,7 @@ from huggingface_hub import hf_hub_download
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
-from monai_transfer.text import one_line
+from monai_transfer.text import line_of
 from monai_transfer.weights.catalogue import SOURCES, Published, find
 
 Progress = Callable[[int, int], None]
@@ -132,11 +132,4 @@ def _checked(path: Path, entry: Published) -> Path:
 
 
 def _offline(spec: str, url: str, path: Path, error: Exception) -> str:
-    reason = first_line(error)
-    return f"{spec} is not on this machine and cannot be fetched ({reason}): place the file of {url} at {path}."
-
-
-def first_line(error: Exception) -> str:
-    """The first line of what an error says, or its kind where it says nothing: libraries tell of every retry."""
-    said = one_line(str(error).strip().split("\n")[0]).rstrip(".")
-    return said[:200] or type(error).__name__
+    return f"{spec} is not on this machine and cannot be fetched ({line_of(error)}): place the file of {url} at {path}."

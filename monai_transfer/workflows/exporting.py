@@ -26,6 +26,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, replacing
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import ExportFormat
+from monai_transfer.text import line_of
 
 ENDINGS: dict[ExportFormat, str] = {"torchscript": ".ts", "onnx": ".onnx"}
 
@@ -157,9 +158,8 @@ def _contents(
     except OSError:
         raise
     except Exception as error:  # any of the exporter's own
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise UserError(
-            f"{bundle.root} cannot be exported as {format} ({first[:200]}): take another --format."
+            f"{bundle.root} cannot be exported as {format} ({line_of(error)}): take another --format."
         ) from error
 
 
