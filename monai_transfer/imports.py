@@ -5,6 +5,7 @@ option needs neither, so the packages on their way name what they offer and impo
 """
 
 import importlib
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,6 +29,9 @@ def imported_late(package: str, homes: Mapping[str, str]) -> Callable[[str], Any
     def fetch(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        found = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+        # a plain attribute from now on: the package is not asked a second time
+        setattr(sys.modules[package], name, found)
+        return found
 
     return fetch

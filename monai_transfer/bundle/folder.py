@@ -237,7 +237,7 @@ class BundleFolder:
 
     def _track(self, workflow: "ConfigWorkflow") -> None:
         """Let MLflow follow a training where the environment says so."""
-        from monai_transfer.engines.tracking import track_with_mlflow  # here: to copy bundles nobody waits for MONAI
+        from monai_transfer.engines.history import track_with_mlflow  # here: to copy bundles nobody waits for MONAI
 
         parsed = workflow.parser.get_parsed_content
         if trainer := parsed("train#trainer", default=None):

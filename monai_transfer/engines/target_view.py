@@ -18,7 +18,7 @@ from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_pro
 from monai_transfer.adaptation.label_maps import some_label_maps
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.intensity_profile import plausible
-from monai_transfer.transforms.pseudo_label import UNLABELLED
+from monai_transfer.transforms.labels import UNLABELLED
 
 logger = logging.getLogger(__name__)
 

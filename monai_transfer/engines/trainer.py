@@ -5,7 +5,7 @@ from contextlib import ExitStack, nullcontext
 from typing import Any
 
 import torch
-from ignite.engine import Events
+from ignite.engine import Engine, Events
 from ignite.metrics import Metric
 from monai.data import MetaTensor
 from monai.engines import SupervisedTrainer
@@ -175,7 +175,9 @@ class AdaptationTrainer(SupervisedTrainer):
                     surroundings.enter_context(torch.no_grad())
                 for method in self.methods:
                     surroundings.enter_context(method.forward_context(self.network, domain))
-                features = surroundings.enter_context(tap(self.network, self._feature_layers))
+                features: Sequence[Tensor] = ()
+                if self._feature_layers:
+                    features = surroundings.enter_context(tap(self.network, self._feature_layers))
                 logits = self.inferer(tensors[Keys.IMAGE], self.network)
             outputs[domain] = Outputs(logits, tuple(features))
         return outputs
@@ -255,3 +257,28 @@ def _free_name(name: str, taken: Mapping[str, Tensor]) -> str:
     while f"{name}/{number}" in taken:
         number += 1
     return f"{name}/{number}"
+
+
+class Attached:
+    """Attaches a handler that stands under an id of its own.
+
+    A reference by place (``@train#handlers#0``) means another handler as soon as somebody inserts one, as MONAI Label
+    does with its checkpoint loader; and MONAI Label reads every entry of the list as an object with a ``_target_``, so
+    the bare reference cannot stand there either.
+
+    Args:
+        handler: what is attached.
+
+    Example:
+        >>> from ignite.handlers import EMAHandler
+        >>> import torch
+        >>> average = EMAHandler(torch.nn.Linear(1, 1), momentum=0.02)
+        >>> Attached(average).attach(Engine(lambda engine, batch: None))
+    """
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+
+    def attach(self, engine: Engine) -> None:
+        """Attach the handler to ``engine``."""
+        self.handler.attach(engine)

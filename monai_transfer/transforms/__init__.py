@@ -2,21 +2,24 @@
 
 from monai_transfer.transforms.channel_dropout import RandChannelDropout, RandChannelDropoutd
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
-from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
 from monai_transfer.transforms.gin import RandGIN, RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatch, RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.joined_targets import JoinTargets
-from monai_transfer.transforms.label_classes import LabelClassesd
+from monai_transfer.transforms.labels import LabelClassesd, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.mind import MINDFeatures, MINDFeaturesd
 from monai_transfer.transforms.mixed_examinations import MixExaminations
 from monai_transfer.transforms.n4 import N4BiasCorrection, N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.presets import label_preset, preset
-from monai_transfer.transforms.pseudo_label import PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.random_intensity import (
+    RandContrastCurve,
+    RandContrastCurved,
+    RandSmoothBias,
+    RandSmoothBiasd,
+)
 from monai_transfer.transforms.reference_pool import ReferencePool
-from monai_transfer.transforms.smooth_bias import RandSmoothBias, RandSmoothBiasd
 
 __all__ = [
     "ClassIntensities",

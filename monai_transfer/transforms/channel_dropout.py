@@ -5,7 +5,7 @@ from monai.config import KeysCollection
 from numpy.typing import NDArray
 from torch import Tensor
 
-from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
+from monai_transfer.transforms.random_intensity import RandIntensity, RandIntensityMap
 
 
 class RandChannelDropout(RandIntensity):

@@ -11,7 +11,6 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms.contrast_curve import RandContrastCurve
 from monai_transfer.transforms.intensity_profile import (
     AROUND,
     ClassIntensities,
@@ -19,6 +18,7 @@ from monai_transfer.transforms.intensity_profile import (
     intensity_range,
     surroundings,
 )
+from monai_transfer.transforms.random_intensity import RandContrastCurve
 
 _RANDOM_SPREAD = (0.01, 0.1)
 _KNOTS = (3, 6)

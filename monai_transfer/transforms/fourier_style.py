@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from torch import Tensor
 
-from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
+from monai_transfer.transforms.random_intensity import RandIntensity, RandIntensityMap
 from monai_transfer.transforms.reference_pool import Reference, ReferencePool, check_channels
 
 _MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}

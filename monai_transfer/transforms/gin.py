@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from monai.config import KeysCollection
 from torch import Tensor
 
-from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
+from monai_transfer.transforms.random_intensity import RandIntensity, RandIntensityMap
 
 _CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 

@@ -8,7 +8,7 @@ from monai.config import KeysCollection
 from skimage.exposure import match_histograms
 from torch import Tensor
 
-from monai_transfer.transforms.draws import RandIntensity, RandIntensityMap
+from monai_transfer.transforms.random_intensity import RandIntensity, RandIntensityMap
 from monai_transfer.transforms.reference_pool import Reference, ReferencePool, check_channels
 
 

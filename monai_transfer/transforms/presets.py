@@ -24,9 +24,8 @@ from torch import Tensor, cat, split
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.channel_dropout import RandChannelDropoutd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
-from monai_transfer.transforms.label_classes import LabelClassesd
+from monai_transfer.transforms.labels import PSEUDO_LABEL, LabelClassesd, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
-from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.random_changes import Augmentation, appearance, deformed, random_crop
 from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.volumes.monai_reader import load_volumes

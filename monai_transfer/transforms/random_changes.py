@@ -22,15 +22,14 @@ from monai.utils.enums import CommonKeys as Keys
 
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
-from monai_transfer.transforms.contrast_curve import RandContrastCurve, RandContrastCurved
 from monai_transfer.transforms.fourier_style import RandFourierStyled
 from monai_transfer.transforms.gin import RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
+from monai_transfer.transforms.labels import PSEUDO_LABEL, UNLABELLED
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
-from monai_transfer.transforms.pseudo_label import PSEUDO_LABEL, UNLABELLED
+from monai_transfer.transforms.random_intensity import RandContrastCurve, RandContrastCurved, RandSmoothBiasd
 from monai_transfer.transforms.reference_pool import Reference
-from monai_transfer.transforms.smooth_bias import RandSmoothBiasd
 
 Augmentation = Literal["none", "standard", "modality", "gin", "nnunet", "fourier", "histogram"]
 

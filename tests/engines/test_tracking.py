@@ -6,9 +6,9 @@ import pytest
 import torch
 from ignite.engine import Engine
 
-from monai_transfer.engines import History, tracking
-from monai_transfer.engines.history import read_history
-from monai_transfer.engines.tracking import track_with_mlflow
+from monai_transfer.engines import History
+from monai_transfer.engines import history as history_module
+from monai_transfer.engines.history import read_history, track_with_mlflow
 from monai_transfer.engines.trainer import LOSSES
 from monai_transfer.errors import UserError
 
@@ -28,7 +28,7 @@ def test_without_the_variable_nothing_is_logged(tmp_path: Path, monkeypatch: pyt
 
 def test_mlflow_is_asked_for_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
-    monkeypatch.setattr(tracking, "find_spec", lambda name: None)
+    monkeypatch.setattr(history_module, "find_spec", lambda name: None)
     trainer, history = training(tmp_path)
     with pytest.raises(UserError, match=r"monai-transfer\[mlflow\]"):
         track_with_mlflow(trainer, [history], "bundle")

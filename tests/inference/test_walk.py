@@ -1,5 +1,6 @@
 """How many files of the package a reader meets on the way from ``segment`` to a label map."""
 
+import gc
 import shutil
 import sys
 import threading
@@ -28,6 +29,9 @@ def files_entered(work: Callable[[], Any]) -> set[str]:
         if event == "call" and code.co_filename.startswith(PACKAGE) and code.co_name != "<module>":
             entered.add(code.co_filename[len(PACKAGE) + 1 :])
 
+    # what an earlier test left behind is not collected, nor its generators closed, on the way
+    gc.collect()
+    gc.disable()
     before = sys.getprofile()
     threading.setprofile(look)
     sys.setprofile(look)
@@ -36,6 +40,7 @@ def files_entered(work: Callable[[], Any]) -> set[str]:
     finally:
         sys.setprofile(before)
         threading.setprofile(None)
+        gc.enable()
     return entered
 
 
