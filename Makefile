@@ -13,7 +13,7 @@ setup: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,dicom,docs,onnx,openvino,cluster,cloud,mlflow,deploy]"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,dicom,docs,onnx,openvino,cluster,cloud,federated,mlflow,deploy]"
 	touch $(STAMP)
 
 demo: setup

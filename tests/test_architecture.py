@@ -14,6 +14,7 @@ import monai_transfer
 PACKAGE = Path(monai_transfer.__file__).parent
 ROOMS = (
     "imports",
+    "chatter",
     "errors",
     "options",
     "text",

@@ -4,10 +4,8 @@ Each command lives in a module of its own and imports the library inside its bod
 """
 
 import logging
-import os
 import signal
 import sys
-import warnings
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -16,6 +14,7 @@ import typer
 from typer.exceptions import TyperException
 
 import monai_transfer
+from monai_transfer.chatter import silence_chatter
 from monai_transfer.cli import console
 from monai_transfer.cli.adapt import adapt_command
 from monai_transfer.cli.benchmark import benchmark
@@ -145,12 +144,4 @@ def _set_up_logging(*, debug: bool) -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.DEBUG if debug else logging.WARNING, format="%(message)s")
     if not debug:
         logging.disable(logging.INFO)
-        os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network it tells of every retry
-        # a filter, because the module sets its logger's level when it is imported later
-        logging.getLogger("monai.bundle.workflows").addFilter(lambda record: record.levelno >= logging.ERROR)
-        warnings.filterwarnings("ignore", message="parsing config_file", module="monai")
-        # Grad-CAM hooks layers of networks whose images need no gradients, which is as it should be
-        warnings.filterwarnings("ignore", message="Full backward hook is firing")
-        # where pydicom is installed MONAI looks for a GPU decoder each time that it makes a LoadImage
-        logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-        warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader", module="monai")
+        silence_chatter()

@@ -17,6 +17,7 @@ from typing import Any
 
 from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_worker
 
+from monai_transfer.chatter import silence_chatter
 from monai_transfer.errors import UserError
 from monai_transfer.files import due_again
 from monai_transfer.inference.case_work import CaseWork
@@ -96,6 +97,7 @@ class LoadedNetwork(WorkerPlugin):
 
     def setup(self, worker: Any) -> None:
         """Begin in a worker."""
+        silence_chatter()
         # cases of one process follow each other, however many threads it has: they share a network and its memory
         self._lock = Lock()
 

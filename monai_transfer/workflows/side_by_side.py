@@ -14,6 +14,7 @@ from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 
+from monai_transfer.chatter import silence_chatter
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.evaluation import ScoredRun
 from monai_transfer.workflows.adaptation import Say
@@ -95,6 +96,7 @@ def _train_alone(run: PlannedRun, log: Path, answer: Connection) -> None:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
     torch.set_num_threads(1)
+    silence_chatter()
     try:
         run.train()
     except UserError as error:

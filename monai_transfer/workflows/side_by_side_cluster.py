@@ -13,6 +13,7 @@ from threading import Lock
 
 from distributed import Future, KilledWorker
 
+from monai_transfer.chatter import silence_chatter
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoredRun
 from monai_transfer.workflows.adaptation import Say
@@ -79,6 +80,7 @@ def _train(run: PlannedRun) -> str:
     """What a worker does, and why it cannot; what a training prints goes into a file beside its bundle."""
     log = _log(run.folder)
     log.parent.mkdir(parents=True, exist_ok=True)
+    silence_chatter()
     with _ALONE, _printing_to(log):
         try:
             run.train()

@@ -24,9 +24,12 @@ def deadly_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_case_that_kills_is_set_aside_with_its_log(deadly_bundle: Path, tmp_path: Path) -> None:
+def test_a_case_that_kills_is_set_aside_with_its_log(
+    deadly_bundle: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     scans = write_scans(tmp_path / "scans", 6, poison=2)
     manifest = segment(scans, deadly_bundle, tmp_path / "out", device="cpu", trust=True, cluster="local:2")
+    assert "nvImageCodec" not in "".join(capfd.readouterr())  # of MONAI, at each LoadImage of a worker
     status = {case["case"]: case["status"] for case in manifest["cases"]}
     assert status == {f"case{n:03d}": "failed" if n == 2 else "ok" for n in range(6)}
     aside = manifest["cases"][2]
