@@ -2,8 +2,7 @@
 
 from monai_transfer.adaptation.adabn import AdaBN
 from monai_transfer.adaptation.advent import AdvEnt
-from monai_transfer.adaptation.anatomical_correction import correct_by_anatomy, separation
-from monai_transfer.adaptation.body_builds import stretch_by_builds
+from monai_transfer.adaptation.anatomy import correct_by_anatomy, refine_probabilities, separation, stretch_by_builds
 from monai_transfer.adaptation.cdan import CDAN
 from monai_transfer.adaptation.dann import DANN
 from monai_transfer.adaptation.deep_coral import DeepCORAL
@@ -11,7 +10,6 @@ from monai_transfer.adaptation.domain_specific_batch_norm import DomainSpecificB
 from monai_transfer.adaptation.entropy_minimization import EntropyMinimization
 from monai_transfer.adaptation.foreground_prior import ForegroundPrior
 from monai_transfer.adaptation.label_atlas import LabelAtlas
-from monai_transfer.adaptation.label_refinement import refine_probabilities
 from monai_transfer.adaptation.mean_teacher import MeanTeacher
 from monai_transfer.adaptation.method import (
     SOURCE,

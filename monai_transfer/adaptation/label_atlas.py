@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from monai.networks.layers import GaussianFilter
 from scipy.fft import next_fast_len
 from torch import Tensor
-
-from monai_transfer.adaptation.label_refinement import blurred
 
 _SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
 """Blurs to choose from, voxels: from subjects who lie alike to subjects who differ by an organ's breadth."""
@@ -258,3 +257,9 @@ def _halved(maps: Tensor) -> Tensor:
 def _over(values: Tensor, maps: Tensor) -> Tensor:
     """One value per channel, to be broadcast over ``(channels, *spatial)``."""
     return values.reshape(-1, *[1] * (maps.ndim - 1))
+
+
+def blurred(maps: Tensor, sigma: float) -> Tensor:
+    """Maps ``(channels, *spatial)`` through a Gaussian of so many voxels."""
+    smooth: Tensor = GaussianFilter(maps.ndim - 1, sigma).to(maps)(maps[None])[0]
+    return smooth

@@ -111,7 +111,7 @@ def allowed_targets() -> frozenset[str]:
 @lru_cache(maxsize=1)
 def allowed_expressions() -> frozenset[str]:
     """The exact expressions of the packaged bundles' inference, which every bundle that is made here has too."""
-    from monai_transfer.bundle.inference_config import mr_intensity_config  # here: it imports the presets
+    from monai_transfer.bundle.config_parts import mr_intensity_config  # here: it imports the presets
 
     found: set[str] = set()
     for folder in templates().values():

@@ -11,16 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.adaptation import SelfTraining
-from monai_transfer.bundle.arms import PAINTING, Arm, class_names
+from monai_transfer.bundle.arms import PAINTING, Arm
+from monai_transfer.bundle.config_parts import (
+    case_names,
+    folder_of,
+    inference_config,
+    metadata_config,
+    read_by,
+    with_values,
+)
 from monai_transfer.bundle.domains import LABELLED_TARGET, Domains
 from monai_transfer.bundle.facts import OPTIONAL_CHANNELS
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.inference_config import inference_config, metadata_config
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
-from monai_transfer.bundle.values import case_names, folder_of, read_by, with_values
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal
@@ -278,8 +284,8 @@ def _add_labelled_domains(train: dict[str, Any], plan: Plan, domains: Domains, *
 
 def _leave_out_unused(train: dict[str, Any]) -> None:
     """Drop what none of the methods needs: pseudo-labels of the target, or its images."""
-    methods: Sequence[str] = class_names(train["methods"]["modules"])
-    if SelfTraining.__name__ not in methods:
+    methods = [str(method["_target_"]) for method in train["methods"]["modules"]]
+    if not any(method.endswith(SelfTraining.__name__) for method in methods):
         train["label_from"] = train["pseudo_labels"] = None
     if not methods:
         del train["train"]["dataloader"]["datasets"]["target"]

@@ -4,11 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from monai_transfer.bundle.config_parts import preprocessing_once_loaded, with_values
 from monai_transfer.bundle.configs import VALIDATIONS, Configs, template_config
 from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan, ImageKind
-from monai_transfer.bundle.inference_config import preprocessing_once_loaded
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.bundle.values import with_values
 from monai_transfer.datasets import ExamDataset
 from monai_transfer.text import literal
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
-from monai_transfer.bundle import following, unfinished
+from monai_transfer.bundle import training
 from monai_transfer.bundle.trust import is_foreign, remember, template
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
@@ -32,9 +32,9 @@ def require_free(root: str | Path, *, overwrite: bool = False) -> None:
     folder = Path(root)
     if overwrite or not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return
-    if unfinished.is_unfinished(folder):
+    if training.is_unfinished(folder):
         raise UserError(
-            f"{root} holds a training that was cut off, or still runs, and {unfinished.left_behind(folder)}: add "
+            f"{root} holds a training that was cut off, or still runs, and {training.left_behind(folder)}: add "
             "--resume to go on, --overwrite to train again from the beginning, or choose another --output."
         )
     raise UserError(f"{root} exists and is not empty: choose another --output, or add --overwrite.")
@@ -89,9 +89,9 @@ class BundleFolder:
         """
         place = Path(root).expanduser().resolve()
         if resume and (place / "configs" / "metadata.json").is_file():
-            other = unfinished.differing_value(place, configs or {})
+            other = training.differing_value(place, configs or {})
             if other is None:
-                unfinished.require_idle(place)
+                training.require_idle(place)
                 there = cls(place)
                 there._resuming = True
                 return there
@@ -130,7 +130,7 @@ class BundleFolder:
         """
         place = Path(root).expanduser().resolve()
         require_free(place, overwrite=overwrite)
-        unfinished.require_idle(place)
+        training.require_idle(place)
         _require_replaceable(place)
         require_folder(place.parent)
         sweep(place.parent)
@@ -162,7 +162,7 @@ class BundleFolder:
     @property
     def finished(self) -> bool:
         """Whether the bundle was trained to the end."""
-        return self.weights.is_file() and not unfinished.is_unfinished(self.root)
+        return self.weights.is_file() and not training.is_unfinished(self.root)
 
     @property
     def standing(self) -> str:
@@ -171,7 +171,7 @@ class BundleFolder:
             return ""
         if self.finished:
             return ", finished before"
-        step = unfinished.kept_step(self.root)
+        step = training.kept_step(self.root)
         return "" if step is None else f", goes on after step {step}"
 
     def read(self, config: str) -> dict[str, Any]:
@@ -209,20 +209,20 @@ class BundleFolder:
         trains = configs[-1] != "inference"
         if self._resuming and trains:
             if self.finished:
-                unfinished.mark_finished(self.root)
+                training.mark_finished(self.root)
                 return None
             overrides["resume"] = True
         try:
             if trains and launched() > 1:
-                configs = tuple(following.with_overlay(self.root, configs))
-                following.give_order(self.root, configs, overrides)
-            workflow = following.training_workflow(self.root, configs, overrides)
+                configs = tuple(training.with_overlay(self.root, configs))
+                training.give_order(self.root, configs, overrides)
+            workflow = training.training_workflow(self.root, configs, overrides)
             workflow.initialize()
             if trains:
                 self._track(workflow)
             self._untried = False
             if trains:
-                unfinished.mark_unfinished(self.root)
+                training.mark_unfinished(self.root)
             workflow.run()
             workflow.finalize()
         except BaseException as error:
@@ -230,9 +230,9 @@ class BundleFolder:
                 shutil.rmtree(self.root, ignore_errors=True)
             if not isinstance(error, Exception):
                 raise
-            raise interruption_behind(error) or unfinished.sentence_behind(error, self.root) or error from None
+            raise interruption_behind(error) or training.sentence_behind(error, self.root) or error from None
         if trains:
-            unfinished.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
+            training.mark_finished(self.root, perf_counter() - start + self._require_whole(workflow))
         return workflow
 
     def _track(self, workflow: "ConfigWorkflow") -> None:
@@ -252,7 +252,7 @@ class BundleFolder:
         for handler in workflow.parser.get_parsed_content("train#handlers", default=()):
             earlier += handler.seconds if isinstance(handler, ExactResume) else 0.0
             if isinstance(handler, GracefulInterrupt) and handler.signal is not None:
-                words = unfinished.next_words(self.root, self.weights)
+                words = training.next_words(self.root, self.weights)
                 raise Interrupted(f"Training was interrupted after {handler.steps} steps; {words}.", handler.signal)
         return earlier
 

@@ -5,12 +5,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from monai_transfer.bundle.config_parts import (
+    case_names,
+    channel_definition,
+    folder_of,
+    inference_preprocessing,
+    read_by,
+    with_values,
+)
 from monai_transfer.bundle.configs import Configs, template_config
-from monai_transfer.bundle.inference_config import channel_definition, inference_preprocessing
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import make_plan
 from monai_transfer.bundle.pretraining_plan import PretrainingPlan
-from monai_transfer.bundle.values import case_names, folder_of, read_by, with_values
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Modality

@@ -9,13 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from monai_transfer.bundle.allowed import IN_A_ROW, SECOND_CHECKPOINT
+from monai_transfer.bundle.config_parts import case_names, preprocessing_once_loaded, read_by, with_values
 from monai_transfer.bundle.configs import Configs, supervised_configs, template_config
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE
 from monai_transfer.bundle.facts import DIAGNOSIS
-from monai_transfer.bundle.inference_config import preprocessing_once_loaded
 from monai_transfer.bundle.networks import LIGHT, network_name
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.values import case_names, read_by, with_values
 from monai_transfer.datasets import Fingerprint, TwoTaskDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal

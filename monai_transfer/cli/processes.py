@@ -29,7 +29,7 @@ def run_once(command: Callable[[], Any], words: Sequence[str]) -> Any:
         return command()
     if name not in _TRAINING:
         raise UserError(f"{name} is the work of one process: start it without torchrun.")
-    from monai_transfer.bundle.following import follow, send_home
+    from monai_transfer.bundle.training import follow, send_home
 
     if os.environ.get("RANK") != "0":
         follow()

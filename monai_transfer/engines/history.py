@@ -18,6 +18,11 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import write_text
 from monai_transfer.processes import average_figures, rank
 
+_VARIABLE = "MLFLOW_TRACKING_URI"
+
+_ODD = re.compile(r"[^\w\-./ ]", re.ASCII)
+"""What MLflow refuses in the name of a figure; names of labels may hold anything."""
+
 
 class History:
     """Appends one line per epoch: the step, the mean of every named loss, and the newest validation metrics.
@@ -101,11 +106,6 @@ def read_history(path: str | Path) -> list[dict[str, Any]]:
 
 def _scalars(metrics: dict[str, Any]) -> dict[str, float]:
     return {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
-
-
-_VARIABLE = "MLFLOW_TRACKING_URI"
-_ODD = re.compile(r"[^\w\-./ ]", re.ASCII)
-"""What MLflow refuses in the name of a figure; names of labels may hold anything."""
 
 
 def track_with_mlflow(trainer: Engine, handlers: Iterable[object], name: str) -> bool:

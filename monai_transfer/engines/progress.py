@@ -14,6 +14,10 @@ from skimage.segmentation import find_boundaries
 from monai_transfer.processes import rank
 from monai_transfer.progress import LINES, tell_progress
 
+PREDICTION_COLOUR = (1.0, 0.55, 0.0)
+
+LABEL_COLOUR = (0.0, 0.8, 1.0)
+
 
 class TrainingProgress:
     """Shows step, loss and the time left of a whole training run.
@@ -74,10 +78,6 @@ class TrainingProgress:
     def _close_and_raise(self, engine: Engine, error: BaseException) -> None:
         self._close(engine)
         raise error
-
-
-PREDICTION_COLOUR = (1.0, 0.55, 0.0)
-LABEL_COLOUR = (0.0, 0.8, 1.0)
 
 
 class ContourPanels:

@@ -21,6 +21,9 @@ from monai_transfer.processes import any_process, rank, states_of_processes, wor
 
 logger = logging.getLogger(__name__)
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+"""Ctrl-C, and what batch systems and containers send some seconds before they kill."""
+
 
 class ExactResume:
     """Keeps the whole state of a training in a folder, and goes on from it.
@@ -193,10 +196,6 @@ def _surroundings(engine: Any) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "processes": str(world_size()),
     }
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what batch systems and containers send some seconds before they kill."""
 
 
 class GracefulInterrupt:

@@ -15,7 +15,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
-from monai_transfer.adaptation.label_maps import some_label_maps
+from monai_transfer.adaptation.anatomy import some_label_maps
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.intensity_profile import plausible
 from monai_transfer.transforms.labels import UNLABELLED

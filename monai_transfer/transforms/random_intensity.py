@@ -13,6 +13,10 @@ from monai.transforms import MapTransform, RandomizableTransform
 from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tensor
 from torch import Tensor
 
+_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
+
+_QUANTILE_SAMPLES = 20_000
+
 
 class RandIntensity(RandomizableTransform):
     """A random change of intensities in two steps: draw the parameters, then apply them.
@@ -89,9 +93,6 @@ class RandIntensityMap(RandomizableTransform, MapTransform):
         return d
 
 
-_MODES = {1: "linear", 2: "bilinear", 3: "trilinear"}
-
-
 class RandSmoothBias(RandIntensity):
     r"""Multiplies the image by a smooth random field, as the coils of an MR scanner do.
 
@@ -157,9 +158,6 @@ class RandSmoothBiasd(RandIntensityMap):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, RandSmoothBias(1.0, std, points=points), prob, allow_missing_keys)
-
-
-_QUANTILE_SAMPLES = 20_000
 
 
 class RandContrastCurve(RandIntensity):

@@ -52,7 +52,6 @@ class Adaptation:
         arms: arm -> its bundle; ``adapted`` is ``bundle``.
         domains: the cases.
         plan: the choices.
-        methods: the adaptation methods by name.
         scores: arm -> scores on the test cases; empty without test labels.
         choice: which weights the bundle keeps, judged without target labels; ``None`` when it was not asked to choose.
         checkpoint: which checkpoint of the adapted network that is; ``None`` likewise.
@@ -62,10 +61,14 @@ class Adaptation:
     arms: dict[str, BundleFolder]
     domains: Domains
     plan: Plan
-    methods: tuple[str, ...]
     scores: dict[str, ScoreTable] = field(default_factory=dict)
     choice: Choice | None = None
     checkpoint: CheckpointChoice | None = None
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """What the adapted network learnt by, by name."""
+        return method_names(self.bundle.read("train"))
 
     @property
     def summary(self) -> AdaptationSummary:
@@ -142,7 +145,7 @@ def adapt(
     recipe = Arm("adapted", None if methods is None else tuple(methods))
     bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite, resume=resume, keep_checkpoints=choose)
     arms = {"adapted": bundle}
-    result = Adaptation(bundle, arms, domains, plan, method_names(bundle.read("train")))
+    result = Adaptation(bundle, arms, domains, plan)
     wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
     scorer: LabelFreeScorer | None = None
     for number, arm in enumerate(wanted, start=1):

@@ -16,7 +16,7 @@ from monai_transfer.bundle.configs import Configs, adaptation_configs
 from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.unfinished import training_seconds
+from monai_transfer.bundle.training import training_seconds
 from monai_transfer.evaluation import ScoredRun, ScoreTable
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.files import write_text

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from monai_transfer.bundle.folder import BundleFolder, require_free
-from monai_transfer.bundle.unfinished import training_seconds
+from monai_transfer.bundle.training import training_seconds
 from monai_transfer.errors import Interrupted, UserError
 
 NAME = "segmentation_transfer"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from monai_transfer.bundle.unfinished import sentence_behind
+from monai_transfer.bundle.training import sentence_behind
 from monai_transfer.cli import app
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 

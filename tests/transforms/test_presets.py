@@ -11,7 +11,7 @@ from monai.bundle import ConfigParser
 from monai.data import list_data_collate
 
 from monai_transfer.bundle.allowed import is_allowed_expression
-from monai_transfer.bundle.inference_config import inference_preprocessing
+from monai_transfer.bundle.config_parts import inference_preprocessing
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset

@@ -1,14 +1,24 @@
-"""What a bundle's ``inference.json`` and ``metadata.json`` say: plain MONAI, spelled out from the plan."""
+"""Parts that the configurations of several bundles share: values by id, names of data, inference in plain MONAI."""
 
+import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.datasets import CaseDataset
 from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
 
 _PERCENTILE = "monai.transforms.utils_pytorch_numpy_unification.percentile"
+
+_PRESETS = (
+    "monai_transfer.transforms.preset",
+    "monai_transfer.transforms.label_preset",
+    "monai_transfer.pretraining.masked_preset",
+)
+"""What reads a training's files."""
 
 
 def inference_config(plan: Plan, modality: Modality, channels: int, template: Mapping[str, Any]) -> dict[str, Any]:
@@ -117,3 +127,43 @@ def mr_intensity_config(channels: int) -> list[dict[str, Any]]:
     if channels > 1:
         clip, scale = (f"torch.cat([{each} for x in x.split(1)])" for each in (clip, scale))
     return [{"_target_": "Lambdad", "keys": "image", "func": f"$lambda x: {each}"} for each in (clip, scale)]
+
+
+def with_values(content: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a configuration with values set by id.
+
+    Example:
+        >>> with_values({"train": {"steps": [1, 2]}}, {"train#steps#0": 5, "seed": 3})
+        {'train': {'steps': [5, 2]}, 'seed': 3}
+    """
+    changed = copy.deepcopy(dict(content))
+    for name, value in changes.items():
+        *parents, last = name.split("#")
+        place: Any = changed
+        for key in parents:
+            place = place[int(key) if isinstance(place, list) else key]
+        place[int(last) if isinstance(place, list) else last] = value
+    return changed
+
+
+def folder_of(cases: CaseDataset) -> str:
+    """Where a data set lies, for a configuration."""
+    return literal(str(cases.root.resolve()))
+
+
+def case_names(cases: CaseDataset) -> list[str]:
+    """The names of the cases, for a configuration, which selects them as they are and not as patterns."""
+    return [literal(name) for name in cases.names]
+
+
+def read_by(content: Any, cases: CaseDataset) -> Any:
+    """The same, its presets reading files as the cases ask for; only what differs from the default is written."""
+    given = {name: value for name, value in asdict(cases.reading).items() if value}
+    if not given:
+        return content
+    if isinstance(content, list):
+        return [read_by(each, cases) for each in content]
+    if not isinstance(content, dict):
+        return content
+    changed = {name: read_by(each, cases) for name, each in content.items()}
+    return {**changed, "reading": given} if content.get("_target_") in _PRESETS else changed

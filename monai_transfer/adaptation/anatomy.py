@@ -1,0 +1,228 @@
+"""What the source's anatomy tells of the target: how bodies differ, and where a prediction cannot be right."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.networks.layers import GaussianFilter
+from monai.utils import convert_to_tensor
+from monai.utils.enums import CommonKeys as Keys
+from torch import Tensor
+
+from monai_transfer.adaptation.label_atlas import LabelAtlas, blurred
+from monai_transfer.transforms.intensity_profile import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
+
+_BINS = 64
+_RANGE = (0.005, 0.995)
+_SAMPLES = 1_000_000
+
+_RIM = 2
+"""Voxels outside a class that it is compared with: its borders, and little else."""
+
+_RIM_BINS = 24
+
+_RIM_RANGE = (0.01, 0.99)
+
+_FEWEST = 3
+"""Cases without which there is no deviation to speak of."""
+
+_MOST = 24
+"""Enough for an atlas or a deviation, and read within seconds."""
+
+
+def some_label_maps(labelled: Sequence[Mapping[str, Any]]) -> list[Tensor]:
+    """At most 24 label maps at even distances, ``(1, *spatial)`` each.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}``, read when they are asked for.
+    """
+    chosen = range(0, len(labelled), -(-len(labelled) // _MOST) or 1)
+    return [convert_to_tensor(labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
+
+
+def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 2.0, most: float = 0.3) -> float:
+    r"""How far to stretch source bodies at random, so that a network expects bodies of the target's builds.
+
+    A uniform factor between :math:`1 - s` and :math:`1 + s` varies as much as the cases do, whose lengths have the
+    relative deviation :math:`\sigma`, when :math:`s = \sqrt 3 \, \sigma`; the target may hold a little more. What
+    varies much in the source may be stretched much; infants' brains laid on one atlas may not, and lose their small
+    structures when they are.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}`` of the source, on one grid.
+        factor: stretch for a relative deviation of 1.
+        most: greatest stretch.
+
+    Returns:
+        Half of the range of the random factors; 0 where there are fewer than three cases.
+
+    Example:
+        >>> cases = []
+        >>> for length in (8, 9, 10, 11, 12):
+        ...     label = torch.zeros(1, 20, 20)
+        ...     label[0, :length, :10] = 1
+        ...     cases.append({"label": label})
+        >>> round(stretch_by_builds(cases), 2)  # along the first axis only, where the deviation is 16 %
+        0.16
+    """
+    maps = [label[0].long() for label in some_label_maps(labelled)]
+    if len(maps) < _FEWEST:
+        return 0.0
+    classes = max(int(label.max()) for label in maps)
+    lengths = torch.stack([_log_lengths(label, classes) for label in maps])
+    deviation = MAD_TO_SD * (lengths - lengths.nanmedian(0).values).abs().nanmedian(0).values
+    measured = deviation[lengths.isfinite().sum(0) >= _FEWEST]
+    return min(most, factor * float(measured.mean())) if len(measured) else 0.0
+
+
+def _log_lengths(label: Tensor, classes: int) -> Tensor:
+    """Logarithm of each class's spread along each axis, ``(classes, dimensions)``; NaN without the class."""
+    nothing = torch.full((label.ndim,), torch.nan)
+    places = [(label == number).nonzero().float() for number in range(1, classes + 1)]
+    return torch.stack([at.std(0).log() if len(at) >= LEAST_VOXELS else nothing for at in places])
+
+
+def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+    """Correct a prediction by place and intensity, at the place where both agree best.
+
+    A network that knows how the organs lie finds that layout more than once in a body that is longer than any it has
+    seen. Of the places where the atlas may lie, each corrects the prediction and the intensities refine it; the one is
+    taken whose match times the :func:`separation` of the refined labels is greatest, for real organs end where the
+    intensity changes. Where a class was lost, the first correction finds its core and a second the rest.
+
+    Args:
+        image: ``(channels, *spatial)``.
+        probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
+        atlas: of the source's labels, on the same working grid.
+
+    Returns:
+        Probabilities ``(classes, *spatial)``.
+    """
+    best, chosen, lying = -1.0, probabilities, None
+    for place in atlas.places(probabilities):
+        share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
+        corrected = refine_probabilities(image, atlas.correct(probabilities, share))
+        score = place.match * float(separation(image, corrected.argmax(0), len(corrected)).mean())
+        if score > best:
+            best, chosen, lying = score, corrected, share
+    if lying is not None and len(atlas.lost(probabilities)):
+        chosen = refine_probabilities(image, atlas.correct(chosen, lying))
+    return chosen
+
+
+def separation(image: Tensor, label: Tensor, classes: int) -> Tensor:
+    r"""How far the intensities of each class differ from those just outside it, in ``[0, 1]``.
+
+    .. math:: s_c = 1 - \sum_b \min\big(h_c(b), h_{\partial c}(b)\big)
+
+    with the normalised histograms :math:`h` of the class and of its rim; the mean over the channels. A class that is
+    absent, or of a few voxels, has 0.
+
+    Args:
+        image: ``(channels, *spatial)``.
+        label: class numbers ``(*spatial)``.
+        classes: number of classes, background included.
+
+    Returns:
+        ``(classes - 1,)``.
+    """
+    found = torch.zeros(classes - 1)
+    for number in range(1, classes):
+        inside = label == number
+        rim = dilated(inside, _RIM) & ~inside
+        if min(int(inside.sum()), int(rim.sum())) >= LEAST_VOXELS:
+            overlaps = [_overlap(channel[inside], channel[rim]) for channel in image.float()]
+            found[number - 1] = 1 - sum(overlaps) / len(overlaps)
+    return found
+
+
+def _overlap(first: Tensor, second: Tensor) -> float:
+    """Common area of the normalised histograms of two samples."""
+    low, high = torch.quantile(torch.cat([first, second]), torch.tensor(_RIM_RANGE, device=first.device)).tolist()
+    histograms = [
+        torch.histc(values.clamp(low, high), _RIM_BINS, low, high).cpu() / len(values) for values in (first, second)
+    ]
+    return float(torch.minimum(*histograms).sum())
+
+
+@torch.no_grad()
+def refine_probabilities(
+    image: Tensor,
+    probabilities: Tensor,
+    *,
+    blur: float = 0.5,
+    band: int = 5,
+    outliers: float = 0.02,
+) -> Tensor:
+    r"""Combine a network's prediction with how each class looks in this very volume.
+
+    A network that has never seen the target's labels knows where an organ lies better than where it ends: next to a
+    tissue without a label it draws the border by shape. The interior that it is sure of tells the organ's intensity in
+    this volume, and the intensity tells the border. One step of expectation maximisation with the prediction as the
+    prior (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
+
+    .. math:: q_{vc} \propto \tilde p_{vc} \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
+
+    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
+    breadth stays, and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
+    of the voxels predicted to be :math:`c`. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
+    background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
+    background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
+    any intensity. Channels are taken as independent.
+
+    Args:
+        image: ``(channels, *spatial)``.
+        probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
+        blur: standard deviation in voxels.
+        band: voxels around a class that count as its surroundings; no label changes beyond them.
+        outliers: share in (0, 1) of voxels whose intensity tells nothing.
+
+    Returns:
+        Probabilities ``(classes, *spatial)``.
+    """
+    label = probabilities.argmax(0)
+    around = [dilated(label == number, band) for number in range(1, len(probabilities))]
+    near = torch.stack(around).any(0)
+    if not bool(near.any()):
+        return probabilities
+    # zero evidence leaves the prior alone: the background, and classes of too few voxels
+    evidence = torch.zeros_like(probabilities)
+    for channel in image.float():
+        bins = _binned(channel, near)
+        index = bins.round().long()
+        for number, surroundings in enumerate(around, start=1):
+            found = label == number
+            if int(found.sum()) >= LEAST_VOXELS:
+                inside = _mixed(_gaussian(bins[found]), outliers)
+                outside = _mixed(_histogram(index[surroundings], probabilities[0][surroundings]), outliers)
+                evidence[number] += (inside / outside).log()[index]
+    prior = blurred(probabilities, blur).clamp(min=1e-6).log()
+    return torch.where(near, (prior + evidence).softmax(0), probabilities)
+
+
+def _binned(image: Tensor, near: Tensor) -> Tensor:
+    """Intensities as places among the bins, which span those of the voxels that matter."""
+    values = image[near]
+    sample = values[:: max(1, len(values) // _SAMPLES)]
+    low, high = torch.quantile(sample, torch.tensor(_RANGE, device=image.device))
+    places: Tensor = (image - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)
+    return places.clamp(0, _BINS - 1)
+
+
+def _mixed(table: Tensor, outliers: float) -> Tensor:
+    """A distribution over the bins that holds every intensity possible."""
+    return (1 - outliers) * table / table.sum().clamp(min=1e-6) + outliers / _BINS
+
+
+def _gaussian(values: Tensor) -> Tensor:
+    """Density at each bin of the normal distribution of these places, robust against what is not of the class."""
+    centre, deviation = robust_moments(values)
+    bins = torch.arange(_BINS, device=values.device, dtype=values.dtype)
+    return torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
+
+
+def _histogram(index: Tensor, weights: Tensor) -> Tensor:
+    """Smoothed histogram of bins, ``(bins,)``."""
+    counts = torch.bincount(index, weights=weights, minlength=_BINS).to(weights)
+    smooth: Tensor = GaussianFilter(1, 1.5).to(counts)(counts[None, None])[0, 0]
+    return smooth
