@@ -36,10 +36,13 @@ def method_definitions(names: Sequence[str] | None) -> list[dict[str, Any]] | No
         names: names of :func:`known_methods`, or import paths of classes from elsewhere (``package.module.Class``).
 
     Raises:
-        UserError: when a name is neither.
+        UserError: when a name is neither, or stands twice.
     """
     if not names:
         return None
+    twice = [name for name in names if [other.lower() for other in names].count(name.lower()) > 1]
+    if twice:
+        raise UserError(f"--method {twice[0]} stands twice: name each method once.")
     return [definition for name in names for definition in _definition(name)]
 
 

@@ -163,6 +163,7 @@ def evaluate(
         assert bundle is not None
         with progress("scoring") as advance:
             return evaluate_diagnosis(bundle, chosen, folder, device=device, trust=trust, progress=advance)
+    _require_beside_no_case(folder, chosen)
     if predictions is not None:
         made = Predictions.in_folder(Path(predictions).expanduser())
     else:
@@ -199,6 +200,14 @@ def cases_to_score(
         return read_exams(data).labelled
     dataset = read_dataset(data, reading=reading)
     return (dataset.select(cases) if cases else dataset).labelled
+
+
+def _require_beside_no_case(folder: Path, dataset: CaseDataset) -> None:
+    """Keep scores out of folders of images and label maps, where the next reader would meet them."""
+    files = (path for case in dataset.cases for path in (*case.images, case.label) if path is not None)
+    held = {parent.resolve(): parent for parent in {path.parent for path in files}}
+    if folder.resolve() in held:
+        raise UserError(f"{folder} holds images or labels of {dataset.root}; choose another --output for the scores.")
 
 
 def _score(

@@ -108,6 +108,15 @@ def test_label_maps_are_scored(data: Path, predictions: Path, tmp_path: Path) ->
     assert "http" not in page
 
 
+def test_scores_stay_out_of_the_data(data: Path, predictions: Path) -> None:
+    holding = next(data.rglob("*.nii.gz")).parent
+    before = sorted(data.rglob("*"))
+    result = run("--predictions", predictions, "--data", data, "--output", holding)
+    assert result.exit_code == 1
+    assert "choose another --output" in str(result.exception)
+    assert sorted(data.rglob("*")) == before
+
+
 def test_json_is_the_file(data: Path, predictions: Path, tmp_path: Path) -> None:
     result = run("--predictions", predictions, "--data", data, "--output", tmp_path / "out", "--json")
     printed = json.loads(result.stdout)

@@ -207,6 +207,8 @@ def test_methods_are_known_by_name() -> None:
     assert method_definitions(["SourceOnly"]) == []
     with pytest.raises(UserError, match="--method Magic is not known: choose from"):
         method_definitions(["Magic"])
+    with pytest.raises(UserError, match="--method dann stands twice"):
+        method_definitions(["dann", "MeanTeacher", "DANN"])
 
 
 @pytest.fixture(scope="module")
