@@ -16,6 +16,7 @@ from monai_transfer.errors import UserError
 T = TypeVar("T")
 
 Steps = Annotated[int, Field(title="--steps", ge=1, le=100_000_000)]
+Minutes = Annotated[float, Field(title="--minutes", gt=0, le=100_000)]
 # a learning rate above 1 only ever diverges on purpose, as the tests of the roll-back do
 LearningRate = Annotated[float, Field(title="--learning-rate", gt=0, le=10_000)]
 BatchSize = Annotated[int, Field(title="--batch-size", ge=1, le=1024)]

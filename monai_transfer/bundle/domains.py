@@ -15,6 +15,7 @@ from monai_transfer.machine import choose_device
 from monai_transfer.volumes.volume import Reading
 
 if TYPE_CHECKING:
+    from monai_transfer.bundle.pacing import Pace
     from monai_transfer.bundle.plan import Plan
     from monai_transfer.datasets import Fingerprint
 
@@ -118,8 +119,14 @@ def choose_domains(
     return Domains(first, target_training, held, tuple(notes), tuple(others), shown if shown.cases else None)
 
 
-def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -> "Plan":
+def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | None" = None, **options: Any) -> "Plan":
     """Check every case of the domains and plan their training.
+
+    Args:
+        domains: the cases.
+        device: where to train.
+        pace: the time that all trainings together may take, which decides grid and steps.
+        options: fields of :class:`~monai_transfer.bundle.plan_options.PlanOptions`.
 
     Raises:
         UserError: for the first fault in any data set, or an option out of range.
@@ -140,7 +147,11 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", **options: Any) -
         if name != LABELLED_TARGET:
             _require_complete(domains.source, source, cases, found)
             others.append(found)
-    return make_plan(source, target, further=others, label_names=names, device=choose_device(device), **options)
+    planned: dict[str, Any] = {"further": others, "label_names": names, "device": choose_device(device), **options}
+    if pace is None:
+        return make_plan(source, target, **planned)
+    channels = len(domains.source.channel_names)
+    return pace.plan(lambda **choices: make_plan(source, target, **{**planned, **choices}), channels=channels)
 
 
 def _labelled(path: str | Path, patterns: Sequence[str], reading: Reading) -> CaseDataset:

@@ -157,6 +157,7 @@ def make_plan(
     device: torch.device,
     further: Sequence[Fingerprint] = (),
     spacing: Sequence[float] | None = None,
+    detail: float = 1.0,
     **options: Any,
 ) -> Plan:
     """Plan a training for the largest field of view of the domains.
@@ -172,6 +173,7 @@ def make_plan(
         device: where to train.
         further: fingerprints of further labelled domains.
         spacing: working grid in mm, in place of the planned one.
+        detail: so many times the usual voxels per volume has the planned grid.
         options: fields of :class:`Plan` to set; ``None`` leaves the planned value.
 
     Raises:
@@ -182,7 +184,8 @@ def make_plan(
     prints = [source, *further] if target is None else [source, target, *further]
     extent = [max(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     on_cpu = device.type == "cpu"
-    chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, on_cpu=on_cpu)
+    voxels = detail * (_VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU)
+    chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, voxels)
     most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
     _require_room(extent, chosen)
     light = options.get("network") in (None, STEMMED, *LIGHT)
@@ -232,8 +235,7 @@ def _require_room(extent: Sequence[float], spacing: Sequence[float]) -> None:
     )
 
 
-def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], *, on_cpu: bool) -> tuple[float, ...]:
-    voxels = _VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU
+def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], voxels: float) -> tuple[float, ...]:
     affordable = (math.prod(extent) / voxels) ** (1 / 3)
     finest = min(min(print_.spacing) for print_ in prints)
     step = math.ceil(max(affordable, finest) * 20) / 20

@@ -7,7 +7,17 @@ from typing import Any
 from monai_transfer.bundle.networks import require_network
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_device
-from monai_transfer.options import BatchSize, ChannelDropout, Hounsfield, LearningRate, Seed, Spacing, Steps, validated
+from monai_transfer.options import (
+    BatchSize,
+    ChannelDropout,
+    Hounsfield,
+    LearningRate,
+    Minutes,
+    Seed,
+    Spacing,
+    Steps,
+    validated,
+)
 
 
 @validated
@@ -19,6 +29,7 @@ class PlanOptions:
         window: HU that become -1 and 1, the lower first; CT only.
         network: a name of :data:`monai_transfer.bundle.networks.NETWORKS`.
         steps: optimizer steps.
+        minutes: time of all trainings together, which decides grid and steps (``train`` and ``adapt``).
         learning_rate: peak learning rate.
         batch_size: cases per domain and step.
         channel_dropout: share of the training images of several channels that lose some of them.
@@ -34,6 +45,7 @@ class PlanOptions:
     window: tuple[Hounsfield, Hounsfield] | None = None
     network: str | None = None
     steps: Steps | None = None
+    minutes: Minutes | None = None
     learning_rate: LearningRate | None = None
     batch_size: BatchSize | None = None
     channel_dropout: ChannelDropout | None = None
@@ -41,7 +53,9 @@ class PlanOptions:
     device: str = "auto"
 
     def __post_init__(self) -> None:
-        """Refuse an unknown network or device, and a window upside down."""
+        """Refuse an unknown network or device, a window upside down, and steps beside the time that decides them."""
+        if self.steps is not None and self.minutes is not None:
+            raise UserError("--steps is decided by --minutes: give one of them.")
         if self.network is not None:
             require_network(self.network)
         if self.window is not None:
@@ -50,8 +64,8 @@ class PlanOptions:
 
     @property
     def given(self) -> dict[str, Any]:
-        """The options that are set, as the planning functions take them."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        """The options that are set, as the planning functions take them; these are given the time apart."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "minutes"}
 
 
 def require_order(window: Sequence[float]) -> None:

@@ -8,11 +8,10 @@ from pydantic import Field, WithJsonSchema
 from monai_transfer.bundle.networks import LIGHT, MESHNETS, STEMMED, require_network
 from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.errors import UserError
-from monai_transfer.options import BatchSize, LearningRate, Seed, Steps, validated
+from monai_transfer.options import BatchSize, LearningRate, Minutes, Seed, Steps, validated
 
 Recipe = Literal["shapes", "masked"]
 Objective = Literal["contrast", "segmentation", "both"]
-Minutes = Annotated[float, Field(title="--minutes", gt=0, le=100_000)]
 CubeLength = Annotated[int, Field(title="--length", ge=32, le=256, multiple_of=32)]
 
 _EPOCH = 200

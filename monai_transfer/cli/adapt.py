@@ -14,6 +14,7 @@ from monai_transfer.cli.options import (
     DeviceOption,
     DryRunOption,
     JsonOption,
+    MinutesOption,
     NetworkOption,
     OverwriteOption,
     ResumeOption,
@@ -22,6 +23,7 @@ from monai_transfer.cli.options import (
     StepsOption,
     TaskOption,
     TrustOption,
+    refuse_given,
     require_options_of,
     split_list,
     split_numbers,
@@ -61,6 +63,7 @@ def adapt_command(
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
+    minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per domain and step.")] = None,
     oracle: Annotated[bool, typer.Option(help="Train the ceiling too, where target labels allow it.")] = True,
@@ -88,8 +91,8 @@ def adapt_command(
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
-    segmenting = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases, **reads}
-    segmenting["weights"] = weights
+    segmenting: dict[str, object] = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases}
+    segmenting |= {**reads, "weights": weights, "minutes": minutes}
     require_options_of(task, segmentation=segmenting)
     if task == "diagnosis":
         adapt_diagnosis_command(
@@ -115,6 +118,7 @@ def adapt_command(
         return
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
+    refuse_given({"bundle": minutes and bundle}, "{} is adapted within a minute or two: omit --minutes.")
     if bundle is not None and weights:
         raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
     if bundle is not None and resume:
@@ -129,6 +133,7 @@ def adapt_command(
         spacing=split_numbers(spacing, "--spacing"),
         network=network,
         steps=steps,
+        minutes=minutes,
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
@@ -180,7 +185,12 @@ def adapt_command(
         from monai_transfer.workflows.starting_point import read_starting_point
 
         start = None if weights is None else read_starting_point(weights)
-        plan = plan_from(domains, start, **options.given)
+        pace = None
+        if minutes is not None:
+            from monai_transfer.bundle.pacing import Pace
+
+            pace = Pace.of_adaptation(minutes, oracle=oracle and domains.has_oracle, begun=output if resume else None)
+        plan = plan_from(domains, start, pace=pace, **options.given)
         for note in domains.notes:
             console.say(note)
         console.say_plan(plan)

@@ -34,6 +34,10 @@ FoldOption = Annotated[
 TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps, or a class per image.")]
 NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
+MinutesOption = Annotated[
+    float | None,
+    typer.Option(help="Time of all trainings together, in place of --steps: decides grid and steps by a measurement."),
+]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 ChannelDropoutOption = Annotated[
     float | None,

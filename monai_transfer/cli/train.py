@@ -1,7 +1,7 @@
 """``monai-transfer train``: a bundle from a labelled data set."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,6 +24,7 @@ from monai_transfer.cli.options import (
     DryRunOption,
     FoldOption,
     JsonOption,
+    MinutesOption,
     NetworkOption,
     OverwriteOption,
     ResumeOption,
@@ -42,6 +43,9 @@ from monai_transfer.cli.two_tasks import (
     train_both_command,
 )
 
+if TYPE_CHECKING:
+    from monai_transfer.workflows.training import LabelledSplit
+
 
 def train_command(
     data: Annotated[Path, typer.Option(help="Label maps; for diagnosis a folder per class or a list; or both.")],
@@ -52,6 +56,7 @@ def train_command(
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     steps: StepsOption = None,
+    minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     channel_dropout: ChannelDropoutOption = None,
@@ -82,7 +87,7 @@ def train_command(
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
     own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "class_weights": class_weights}
     own |= {"label_smoothing": label_smoothing}
-    split: dict[str, Any] = {"cases": cases, "fold": fold is not None}
+    split: dict[str, Any] = {"cases": cases, "fold": fold is not None, "minutes": minutes}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
@@ -94,11 +99,29 @@ def train_command(
     refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
         return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
-    chosen = PlanOptions(channel_dropout=channel_dropout, **common)  # type: ignore[arg-type]
-    from monai_transfer.workflows.training import choose_cases, plan_training, train
+    chosen = PlanOptions(channel_dropout=channel_dropout, minutes=minutes, **common)  # type: ignore[arg-type]
+    from monai_transfer.workflows.training import choose_cases
 
     parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))
-    console.say_plan(plan := plan_training(parts, **chosen.given))
+    _train_segmentation(parts, chosen.given, output, minutes, **how)
+
+
+def _train_segmentation(
+    parts: "LabelledSplit",
+    options: dict[str, Any],
+    output: Path,
+    minutes: float | None,
+    *,
+    overwrite: bool,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    from monai_transfer.bundle.pacing import Pace
+    from monai_transfer.workflows.training import plan_training, train
+
+    pace = None if minutes is None else Pace(minutes, begun=output if resume else None)
+    console.say_plan(plan := plan_training(parts, pace=pace, **options))
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
     result = train(parts, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.arms import (
     ORACLE,
@@ -34,6 +34,9 @@ from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, kee
 from monai_transfer.workflows.judging import teach_judge
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, try_weights
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.pacing import Pace
 
 __all__ = ["ARMS", "Adaptation", "Domains", "Say", "adapt", "choose_domains", "plan_adaptation", "plan_from"]
 
@@ -88,23 +91,26 @@ class Adaptation:
         )
 
 
-def plan_from(domains: Domains, start: StartingPoint | None, *, device: str = "auto", **options: Any) -> Plan:
+def plan_from(
+    domains: Domains, start: StartingPoint | None, *, device: str = "auto", pace: "Pace | None" = None, **options: Any
+) -> Plan:
     """Plan an adaptation all of whose arms start from the same weights, and see that these fit.
 
     Args:
         domains: the cases.
         start: the weights; ``None`` for fresh ones.
         device: where to train.
+        pace: the time that all arms together may take.
         options: as :func:`plan_adaptation` takes them.
 
     Raises:
         UserError: for the first fault in any data set, an option out of range, or weights that do not fit.
     """
     if start is None:
-        return plan_adaptation(domains, device=device, **options)
+        return plan_adaptation(domains, device=device, pace=pace, **options)
     # the windows of the weights' own training are of another field of view
     chosen = {name: value for name, value in start.options_beside(options).items() if name != "roi_size"}
-    plan = plan_adaptation(domains, device=device, **chosen).with_options(weights=start.absolute)
+    plan = plan_adaptation(domains, device=device, pace=pace, **chosen).with_options(weights=start.absolute)
     channels = len(domains.source.channel_names)
     definition = network_definition(plan.network, classes=plan.classes, channels=channels)
     try_weights(start, definition, label_names=plan.class_names)

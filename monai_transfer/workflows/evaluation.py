@@ -151,8 +151,7 @@ def evaluate(
         progress: gives for the title of a stage a context with a function that is called before each case.
 
     Raises:
-        UserError: neither or both of bundle and predictions are given, one of them cannot be used, or no case can be
-            scored.
+        UserError: not one of bundle and predictions is given, or it cannot be used, or no case can be scored.
     """
     from monai_transfer.workflows.diagnosis_evaluation import evaluate_diagnosis
 

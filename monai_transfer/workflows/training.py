@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.configs import supervised_configs
 from monai_transfer.bundle.folder import BundleFolder
@@ -20,6 +20,10 @@ from monai_transfer.workflows.judging import teach_judge
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
 VALIDATION_SHARE = 0.2
+
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.pacing import Pace
 
 
 @dataclass(frozen=True)
@@ -92,8 +96,14 @@ def choose_cases(
     return LabelledSplit(*labelled.split(VALIDATION_SHARE))
 
 
-def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any) -> Plan:
+def plan_training(split: LabelledSplit, *, device: str = "auto", pace: "Pace | None" = None, **options: Any) -> Plan:
     """Check every case and plan the training.
+
+    Args:
+        split: the cases.
+        device: where to train.
+        pace: the time that the training may take, which decides grid and steps.
+        options: fields of :class:`~monai_transfer.bundle.plan_options.PlanOptions`.
 
     Raises:
         UserError: for the first fault in the data set, or an option out of range.
@@ -103,7 +113,11 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", **options: Any)
     if split.held is not None:
         require_sound(split.held, labelled=True)
     names = split.training.names_for(fingerprint.label_values)
-    return make_plan(fingerprint, None, label_names=names, device=choose_device(device), **options)
+    planned: dict[str, Any] = {"label_names": names, "device": choose_device(device), **options}
+    if pace is None:
+        return make_plan(fingerprint, None, **planned)
+    channels = len(split.training.channel_names)
+    return pace.plan(lambda **choices: make_plan(fingerprint, None, **{**planned, **choices}), channels=channels)
 
 
 def prepare_bundle(

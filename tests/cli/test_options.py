@@ -36,6 +36,7 @@ PLANNED = {
 BAD = [
     *((TRAIN, option, value) for option, values in PLANNED.items() for value in values),
     *((command, option, values[0]) for option, values in PLANNED.items() for command in (FINETUNE, ADAPT)),
+    *((command, "--minutes", value) for command in (TRAIN, ADAPT) for value in ("0", "nan", "1e6")),
     *((FINETUNE, "--fractions", value) for value in ("200", "nan", "0", "10,x", "-1")),
     *((FINETUNE, "--seeds", value) for value in ("0", "-1", "1000000")),
     *((FINETUNE, "--l2sp", value) for value in ("nan", "inf", "-1")),
@@ -121,6 +122,11 @@ def test_a_value_out_of_range_is_refused(
 @pytest.mark.parametrize("command", [TRAIN, FINETUNE, ADAPT, SOURCE_FREE, TRANSLATE, SCOREBOARD])
 def test_a_dry_run_checks_the_same(refused: Callable[..., str], command: tuple[str, ...]) -> None:
     assert "--steps 0" in refused(*command, "--steps", "0", "--dry-run")
+
+
+@pytest.mark.parametrize("command", [TRAIN, ADAPT])
+def test_steps_or_minutes(refused: Callable[..., str], command: tuple[str, ...]) -> None:
+    assert "--steps is decided by --minutes" in refused(*command, "--steps", "100", "--minutes", "5")
 
 
 @pytest.mark.parametrize("arguments", [("train",), ("train", "--nonsense"), ("nonsense",), ("bundles", "nonsense")])

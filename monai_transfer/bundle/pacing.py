@@ -1,0 +1,127 @@
+"""Grid and steps of trainings that may take so many minutes on this machine."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Self
+
+import torch
+from monai.bundle import ConfigParser
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.benchmark import Timer
+
+from monai_transfer.bundle.facts import parse_config
+from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.plan import Plan
+from monai_transfer.errors import UserError
+from monai_transfer.options import Minutes, validated
+
+LOOP = 1.6
+"""Time of a training beside that of its bare steps: reading, augmentation, validation, scores (1.5 measured)."""
+
+ADAPTED = 3.3
+"""Time of the default recipe beside that of a training without a target (3.1 measured): it learns the target's volumes
+too, and looks at them."""
+
+_GRIDS = tuple(2.0 ** (power / 4) for power in range(12, -7, -1))
+"""Voxels per volume that are tried, the most first, in shares of the usual number: from 8 down to a third of it."""
+
+_ENOUGH = 0.4
+"""Share of the usual steps for which the usual grid is kept; with fewer the grid becomes coarser."""
+
+_FEWEST = 100
+_MOST = 3.0
+"""Bounds of the steps: a number, and a share of the usual steps, beyond which more of them bring next to nothing."""
+
+
+@validated
+class Pace:
+    """The time that trainings may take.
+
+    Attributes:
+        minutes: of all of them together.
+        trainings: how many there are, an adapted one counting :data:`ADAPTED` times.
+        begun: a bundle that keeps the grid and steps of its training if that was begun; ``None`` measures anew.
+
+    Example:
+        >>> Pace(60).trainings, Pace.of_adaptation(60, oracle=True).trainings
+        (1.0, 5.3)
+    """
+
+    minutes: Minutes
+    trainings: float = 1.0
+    begun: Path | None = None
+
+    @classmethod
+    def of_adaptation(cls, minutes: float, *, oracle: bool, begun: Path | None = None) -> Self:
+        """The pace of source-only, the adapted network and perhaps the oracle."""
+        return cls(minutes, 1 + ADAPTED + oracle, begun)
+
+    def plan(self, make: Callable[..., Plan], *, channels: int) -> Plan:
+        """The plan with the finest grid on which the usual number of steps fits into the minutes.
+
+        Where there is time for more steps on the finest grid that the data and the memory allow, they are taken. Where
+        there is less time the steps become fewer, and from 0.4 of the usual number on the grid coarser.
+
+        Args:
+            make: gives the plan for ``steps=``, ``spacing=`` and ``detail=`` (voxels per volume, in shares of the
+                usual number).
+            channels: of the images.
+
+        Raises:
+            UserError: the minutes are too few for 100 steps on the coarsest grid.
+        """
+        begun = None if self.begun is None else self.begun / "configs" / "train.json"
+        if begun is not None and begun.is_file():
+            train = parse_config(begun)
+            return make(steps=train["max_epochs"] * train["steps_per_epoch"], spacing=tuple(train["spacing"]))
+        usual = make()
+        each = seconds_of_step(usual, channels) / math.prod(usual.roi_size)
+        budget = 60 * self.minutes / (LOOP * self.trainings)
+
+        def affordable(plan: Plan) -> int:
+            return int(budget / (each * math.prod(plan.roi_size)))
+
+        plans = _possible(make)
+        fine = [plan for plan in plans if plan.spacing <= usual.spacing and affordable(plan) >= usual.steps]
+        coarse = [plan for plan in plans if plan.spacing >= usual.spacing and affordable(plan) >= _ENOUGH * usual.steps]
+        chosen = (fine or coarse or plans[-1:])[0]
+        steps = min(affordable(chosen), int(_MOST * usual.steps))
+        if steps < _FEWEST:
+            least = math.ceil(self.minutes * _FEWEST / max(steps, 1))
+            raise UserError(f"--minutes {self.minutes:g} is too short for this machine: give at least {least}.")
+        return chosen.with_options(steps=steps)
+
+
+def _possible(make: Callable[..., Plan]) -> list[Plan]:
+    """The plans from the finest grid to the coarsest, without those that memory does not allow."""
+    plans: dict[tuple[float, ...], Plan] = {}
+    for detail in _GRIDS:
+        try:
+            plan = make(detail=detail)
+        except UserError:  # too large: the next one is smaller
+            continue
+        plans.setdefault(plan.spacing, plan)
+    return list(plans.values())
+
+
+def seconds_of_step(plan: Plan, channels: int) -> float:
+    """Seconds of a bare training step of a plan, forward, backward and optimizer, measured on its device."""
+    definition = network_definition(plan.network, classes=plan.classes, channels=channels)
+    network = ConfigParser({"network": definition}).get_parsed_content("network").to(plan.device)
+    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
+    # random numbers, drawn apart, so that the training's own are not moved
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((plan.batch_size, channels, *plan.roi_size), generator=generator).to(plan.device)
+    label = torch.randint(plan.classes, (plan.batch_size, *plan.roi_size), generator=generator).to(plan.device)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss: Tensor = cross_entropy(network(image), label)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+
+    scope: dict[str, Any] = {"step": step}
+    timer = Timer("step()", globals=scope, num_threads=torch.get_num_threads())
+    return float(timer.blocked_autorange(min_run_time=2.0).median)
