@@ -6,12 +6,12 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
+from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption, StepsOption
 
 
 def demo(
     output: Annotated[Path, typer.Option(help="Folder for phantoms, bundle and report.")] = Path("demo"),
-    steps: Annotated[int, typer.Option(help="Optimizer steps of each arm.")] = 800,
+    steps: StepsOption = None,
     device: DeviceOption = "auto",
     seed: SeedOption = 0,
     as_json: JsonOption = False,
@@ -20,9 +20,11 @@ def demo(
 
     Example: monai-transfer demo --output demo
     """
-    from monai_transfer.workflows.demo import run_demo
+    from monai_transfer.workflows.demo import STEPS, run_demo
 
-    result = run_demo(output, steps=steps, device=device, seed=seed, say=console.say_section)
+    result = run_demo(
+        output, steps=STEPS if steps is None else steps, device=device, seed=seed, say=console.say_section
+    )
     summary = result.summary
     sentences = (*summary.sentences, f"Report: {output / 'report.html'}")
     console.emit_result(summary.as_report(), sentences, as_json=as_json)
