@@ -72,19 +72,18 @@ def train_diagnosis_command(
     if dry_run:
         return
     result = work.train_diagnosis(
-        split,
-        plan,
-        output,
+        split, plan, output,
         start=start,
         strategy=strategy,
         sensitivity=sensitivity,
         old=read_exams(old_data) if old_data is not None else None,
         baselines=Baselines(fractions=fractions, seeds=seeds),
+        scratch_rate=chosen.learning_rate or work.SCRATCH_RATE_DIAGNOSIS,  # one that is asked for holds for both arms
         trust=trust,
         overwrite=overwrite,
         resume=resume,
         say=console.say_section,
-    )
+    )  # fmt: skip
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 

@@ -24,6 +24,8 @@ CELLS = 12
 """A layer is looked at where its map has this many cells along the longest axis: those of the last layers of a ResNet
 have two to seven, each as large as an organ."""
 
+_GREATEST = (nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+
 _MASK_SHARE = 8
 """An occluding box has this part of the image's length, and moves by half of its own."""
 
@@ -49,7 +51,8 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
     """
     batch = torch.as_tensor(image)[None].detach()
     # a copy: MONAI's hooks stay on the layers that they are hung on, and its wrapper changes the mode of the network
-    explained = _Presence(copy.deepcopy(network)).eval()
+    network = _with_shares(copy.deepcopy(network))
+    explained = _Presence(network).eval()
     if method == "occlusion":
         found = _occlusion(explained, batch, class_index)
     else:
@@ -121,7 +124,13 @@ def label_saliency(
 
 
 def explaining_layer(network: nn.Module, batch: Tensor) -> str:
-    """The deepest level of the encoder whose map still has :data:`CELLS` cells along an axis, else the finest."""
+    """The deepest level of the encoder whose map still has :data:`CELLS` cells along an axis, else the finest.
+
+    Of a network that pools the shares of labels it is these.
+    """
+    shares = next((name for name, part in network.named_children() if isinstance(part, _Exp)), None)
+    if shares is not None:
+        return shares
     layers = [layer for layer in feature_layers(network) if layer != "encoder"]
     if not layers:  # VGG's features come as a list of its own
         layers = [f"encoder.{stage[-1]}" for stage in network.encoder.stages()]  # type: ignore[union-attr, operator]
@@ -163,6 +172,32 @@ class _Presence(nn.Module):
             1, -1, *[1] * (logits.ndim - 2)
         )
         return (logits * chosen).flatten(2).sum(2)
+
+
+class _Exp(nn.Module):
+    def forward(self, logarithms: Tensor) -> Tensor:
+        return logarithms.exp()
+
+
+class _Log(nn.Module):
+    def forward(self, shares: Tensor) -> Tensor:
+        return shares.clamp_min(1e-30).log()  # the smallest are zeros in float32
+
+
+def _with_shares(network: nn.Module) -> nn.Module:
+    """The same function with a layer that Grad-CAM can weigh, where a network pools logarithms of shares.
+
+    Grad-CAM takes a feature to be 0 where there is nothing. A share is, its logarithm is 0 where the label is certain:
+    so the logarithms are turned into shares and back, before the greatest of each label is taken. A label then speaks
+    for a class by its weight in the last layer, where it is, and in proportion to the place where it is surest.
+    """
+    if not isinstance(network, nn.Sequential):
+        return network
+    layers = list(network)
+    pools = [number for number, layer in enumerate(layers) if isinstance(layer, _GREATEST)]
+    if not pools or not any(isinstance(layer, nn.LogSoftmax) for layer in layers[: pools[0]]):
+        return network
+    return nn.Sequential(*layers[: pools[0]], _Exp(), _Log(), *layers[pools[0] :])
 
 
 def _window_size(window: Sequence[int], space: Sequence[int]) -> list[int]:

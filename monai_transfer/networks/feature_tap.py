@@ -48,8 +48,6 @@ def feature_layers(network: nn.Module) -> tuple[str, ...]:
         return ("input_block", *(f"downsamples.{i}" for i in range(len(network.downsamples))), "bottleneck")
     if isinstance(network, SegResNet):
         return tuple(f"down_layers.{i}" for i in range(len(network.down_layers)))
-    if isinstance(network, nn.Sequential) and isinstance(network[0], UNet):
-        return ("0.model.1",)  # what its last layer turns into maps of evidence
     raise UserError(
         f"the encoder levels of a {type(network).__name__} are not known: name the layers to read features from, "
         "by their module paths"

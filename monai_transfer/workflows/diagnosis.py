@@ -127,6 +127,7 @@ def train_diagnosis(
     sensitivity: float | None = None,
     old: ExamDataset | None = None,
     baselines: Baselines = Baselines(),  # noqa: B008 (frozen)
+    scratch_rate: float = SCRATCH_RATE_DIAGNOSIS,
     trust: bool = False,
     overwrite: bool = False,
     resume: bool = False,
@@ -143,6 +144,7 @@ def train_diagnosis(
         sensitivity: share of the positives that the threshold finds; by default the Youden index decides.
         old: labelled examinations that the starting bundle knew, to report what is forgotten.
         baselines: its ``fractions`` are trained on with and without the weights, in the bundle's ``comparison``.
+        scratch_rate: peak learning rate of those without.
         trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
         resume: whether to go on with a training of the same command that was cut off there.
@@ -154,7 +156,7 @@ def train_diagnosis(
     """
     strategy = strategy or Strategy()
     _require_sensible(start, strategy, sensitivity, trust=trust)
-    previous = start.require_bundle("--old-data") if old is not None and start is not None else None
+    previous = start.require_bundle("--old-data") if start is not None and old is not None else None
     require_free(output, overwrite=overwrite or resume)
     configs = diagnosis_configs(
         plan,
@@ -162,19 +164,18 @@ def train_diagnosis(
         split.validation,
         definition=network_of_diagnosis(plan, start),
         strategy=strategy,
-        weights=start.absolute if start is not None else "",
+        weights="" if start is None else start.absolute,
         every_epoch=strategy.watches_validation,
     )
-    existing = Existing(overwrite=overwrite, resume=resume)
     bundle = BundleFolder.create(TEMPLATE, output, configs=configs, overwrite=overwrite, resume=resume)
     say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", "finetune", device=plan.device)
-    device = str(plan.device)
-    calibrate(bundle, split.validation, device=device, sensitivity=sensitivity)
+    calibrate(bundle, split.validation, device=str(plan.device), sensitivity=sensitivity)
     forgotten = None
     if old is not None and previous is not None:
-        forgotten = tuple(score_exams(at, old, device=device, trust=trust) for at in (previous, bundle.root))
-    runs = _efficiency(split, plan, start, strategy, bundle, baselines, existing, say)
+        forgotten = tuple(score_exams(at, old, device=str(plan.device), trust=trust) for at in (previous, bundle.root))
+    existing = Existing(overwrite=overwrite, resume=resume)
+    runs = _efficiency(split, plan, start, strategy, bundle, baselines, scratch_rate, existing, say)
     return report_diagnosis(bundle, split, plan, start, strategy, forgotten, runs)
 
 
@@ -204,13 +205,12 @@ def _efficiency(
     strategy: Strategy,
     bundle: BundleFolder,
     baselines: Baselines,
+    scratch_rate: float,
     existing: Existing,
     say: Callable[[str], None],
 ) -> tuple[EfficiencyRun, ...]:
     if start is None or not baselines.fractions:
         return ()
-    # a learning rate that was asked for holds for both arms
-    given = plan.learning_rate != TRANSFER_RATE_DIAGNOSIS
     return diagnosis_efficiency(
         split,
         plan,
@@ -218,7 +218,7 @@ def _efficiency(
         strategy,
         bundle.root / "comparison",
         definition=network_of_diagnosis(plan, start),
-        scratch_rate=plan.learning_rate if given else SCRATCH_RATE_DIAGNOSIS,
+        scratch_rate=scratch_rate,
         fractions=baselines.fractions,
         seeds=range(plan.seed, plan.seed + baselines.seeds),
         existing=existing,

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.facts import DIAGNOSIS, inspect_bundle
-from monai_transfer.datasets import CaseDataset, ExamDataset, read_dataset, read_exams
+from monai_transfer.datasets import Case, CaseDataset, ExamDataset, read_dataset, read_exams
 from monai_transfer.datasets.exam_layouts import has_exam_list
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.folder import score_folder
@@ -90,8 +90,10 @@ class Predictions:
             if progress is not None:
                 progress(step.number - 1, step.cases, step.name)
 
-        images = {str(case.images[0]): case.name for case in dataset.labelled.cases}
-        inputs = [path for case in dataset.labelled.cases for path in case.images]
+        # a channel may lack its file: whether the bundle does without it, the segmentation says
+        there = {case.name: _there(case) for case in dataset.labelled.cases}
+        images = {str(paths[0]): name for name, paths in there.items()}
+        inputs = [path for paths in there.values() for path in paths]
         segmenter = Segmenter.from_bundle(
             bundle, device=device, options=SegmentOptions(reading=dataset.reading), trust=trust
         )
@@ -250,7 +252,7 @@ def _overlays(predictions: Predictions, dataset: CaseDataset, table: ScoreTable)
             shown.append(
                 OverlayCase.read(
                     name,
-                    cases[name].images[0],
+                    _there(cases[name])[0],
                     label_names=dataset.label_names or predictions.label_names,
                     truth=cases[name].label,
                     predictions={"prediction": path},
@@ -259,6 +261,11 @@ def _overlays(predictions: Predictions, dataset: CaseDataset, table: ScoreTable)
                 )
             )
     return shown
+
+
+def _there(case: Case) -> tuple[Path, ...]:
+    """The files of a case that are there; the first one where none is, which then fails."""
+    return tuple(path for path in case.images if path.exists() or path.is_symlink()) or case.images[:1]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

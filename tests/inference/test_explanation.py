@@ -8,7 +8,14 @@ from monai.networks.nets import DenseNet121, ResNet, UNet
 from monai.transforms import Compose, EnsureTyped, Resized
 from torch import nn
 
-from monai_transfer.inference.explanation import explaining_layer, label_saliency, predicted_labels, saliency, to_native
+from monai_transfer.inference.explanation import (
+    _with_shares,
+    explaining_layer,
+    label_saliency,
+    predicted_labels,
+    saliency,
+    to_native,
+)
 from monai_transfer.networks import VGGClassifier
 
 
@@ -60,6 +67,44 @@ def test_every_network_can_be_asked(network: nn.Module) -> None:
     assert 0 <= float(heat.min()) <= float(heat.max()) <= 1
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert not network.training
+
+
+def a_head_on_shares(seed: int = 0) -> nn.Sequential:
+    """A network of two tasks: labels by brightness, of which the third, the brightest, speaks for class 1."""
+    torch.manual_seed(seed)
+    labels = nn.Conv2d(1, 3, 1)
+    with torch.no_grad():
+        labels.weight[:, 0, 0, 0] = torch.tensor([0.0, 2.0, 6.0])
+        labels.bias[:] = torch.tensor([4.0, 3.0, -9.0])
+    mean = nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    head = nn.Sequential(labels, nn.LogSoftmax(1), mean, nn.AdaptiveMaxPool2d(1), nn.Flatten(), nn.Linear(3, 2))
+    with torch.no_grad():
+        head[-1].weight[:] = torch.tensor([[0.0, 0.5, -1.0], [0.0, -0.5, 1.0]])
+    return head.eval()
+
+
+def test_a_pooled_label_is_shown_where_it_is_surest() -> None:
+    """An organ fills most of the image, a lesion a corner: the map of the lesion's class lies on the lesion."""
+    image = torch.zeros(1, 40, 40)
+    image[0, 4:36, 4:36] = 1.0
+    image[0, 28:33, 8:13] = 4.0
+    head = a_head_on_shares()
+    heat = saliency(head, image, 1)
+    place = np.unravel_index(int(heat.argmax()), heat.shape)
+    assert 28 <= place[0] < 33
+    assert 8 <= place[1] < 13
+    assert float(heat[4:20, 20:36].max()) < 0.1
+    assert len(head) == 6  # what is explained is a copy
+    torch.manual_seed(1)
+    for parameter in head.parameters():
+        nn.init.normal_(parameter)
+    other = saliency(head, image, 1)
+    assert abs(float(torch.corrcoef(torch.stack([heat.flatten(), other.flatten()]))[0, 1].nan_to_num())) < 0.8
+
+
+def test_shares_and_their_logarithms_are_one_function() -> None:
+    image, head = 4 * torch.rand(1, 1, 32, 32), a_head_on_shares()
+    torch.testing.assert_close(_with_shares(head)(image), head(image))
 
 
 def test_the_layer_is_fine_enough() -> None:

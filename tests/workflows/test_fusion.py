@@ -1,6 +1,7 @@
 """Several channels from files to label maps, and what a bundle makes of a case that lacks one."""
 
 import json
+import shutil
 from pathlib import Path
 
 import nibabel
@@ -78,6 +79,18 @@ def test_a_missing_channel_is_said_and_equals_an_empty_one(data: Path, bundle: P
     assert manifest["cases"][0]["absent_channels"] == []
     maps = [np.asarray(nibabel.load(tmp_path / name / "p.nii.gz").dataobj) for name in ("lacking", "empty")]
     np.testing.assert_array_equal(*maps)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("missing", [0, 1])
+def test_cases_without_a_channel_are_scored(data: Path, bundle: Path, tmp_path: Path, missing: int) -> None:
+    lacking = shutil.copytree(data / "two", tmp_path / "lacking")
+    for path in (lacking / "imagesTr").glob(f"*_{missing:04d}.nii.gz"):
+        path.unlink()
+    record = json.loads(invoke("evaluate", "--bundle", bundle, "--data", lacking, "--output", tmp_path / "s", "--json"))
+    assert record["cases"] == 3
+    assert record["failures"] == {}
+    assert (tmp_path / "s" / "report.html").is_file()
 
 
 @pytest.mark.slow

@@ -35,3 +35,14 @@ def test_findings_that_nobody_knows_do_not_count() -> None:
     answers = features @ weight.T + bias
     assert ((answers[:, 0] > 0) == truth.bool()).all()
     torch.testing.assert_close(answers[:, 1], torch.zeros(len(truth), dtype=torch.float64), atol=1e-6, rtol=0)
+
+
+def test_an_organ_that_everybody_has_is_not_magnified() -> None:
+    """Certain in all, and by chance a hair more so in the ill: the lesion's share decides."""
+    rng = torch.Generator().manual_seed(1)
+    truth = torch.arange(20) % 2
+    organ = -0.04 + 0.01 * truth + 0.005 * torch.randn(20, generator=rng, dtype=torch.float64)
+    lesion = -2.5 + 1.0 * truth + 0.4 * torch.randn(20, generator=rng, dtype=torch.float64)
+    targets = torch.nn.functional.one_hot(truth).double()
+    weight, _ = fit_linear(torch.stack([organ, lesion], dim=1), targets, exclusive=True)
+    assert weight[1, 1] > 3 * abs(weight[1, 0])
