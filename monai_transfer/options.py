@@ -1,10 +1,10 @@
-"""Which values an option takes: declared once as a type, checked before anything is read or written.
+"""Which values an option takes, declared once as a type and checked before anything is read or written; reading them.
 
 A group of options is a frozen dataclass under :func:`validated`; the type of a field holds its range, so the check, the
 sentence of a refusal, the JSON schema and the page of options in the documentation all come from one declaration.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from typing import Annotated, Any, Literal, TypeVar, dataclass_transform
 
@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from monai_transfer.errors import UserError
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 
 Steps = Annotated[int, Field(title="--steps", ge=1, le=100_000_000)]
 Minutes = Annotated[float, Field(title="--minutes", gt=0, le=100_000)]
@@ -166,3 +167,64 @@ def _leaf(schema: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _is_float(kind: Any) -> bool:
     return getattr(kind, "__origin__", None) is float
+
+
+def split_list(text: str | None) -> list[str]:
+    """``"a, b"`` -> ``["a", "b"]``."""
+    return [part.strip() for part in text.split(",") if part.strip()] if text else []
+
+
+def read_numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """``"1, 2"`` -> ``[1, 2]``; empty where a part is not such a number."""
+    try:
+        return [kind(part) for part in split_list(text)]
+    except ValueError:
+        return []
+
+
+def refuse_given(options: Mapping[str, object], sentence: str) -> None:
+    """Refuse options that would do nothing.
+
+    Args:
+        options: name -> value; one without a value was not given.
+        sentence: says why, with ``{}`` for the first option that was.
+
+    Raises:
+        UserError: one was given.
+    """
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise UserError(sentence.format(f"--{given.replace('_', '-')}"))
+
+
+def require_options_of(
+    task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
+) -> None:
+    """See that no option of the other task is given: it would do nothing.
+
+    Raises:
+        UserError: one is.
+    """
+    other, options = ("segmentation", segmentation) if task == "diagnosis" else ("diagnosis", diagnosis or {})
+    refuse_given(options, f"{{}} is for {other}: omit it with --task {task}.")
+
+
+def split_numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
+    """``"1.5"`` -> three times 1.5; ``"1,1,2"`` -> the three numbers.
+
+    Raises:
+        UserError: when the text is neither.
+    """
+    if text is None:
+        return None
+    numbers = read_numbers(text, float)
+    if len(numbers) not in (1, 3):
+        raise UserError(f"{option} {text} is not possible: give one number of mm or three, such as 1.5 or 1,1,2.")
+    first, second, third = numbers * 3 if len(numbers) == 1 else numbers
+    return first, second, third
+
+
+def require_order(window: Sequence[float]) -> None:
+    """Refuse a window of intensities that is upside down."""
+    if window[0] >= window[1]:
+        raise UserError(f"--window {window} is not possible: the first HU value has to be the lower one.")

@@ -10,8 +10,8 @@ from monai_transfer import options
 from monai_transfer.benchmarks.comparison import BenchmarkSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
 from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
-from monai_transfer.bundle.plan_options import PlanOptions
 from monai_transfer.bundle.pretraining_plan import PretrainingPlan
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.inference.segmentation import Cleaning, SegmentOptions
 from monai_transfer.workflows.source_free import TestTimeSettings

@@ -25,10 +25,8 @@ class EntropyMinimization(AdaptationMethod):
         {'entropy': tensor(0.1000)}
     """
 
+    usual_weight = 0.1
     rests_at_zero = True
-
-    def __init__(self, weight: float = 0.1) -> None:
-        super().__init__(weight)
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
         """The mean entropy of the target's predictions."""

@@ -57,6 +57,9 @@ class AdaptationMethod(nn.Module, ABC):
         {'shrink': tensor(0.2500)}
     """
 
+    usual_weight: float = 1.0
+    """Weight of the losses at full strength, where none is given."""
+
     needs_target: bool = True
     """Whether the target domain has to be run forward."""
 
@@ -70,10 +73,10 @@ class AdaptationMethod(nn.Module, ABC):
     """Whether a step at strength 0 can do without this method, so that the target is not run for its sake.
     Not so where something is learnt before the network is touched (a discriminator, running statistics)."""
 
-    def __init__(self, weight: float = 1.0) -> None:
-        """Weight of this method's losses at full strength."""
+    def __init__(self, weight: float | None = None) -> None:
+        """Weight of this method's losses at full strength; its usual one by default."""
         super().__init__()
-        self.weight = weight
+        self.weight = self.usual_weight if weight is None else weight
         self.strength = 1.0
 
     def set_strength(self, value: float) -> None:

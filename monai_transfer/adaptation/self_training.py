@@ -36,10 +36,8 @@ class SelfTraining(AdaptationMethod):
         0.0
     """
 
+    usual_weight = 4.0
     rests_at_zero = True
-
-    def __init__(self, weight: float = 4.0) -> None:
-        super().__init__(weight)
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:
         """Dice and cross entropy over the pseudo-labelled voxels of every target domain; 0 where there is none.

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.errors import UserError
-from monai_transfer.transforms.random_changes import Augmentation
+from monai_transfer.transforms.presets import Augmentation
 
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""

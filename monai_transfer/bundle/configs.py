@@ -20,11 +20,11 @@ from monai_transfer.bundle.config_parts import (
     read_by,
     with_values,
 )
-from monai_transfer.bundle.domains import LABELLED_TARGET, Domains
 from monai_transfer.bundle.facts import OPTIONAL_CHANNELS
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import LABELLED_TARGET, Domains
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import CaseDataset

@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import Domains, PlanOptions, choose_domains, plan_adaptation
 from monai_transfer.errors import UserError
 from monai_transfer.files import LARGEST_OBJECT
 from monai_transfer.options import validated
@@ -62,7 +61,7 @@ class Pair:
             raise UserError(f"--name {self.name} is not possible: give 1 to 64 letters, digits and . _ + -.")
 
     def domains(self) -> Domains:
-        """The cases; see :func:`~monai_transfer.bundle.domains.choose_domains`."""
+        """The cases; see :func:`~monai_transfer.bundle.request.choose_domains`."""
         return choose_domains(
             self.source,
             self.target,

@@ -11,7 +11,6 @@ from monai.transforms import Compose
 from pydantic import WithJsonSchema
 
 from monai_transfer.bundle.networks import LIGHT, STEMMED, require_network
-from monai_transfer.bundle.plan_options import require_order
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_memory
@@ -25,6 +24,7 @@ from monai_transfer.options import (
     Steps,
     WindowVoxels,
     checked,
+    require_order,
     validated,
 )
 from monai_transfer.transforms.presets import Modality, preset

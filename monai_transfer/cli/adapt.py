@@ -23,12 +23,9 @@ from monai_transfer.cli.options import (
     StepsOption,
     TaskOption,
     TrustOption,
-    refuse_given,
-    require_options_of,
-    split_list,
-    split_numbers,
 )
 from monai_transfer.errors import UserError
+from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
 
 
 def adapt_command(
@@ -124,8 +121,7 @@ def adapt_command(
     if bundle is not None and resume:
         raise UserError("--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead.")
 
-    from monai_transfer.bundle.domains import choose_domains
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions, choose_domains
     from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(

@@ -20,16 +20,12 @@ from monai_transfer.cli.options import (
     NetworkOption,
     SpacingOption,
     TaskOption,
-    read_numbers,
-    refuse_given,
-    split_list,
-    split_numbers,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import Jobs, Seed, checked
+from monai_transfer.options import Jobs, Seed, checked, read_numbers, refuse_given, split_list, split_numbers
 
 if TYPE_CHECKING:
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions
 
 
 def adaptation(
@@ -71,7 +67,7 @@ def adaptation(
 
     Example: monai-transfer benchmark adaptation --source CT --target MR --methods Default,DANN
     """
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
 
     at_once = _at_once(jobs, cluster)

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.pairs import read_pairs
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.cli import console
 from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.figures.pairs_report import bench_columns, bench_rows

@@ -6,12 +6,8 @@ from typing import Annotated, Any
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import (
-    DeviceOption,
-    JsonOption,
-    SeedOption,
-    split_list,
-)
+from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
+from monai_transfer.options import split_list
 
 
 def training(

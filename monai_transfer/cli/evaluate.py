@@ -15,9 +15,9 @@ from monai_transfer.cli.options import (
     DryRunOption,
     JsonOption,
     TrustOption,
-    split_list,
 )
 from monai_transfer.cli.progress import case_progress
+from monai_transfer.options import split_list
 
 if TYPE_CHECKING:
     from monai_transfer.evaluation import ScoreTable

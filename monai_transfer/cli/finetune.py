@@ -32,12 +32,9 @@ from monai_transfer.cli.options import (
     StepsOption,
     TaskOption,
     TrustOption,
-    require_options_of,
-    split_list,
-    split_numbers,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import JointWeight, checked
+from monai_transfer.options import JointWeight, checked, require_options_of, split_list, split_numbers
 
 
 def finetune_command(
@@ -126,7 +123,7 @@ def finetune_command(
     Example: monai-transfer finetune --data Task09_Spleen --weights medicalnet:resnet18 --output spleen
     --unfreeze 2 --compare scratch
     """
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.bundle.strategy import Strategy
     from monai_transfer.datasets import read_dataset
     from monai_transfer.volumes.volume import Reading

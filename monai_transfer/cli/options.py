@@ -1,14 +1,10 @@
 """Options that mean the same in every command."""
 
-from collections.abc import Callable, Mapping
-from typing import Annotated, TypeVar
+from typing import Annotated
 
 import typer
 
-from monai_transfer.errors import UserError
 from monai_transfer.options import Task
-
-Number = TypeVar("Number", int, float)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -50,58 +46,3 @@ AssumeAffineOption = Annotated[
 AllowIrregularOption = Annotated[
     bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
 ]
-
-
-def split_list(text: str | None) -> list[str]:
-    """``"a, b"`` -> ``["a", "b"]``."""
-    return [part.strip() for part in text.split(",") if part.strip()] if text else []
-
-
-def read_numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:
-    """``"1, 2"`` -> ``[1, 2]``; empty where a part is not such a number."""
-    try:
-        return [kind(part) for part in split_list(text)]
-    except ValueError:
-        return []
-
-
-def refuse_given(options: Mapping[str, object], sentence: str) -> None:
-    """Refuse options that would do nothing.
-
-    Args:
-        options: name -> value; one without a value was not given.
-        sentence: says why, with ``{}`` for the first option that was.
-
-    Raises:
-        UserError: one was given.
-    """
-    given = next((name for name, value in options.items() if value), None)
-    if given is not None:
-        raise UserError(sentence.format(f"--{given.replace('_', '-')}"))
-
-
-def require_options_of(
-    task: str, *, segmentation: Mapping[str, object], diagnosis: Mapping[str, object] | None = None
-) -> None:
-    """See that no option of the other task is given: it would do nothing.
-
-    Raises:
-        UserError: one is.
-    """
-    other, options = ("segmentation", segmentation) if task == "diagnosis" else ("diagnosis", diagnosis or {})
-    refuse_given(options, f"{{}} is for {other}: omit it with --task {task}.")
-
-
-def split_numbers(text: str | None, option: str) -> tuple[float, float, float] | None:
-    """``"1.5"`` -> three times 1.5; ``"1,1,2"`` -> the three numbers.
-
-    Raises:
-        UserError: when the text is neither.
-    """
-    if text is None:
-        return None
-    numbers = read_numbers(text, float)
-    if len(numbers) not in (1, 3):
-        raise UserError(f"{option} {text} is not possible: give one number of mm or three, such as 1.5 or 1,1,2.")
-    first, second, third = numbers * 3 if len(numbers) == 1 else numbers
-    return first, second, third

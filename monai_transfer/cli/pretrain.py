@@ -17,10 +17,8 @@ from monai_transfer.cli.options import (
     ResumeOption,
     SeedOption,
     SpacingOption,
-    refuse_given,
-    split_numbers,
 )
-from monai_transfer.options import checked
+from monai_transfer.options import checked, refuse_given, split_numbers
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.pretraining_configs import Volumes

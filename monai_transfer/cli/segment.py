@@ -16,10 +16,9 @@ from monai_transfer.cli.options import (
     DryRunOption,
     JsonOption,
     TrustOption,
-    split_list,
 )
 from monai_transfer.errors import Interrupted, UserError
-from monai_transfer.options import LabelFormat, Precision, Runtime
+from monai_transfer.options import LabelFormat, Precision, Runtime, split_list
 from monai_transfer.progress import LINES, tell_progress
 from monai_transfer.text import one_line
 

@@ -31,10 +31,6 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
-    refuse_given,
-    require_options_of,
-    split_list,
-    split_numbers,
 )
 from monai_transfer.cli.two_tasks import (
     BothTasksOption,
@@ -42,6 +38,7 @@ from monai_transfer.cli.two_tasks import (
     read_task_weights,
     train_both_command,
 )
+from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
 
 if TYPE_CHECKING:
     from monai_transfer.workflows.training import LabelledSplit
@@ -80,7 +77,7 @@ def train_command(
 
     Example: monai-transfer train --data Task09_Spleen --output spleen
     """
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.volumes.volume import Reading
 
     common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}

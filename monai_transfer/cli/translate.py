@@ -17,10 +17,9 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
-    split_list,
-    split_numbers,
 )
 from monai_transfer.cli.progress import case_progress
+from monai_transfer.options import split_list, split_numbers
 
 
 def translate(
@@ -46,8 +45,7 @@ def translate(
 
     Example: monai-transfer translate --source CT --target MR --output ct_as_mr --steps 20000 --device cuda
     """
-    from monai_transfer.bundle.domains import choose_domains, plan_adaptation
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions, choose_domains, plan_adaptation
     from monai_transfer.options import GeneratorWidth, checked
     from monai_transfer.volumes.volume import Reading
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any, Literal
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import read_numbers, refuse_given
 from monai_transfer.errors import UserError
+from monai_transfer.options import read_numbers, refuse_given
 from monai_transfer.volumes.volume import Reading
 
 BothTasksOption = Annotated[
@@ -42,7 +42,7 @@ def train_both_command(
     """
     refuse_given(refused, "{} is for one task alone: omit it with --task both.")
 
-    from monai_transfer.bundle.plan_options import PlanOptions
+    from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.workflows import two_tasks as work
 
     chosen = PlanOptions(**options)

@@ -1,5 +1,7 @@
 """A data set: named cases, each with its image files and perhaps a label, and what the labels mean."""
 
+import os
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -8,6 +10,9 @@ from typing import Any, Self
 
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.volume import Reading, natural_key
+
+_LONGEST_NAME = 200
+"""Characters of a case's name, which becomes the name of a file beside an ending of its own."""
 
 
 @dataclass(frozen=True)
@@ -189,3 +194,63 @@ class CaseDataset:
     def _some_names(self) -> str:
         shown = ", ".join(self.names[:5])
         return f"{shown}, …" if len(self.cases) > 5 else shown or "none"
+
+
+def require_name(name: str, where: Path) -> None:
+    """Make sure that a name in a description can become the name of a file.
+
+    Raises:
+        UserError: it cannot.
+    """
+    odd = not name.strip(". ") or any(mark in name for mark in "/\\") or not name.isprintable()
+    if odd or len(name) > _LONGEST_NAME:
+        short = name if len(name) < 40 else name[:40] + "…"
+        raise UserError(
+            f"{where}: the case {short!r} cannot be the name of a file: name it by at most {_LONGEST_NAME} letters, "
+            "digits and hyphens."
+        )
+
+
+def uniquely_named(cases: list[Case], base: Path) -> list[Case]:
+    """The cases, named by their folders too where files of several folders have equal names.
+
+    Raises:
+        UserError: a name is not a text, or two cases have the same name or names that many disks do not tell apart.
+    """
+    for case in cases:
+        if not _is_text(case.name):
+            raise UserError(f"The name of {str(case.images[0])!a} is not written in UTF-8: rename the file.")
+    if len({case.name for case in cases}) < len(cases):
+        cases = [replace(case, name=_long_name(case, base)) for case in cases]
+    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
+    if twice:
+        raise UserError(f"The case {twice[0]!r} of {base} is there more than once: list each image once.")
+    alike: dict[str, list[str]] = defaultdict(list)
+    for case in cases:
+        alike[case.name.casefold()].append(case.name)
+    for names in alike.values():
+        if len(names) > 1:
+            raise UserError(
+                f"The cases {names[0]!r} and {names[1]!r} of {base} differ only in capital letters, which many disks "
+                "do not keep apart: rename one of them."
+            )
+    return cases
+
+
+def plain_path(path: Path) -> Path:
+    """The absolute path without ``..``; links stay, for those of git-annex lead to numbers instead of names."""
+    return Path(os.path.normpath(path.absolute()))
+
+
+def _is_text(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:  # bytes of another encoding, which Python carries along as halves of characters
+        return False
+    return True
+
+
+def _long_name(case: Case, base: Path) -> str:
+    folder, top = plain_path(case.images[0]).parent, plain_path(base)
+    parts = folder.relative_to(top).parts if folder.is_relative_to(top) else folder.parts[1:]
+    return "_".join([*parts, case.name])

@@ -6,10 +6,9 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from monai_transfer.datasets.cases import Fault
+from monai_transfer.datasets.cases import Fault, require_name
 from monai_transfer.datasets.exam_lists import ExamList, Listed, is_split, read_datalist, read_table, split_word
 from monai_transfer.datasets.exams import Exam, ExamDataset
-from monai_transfer.datasets.lists import require_name
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.pictures import is_picture
 from monai_transfer.volumes.volume import is_volume, natural_key, stem

@@ -1,18 +1,27 @@
 """Which files form a data set and its cases: a description's own lists, else the folders; no voxels are looked at."""
 
 import os
-from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
-from monai_transfer.datasets.cases import Case, CaseDataset, Fault
+from monai_transfer.datasets.cases import Case, CaseDataset, Fault, plain_path, require_name, uniquely_named
+from monai_transfer.datasets.channels import group_channels
 from monai_transfer.datasets.descriptions import Description, find_description, read_description
 from monai_transfer.datasets.folders import Found, read_folders, stray_label, with_others
-from monai_transfer.datasets.lists import listed_cases
 from monai_transfer.errors import UserError
-from monai_transfer.volumes.volume import Reading, is_volume, list_volumes, natural_key, stem
+from monai_transfer.volumes.volume import (
+    Reading,
+    channel_of,
+    is_volume,
+    label_stem,
+    list_volumes,
+    natural_key,
+    stem,
+    without_channel,
+)
 
 Section = Literal["training", "test", "all"]
 
@@ -77,7 +86,7 @@ def _read(root: Path, section: Section) -> CaseDataset:
         read_folders(root, None, description, found)
     if not found.cases:
         raise UserError(_nothing_there(root, found))
-    cases = _uniquely_named(found.cases, base)
+    cases = uniquely_named(found.cases, base)
     return CaseDataset(
         root=root,
         cases=tuple(sorted(cases, key=lambda case: natural_key(case.name))),
@@ -121,58 +130,13 @@ def _is_folder(path: Path) -> bool:
 
 def _unlisted(base: Path, description: Description, section: str, cases: list[Case]) -> list[Fault]:
     """The images in a section's folders that its list does not name."""
-    listed = {_plain(image) for case in cases for image in case.images}
+    listed = {plain_path(image) for case in cases for image in case.images}
     folders = [base / images for images, _ in _FOLDERS[section]]
-    others = [file for folder in folders for file in list_volumes(folder) if _plain(file) not in listed]
+    others = [file for folder in folders for file in list_volumes(folder) if plain_path(file) not in listed]
     if not others:
         return []
     message = f"{others[0]} is not in the list of {description.path}: it is left out{with_others(others)}."
     return [Fault(others[0], "", "unlisted", message)]
-
-
-def _uniquely_named(cases: list[Case], base: Path) -> list[Case]:
-    """The cases, named by their folders too where files of several folders have equal names.
-
-    Raises:
-        UserError: a name is not a text, or two cases have the same name or names that many disks do not tell apart.
-    """
-    for case in cases:
-        if not _is_text(case.name):
-            raise UserError(f"The name of {str(case.images[0])!a} is not written in UTF-8: rename the file.")
-    if len({case.name for case in cases}) < len(cases):
-        cases = [replace(case, name=_long_name(case, base)) for case in cases]
-    twice = [name for name, count in Counter(case.name for case in cases).items() if count > 1]
-    if twice:
-        raise UserError(f"The case {twice[0]!r} of {base} is there more than once: list each image once.")
-    alike: dict[str, list[str]] = defaultdict(list)
-    for case in cases:
-        alike[case.name.casefold()].append(case.name)
-    for names in alike.values():
-        if len(names) > 1:
-            raise UserError(
-                f"The cases {names[0]!r} and {names[1]!r} of {base} differ only in capital letters, which many disks "
-                "do not keep apart: rename one of them."
-            )
-    return cases
-
-
-def _plain(path: Path) -> Path:
-    """The absolute path without ``..``; links stay, for those of git-annex lead to numbers instead of names."""
-    return Path(os.path.normpath(path.absolute()))
-
-
-def _is_text(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:  # bytes of another encoding, which Python carries along as halves of characters
-        return False
-    return True
-
-
-def _long_name(case: Case, base: Path) -> str:
-    folder, top = _plain(case.images[0]).parent, _plain(base)
-    parts = folder.relative_to(top).parts if folder.is_relative_to(top) else folder.parts[1:]
-    return "_".join([*parts, case.name])
 
 
 def _channel_names(description: Description, cases: list[Case]) -> tuple[str, ...]:
@@ -189,3 +153,114 @@ def _nothing_there(root: Path, found: Found) -> str:
     if root.is_dir() and not any(root.iterdir()):
         return f"{root} is empty: give {_KNOWN}."
     return f"{root} holds no volumes that could be read: give {_KNOWN}."
+
+
+def listed_cases(base: Path, description: Description, section: str) -> list[Case]:
+    """The cases that a description lists in a section.
+
+    Args:
+        base: the folder that its paths start from.
+        description: what was read.
+        section: ``training``, ``validation`` or ``test``; the mapping of nnU-Net 2 is training.
+
+    Raises:
+        UserError: an entry names no image, or a name or path in it cannot be used.
+    """
+    folders = _Folders(base)
+    cases = [_case(entry, folders, description) for entry in description.lists.get(section, [])]
+    if section == "training":
+        cases += [_mapped(name, entry, folders, description) for name, entry in description.mapping.items()]
+    return cases
+
+
+class _Folders:
+    """The listings of the folders that a list speaks of, each read once."""
+
+    def __init__(self, base: Path) -> None:
+        self.base = base
+        self._listings: dict[Path, dict[str, dict[str, Path]]] = {}
+
+    def channels(self, image: Path, described: int) -> tuple[Path, ...]:
+        """The files that a listed image stands for: nnU-Net 1 lists ``a.nii.gz`` for ``a_0000.nii.gz`` and so on."""
+        if os.path.lexists(image):
+            return (image,)
+        groups = self._grouped(image.parent)
+        # The channels of all cases are completed together: only others can tell that the last one of a case is missing.
+        files = groups.get(stem(image), {})
+        if not files:
+            return (image,)
+        everyone = {name: file for group in groups.values() for name, file in group.items()}
+        return group_channels(everyone, described)[stem(image)]
+
+    def label(self, image: Path, name: str) -> Path | None:
+        """The label of an image of a test section, in the folder beside: ``labelsTs`` for ``imagesTs``."""
+        if not image.parent.name.startswith("images"):
+            return None
+        folder = image.parent.with_name(image.parent.name.replace("images", "labels", 1))
+        return next((file for file in list_volumes(folder) if label_stem(file) == name), None)
+
+    def _grouped(self, folder: Path) -> dict[str, dict[str, Path]]:
+        """Name without channel -> name with channel -> file."""
+        if folder not in self._listings:
+            groups: dict[str, dict[str, Path]] = {}
+            for file in list_volumes(folder):
+                if channel_of(stem(file)) is not None:
+                    groups.setdefault(without_channel(stem(file)), {})[stem(file)] = file
+            self._listings[folder] = groups
+        return self._listings[folder]
+
+
+def _case(entry: Any, folders: _Folders, description: Description) -> Case:
+    """A case of a list's entry: a mapping with ``image`` and perhaps ``label``, or just a path."""
+    content = entry if isinstance(entry, dict) else {"image": entry}
+    paths = list(_paths(content.get("image"), entry, description))
+    images = tuple(folders.base / path for path in paths)
+    name = stem(images[0]) if len(images) == 1 else without_channel(stem(images[0]))
+    label = _label(content.get("label"), images, folders, description)
+    if label is None and not isinstance(entry, dict):
+        label = folders.label(images[0], name)
+    if len(images) == 1:
+        images = folders.channels(images[0], len(description.channel_names))
+    return Case(name, images, label, _fold(content.get("fold"), description))
+
+
+def _mapped(name: str, entry: Any, folders: _Folders, description: Description) -> Case:
+    """A case of nnU-Net 2's mapping, which says the case's name itself."""
+    require_name(name, description.path or folders.base)
+    content = entry if isinstance(entry, dict) else {}
+    images = tuple(folders.base / path for path in _paths(content.get("images"), entry, description))
+    return Case(name, images, _label(content.get("label"), images, folders, description))
+
+
+def _paths(images: Any, entry: Any, description: Description) -> Iterator[str]:
+    """The paths of an entry's images."""
+    paths = images if isinstance(images, list) else [images]
+    if not paths or not all(isinstance(path, str) and _is_path(path) for path in paths):
+        shown = repr(entry) if len(repr(entry)) < 100 else repr(entry)[:100] + "…"
+        raise UserError(f'{description.path}: the entry {shown} names no "image": give each entry the path of one.')
+    if len(set(paths)) < len(paths):
+        raise UserError(f"{description.path}: {paths[0]} stands twice in one entry: list each channel once.")
+    yield from paths
+
+
+def _label(label: Any, images: tuple[Path, ...], folders: _Folders, description: Description) -> Path | None:
+    if isinstance(label, list) and len(label) == 1:
+        label = label[0]
+    if label is None:
+        return None
+    if not isinstance(label, str) or not _is_path(label):
+        raise UserError(f'{description.path}: the "label" of {images[0]} is not a path: name one label map.')
+    if folders.base / label in images:
+        raise UserError(f"{description.path}: {label} is listed as image and as label: name the label map.")
+    return folders.base / label
+
+
+def _fold(fold: Any, description: Description) -> int | None:
+    """The fold of an entry, as MONAI's datalists number them from 0."""
+    if fold is not None and (not isinstance(fold, int) or isinstance(fold, bool) or fold < 0):
+        raise UserError(f'{description.path}: the "fold" {fold!r} of an entry is not a number: number folds from 0.')
+    return fold
+
+
+def _is_path(text: str) -> bool:
+    return bool(text.strip()) and "\0" not in text

@@ -1,13 +1,12 @@
 """The trainer that steps, and its handlers."""
 
 from monai_transfer.engines.budget import Budget
-from monai_transfer.engines.checkpoints import Checkpoints
 from monai_transfer.engines.collapse import CollapseGuard
-from monai_transfer.engines.history import History, read_history
-from monai_transfer.engines.progress import ContourPanels, TrainingProgress
-from monai_transfer.engines.resume import ExactResume, GracefulInterrupt
+from monai_transfer.engines.history import ContourPanels, History, read_history
+from monai_transfer.engines.resume import Checkpoints, ExactResume
 from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule
 from monai_transfer.engines.target_view import TargetView
+from monai_transfer.engines.terminal import GracefulInterrupt, TrainingProgress
 from monai_transfer.engines.trainer import AdaptationTrainer, Attached
 
 __all__ = [

@@ -1,28 +1,27 @@
-"""A training that is interrupted ends in order, with its checkpoint, and goes on bit for bit where it stopped."""
+"""A training that was cut off goes on, and ends with the bits of one that was not."""
 
 import logging
-import signal
-import threading
+import os
+import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
-from monai_transfer.engines.checkpoints import Checkpoints
-from monai_transfer.engines.random_states import random_states, set_random_states
-from monai_transfer.errors import UserError
-from monai_transfer.machine import require_disk, versions
-from monai_transfer.processes import any_process, rank, states_of_processes, world_size
+from monai_transfer.engines.reproducing import circumstances, random_states, set_random_states
+from monai_transfer.errors import UserError, behind
+from monai_transfer.files import cannot_write, sha256, sweep, temporary_beside
+from monai_transfer.machine import require_disk
+from monai_transfer.processes import any_process, rank, states_of_processes
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-"""Ctrl-C, and what batch systems and containers send some seconds before they kill."""
+_NAME = re.compile(r"^step_(\d{8,})-([0-9a-f]{16})\.pt$")
 
 
 class ExactResume:
@@ -126,7 +125,7 @@ class ExactResume:
                 "position": position,
                 "states": self._states(engine),
                 "random": generators,
-                "made_with": _surroundings(engine),
+                "made_with": circumstances(engine),
                 "seconds": self.seconds + time.monotonic() - self._started_at,
             }
             self.checkpoints.save(step, state)
@@ -146,7 +145,7 @@ class ExactResume:
                 f"{self.checkpoints.folder} holds the state of another training than this one: give the command that "
                 "began it, or --overwrite to train again from the beginning."
             )
-        now = _surroundings(engine)
+        now = circumstances(engine)
         changed = [
             f"{name} {then}, now {now.get(name)}" for name, then in state["made_with"].items() if then != now[name]
         ]
@@ -185,74 +184,108 @@ def _size(state: Any) -> int:
     return sum(_size(part) for part in inside)
 
 
-def _surroundings(engine: Any) -> dict[str, str]:
-    """What decides over the last bits of a sum."""
-    known = versions()
-    names = ("monai-transfer", "monai", "torch", "numpy")
-    device = engine.state.device
-    return {
-        **{name: str(known.get(name)) for name in names},
-        "device": "cpu" if device is None else str(torch.device(device).type),
-        "threads": str(torch.get_num_threads()),
-        "processes": str(world_size()),
-    }
+class Checkpoints:
+    """The newest states of one training on disk: a few files, each complete and whole or not there at all.
 
+    A file is written beside its place, brought to the disk, and only then given its name, so that a process that is
+    killed leaves the states before it as they were. The name holds the number of finished steps and the beginning of
+    the SHA-256 of the content, ``step_00000050-1f2e3d4c5b6a7988.pt``: whatever a crash of the machine, a full disk or a
+    copy cut short made of a file is noticed without reading it as anything, and the state before it is used.
 
-class GracefulInterrupt:
-    """Turns the first signal into an orderly end of training; the second one stops at once.
-
-    Attributes:
-        signal: the signal that ended the training; ``None`` when none did.
-        steps: the optimizer steps that were done by then.
+    Args:
+        folder: where they lie; made when the first one is saved.
+        keep: so many are kept; two, so that there is one before a torn one.
 
     Example:
-        >>> from ignite.engine import Engine
-        >>> handler = GracefulInterrupt()
-        >>> handler.attach(Engine(lambda engine, batch: None))
-        >>> handler.signal is None
-        True
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     checkpoints = Checkpoints(folder)
+        ...     for step in (25, 50, 75):
+        ...         _ = checkpoints.save(step, {"weight": torch.zeros(2), "step": step})
+        ...     print(checkpoints.steps, checkpoints.newest()["step"])
+        [50, 75] 75
     """
 
-    def __init__(self) -> None:
-        self.signal: int | None = None
-        self.steps = 0
-        self._previous: dict[int, Any] = {}
+    def __init__(self, folder: str | Path, *, keep: int = 2) -> None:
+        self.folder = Path(folder)
+        self.keep = max(1, keep)
 
-    def attach(self, engine: Engine) -> None:
-        """Watch for the signals while training runs; only the main thread can."""
-        engine.add_event_handler(Events.STARTED, self._watch)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._stop_together)
-        engine.add_event_handler(Events.COMPLETED, self._restore)
-        engine.add_event_handler(Events.EXCEPTION_RAISED, self._restore_and_raise)
+    @property
+    def steps(self) -> list[int]:
+        """Finished steps of the states that are there, in rising order."""
+        return [step for step, _ in self._files()]
 
-    def _watch(self, engine: Engine) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
+    def save(self, step: int, state: Mapping[str, Any]) -> Path:
+        """Write a state after so many finished steps; remove an earlier one of that step, and those that are too many.
 
-        def stop(number: int, frame: FrameType | None) -> None:
-            self.signal = number
-            logger.warning("Interrupted: finishing this step and saving the checkpoint; press again to stop at once.")
-            self._give_back()
-            if world_size() == 1:
-                engine.terminate()
+        Args:
+            step: number of finished steps.
+            state: tensors, numbers, texts, and lists and dictionaries of them: they are read with ``weights_only``.
 
-        self._previous = {number: signal.signal(number, stop) for number in SIGNALS}
+        Raises:
+            UserError: the disk is full, or the folder cannot be written to; the states that were there stay.
+        """
+        temporary = temporary_beside(self.folder / "state")
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with temporary.open("xb") as file:
+                torch.save(dict(state), file)
+                file.flush()
+                # the name must not reach the disk before the content does
+                os.fsync(file.fileno())
+            path = self.folder / f"step_{step:08d}-{sha256(temporary)[:16]}.pt"
+            temporary.replace(path)
+            _sync(self.folder)
+        except (OSError, RuntimeError) as error:
+            fault = _disk_fault(error)
+            if fault is None:
+                raise
+            raise cannot_write(self.folder, fault) from error
+        finally:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+        # of two states of one step the names say only which digest is larger: the one just written counts
+        for old in [old for number, old in self._files() if number == step and old != path]:
+            old.unlink(missing_ok=True)
+        for _, old in self._files()[: -self.keep]:
+            old.unlink(missing_ok=True)
+        return path
 
-    def _stop_together(self, engine: Engine) -> None:
-        """End several processes after the same step, whichever of them the signal reached."""
-        if world_size() > 1 and any_process(self.signal is not None):
-            self.signal = self.signal or signal.SIGTERM
-            engine.terminate()
+    def newest(self) -> dict[str, Any] | None:
+        """The newest state that is whole; ``None`` when there is none. Tensors are on the CPU."""
+        for step, path in reversed(self._files()):
+            match = _NAME.match(path.name)
+            if match is not None and sha256(path).startswith(match[2]):
+                state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+                return state
+            logger.warning("%s is torn (step %d): the state before it is used.", path, step)
+        return None
 
-    def _give_back(self) -> None:
-        while self._previous:
-            number, handler = self._previous.popitem()
-            signal.signal(number, handler)
+    def clear(self) -> None:
+        """Remove all states, and what a process that was killed left of one."""
+        sweep(self.folder)
+        for _, path in self._files():
+            path.unlink(missing_ok=True)
+        with suppress(OSError):  # where somebody put something else, it stays
+            self.folder.rmdir()
 
-    def _restore(self, engine: Engine) -> None:
-        self.steps = engine.state.iteration
-        self._give_back()
+    def _files(self) -> list[tuple[int, Path]]:
+        found = [
+            (match, path) for path in self.folder.glob("step_*.pt") if (match := _NAME.match(path.name)) is not None
+        ]
+        return sorted((int(match[1]), path) for match, path in found if match is not None)
 
-    def _restore_and_raise(self, engine: Engine, error: BaseException) -> None:
-        self._restore(engine)
-        raise error
+
+def _sync(folder: Path) -> None:
+    """Bring the folder's entries to the disk, where the system can (Windows cannot)."""
+    with suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _disk_fault(error: BaseException | None) -> OSError | None:
+    """The fault of the disk behind an error; torch's writer raises a ``RuntimeError`` of its own around it."""
+    return next((fault for fault in behind(error) if isinstance(fault, OSError)), None)

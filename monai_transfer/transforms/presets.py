@@ -12,21 +12,37 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     Orientationd,
+    RandAffined,
+    RandCropByPosNegLabeld,
+    RandFlipd,
+    RandGaussianNoised,
+    RandGaussianSmoothd,
+    RandGridDistortiond,
+    RandScaleIntensityd,
+    RandSimulateLowResolutiond,
+    RandSpatialCropd,
     ScaleIntensityRanged,
     Spacingd,
+    SpatialPadd,
     ToDeviced,
     Transform,
 )
 from monai.transforms.utils_pytorch_numpy_unification import percentile
+from monai.utils import PytorchPadMode
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, cat, split
 
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.channel_dropout import RandChannelDropoutd
+from monai_transfer.transforms.class_intensity import RandClassIntensityd
+from monai_transfer.transforms.fourier_style import RandFourierStyled
+from monai_transfer.transforms.gin import RandGINd
+from monai_transfer.transforms.histogram_match import RandHistogramMatchd
 from monai_transfer.transforms.intensity_profile import ClassIntensities
-from monai_transfer.transforms.labels import PSEUDO_LABEL, LabelClassesd, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.labels import PSEUDO_LABEL, UNLABELLED, LabelClassesd, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
-from monai_transfer.transforms.random_changes import Augmentation, appearance, deformed, random_crop
+from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
+from monai_transfer.transforms.random_intensity import RandContrastCurve, RandContrastCurved, RandSmoothBiasd
 from monai_transfer.transforms.reference_pool import Reference
 from monai_transfer.volumes.monai_reader import load_volumes
 from monai_transfer.volumes.volume import Reading
@@ -39,6 +55,15 @@ ABSENT: dict[Modality, float] = {"ct": -1.0, "mr": 0.0}
 
 WEAK = "weak"
 """Key under which the unlabelled training pipeline keeps the image as it was before strong augmentation."""
+
+Augmentation = Literal["none", "standard", "modality", "gin", "nnunet", "fourier", "histogram"]
+
+_CURVED = 0.9
+_KNOTS = (3, 5)
+_BORROWED = 0.8
+_UNEVEN = 0.7
+_CELLS = 4
+"""Parts of a window along each axis that are stretched each by its own factor: each about as large as an organ."""
 
 
 def preset(
@@ -96,12 +121,15 @@ def preset(
     _check(modality, stage, augmentation, roi_size)
     labelled = labelled and stage != "infer"
     keys = [Keys.IMAGE, Keys.LABEL] if labelled else [Keys.IMAGE]
-    steps = geometry(keys, spacing=spacing, reading=reading)
+    steps = _geometry(keys, spacing=spacing, reading=reading)
     if labelled:
         steps.insert(1, LabelClassesd(Keys.LABEL, label_values))
     if modality == "mr" and bias_correction:
         steps.insert(1, N4BiasCorrectiond(keys=Keys.IMAGE))
-    steps += ct_intensity(keys, window=window) if modality == "ct" else mr_intensity()
+    if modality == "ct":
+        steps += _ct_intensity(keys, window=window)
+    else:
+        steps += [Lambdad(keys=Keys.IMAGE, func=change) for change in (clip_to_foreground, standardise_foreground)]
     if labelled:
         # A slope in the header leaves 0.99999, which the cast alone would make background.
         steps.append(CastToTyped(keys=Keys.LABEL, dtype="uint8"))
@@ -109,11 +137,11 @@ def preset(
         if pseudo_labels is not None and not labelled:
             steps.append(PseudoLabeld(PSEUDO_LABEL, pseudo_labels))
             keys = [*keys, PSEUDO_LABEL]
-        steps += random_crop(keys, roi_size)
+        steps += _random_crop(keys, roi_size)
         if torch.device(device).type != "cpu":
             # after the crop: whole volumes stay in the cache, in the memory of the CPU
             steps.append(ToDeviced(keys=keys, device=device))
-        steps += deformed(keys, deformation=deformation, stretch=stretch, flip_axes=flip_axes, device=device)
+        steps += _deformed(keys, deformation=deformation, stretch=stretch, flip_axes=flip_axes, device=device)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
         steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
@@ -129,11 +157,11 @@ def label_preset(
     reading: Reading | Mapping[str, bool] = Reading(),  # noqa: B008 (frozen)
 ) -> Compose:
     """The label alone on the working grid, from a file to a tensor ``(1, *spatial)``; see :func:`preset`."""
-    load, *grid = geometry([Keys.LABEL], spacing=spacing, reading=reading)
+    load, *grid = _geometry([Keys.LABEL], spacing=spacing, reading=reading)
     return Compose([load, LabelClassesd(Keys.LABEL, label_values), *grid, CastToTyped(keys=Keys.LABEL, dtype="uint8")])
 
 
-def geometry(
+def _geometry(
     keys: Sequence[str],
     *,
     spacing: Sequence[float],
@@ -149,7 +177,7 @@ def geometry(
     ]
 
 
-def ct_intensity(keys: Sequence[str], *, window: Sequence[float]) -> list[Transform]:
+def _ct_intensity(keys: Sequence[str], *, window: Sequence[float]) -> list[Transform]:
     """HU window to ``[-1, 1]``, then crop to what is not air."""
     low, high = window
     return [
@@ -164,11 +192,6 @@ def ct_intensity(keys: Sequence[str], *, window: Sequence[float]) -> list[Transf
             end_coord_key=None,
         ),
     ]
-
-
-def mr_intensity() -> list[Transform]:
-    """Clip at the 99.5th percentile of the foreground, then z-score by the foreground's mean and deviation."""
-    return [Lambdad(keys=Keys.IMAGE, func=clip_to_foreground), Lambdad(keys=Keys.IMAGE, func=standardise_foreground)]
 
 
 def above_air(image: Tensor) -> Tensor:
@@ -191,11 +214,87 @@ def _standardised(channel: Tensor, foreground: Tensor) -> Tensor:
 
 
 def _check(modality: str, stage: str, augmentation: str, roi_size: Sequence[int] | None) -> None:
-    if modality not in ("ct", "mr"):
-        raise UserError(f"modality is {modality!r}; it must be 'ct' or 'mr'.")
-    if stage not in ("train", "validate", "infer"):
-        raise UserError(f"stage is {stage!r}; it must be 'train', 'validate' or 'infer'.")
-    if augmentation not in get_args(Augmentation):
-        raise UserError(f"augmentation is {augmentation!r}; choose one of {', '.join(get_args(Augmentation))}.")
+    chosen = {"modality": (modality, Modality), "stage": (stage, Stage), "augmentation": (augmentation, Augmentation)}
+    for name, (value, known) in chosen.items():
+        if value not in get_args(known):
+            raise UserError(f"{name} is {value!r}; choose one of {', '.join(get_args(known))}.")
     if stage == "train" and roi_size is None:
         raise UserError("The training preset needs roi_size, the size of the random crop in voxels.")
+
+
+def _random_crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform]:
+    """Windows of ``roi_size``, two of three around a label where there are labels."""
+    size = list(roi_size)
+    pads: list[Transform] = [SpatialPadd(keys=Keys.IMAGE, spatial_size=size, mode=PytorchPadMode.REPLICATE)]
+    if Keys.LABEL not in keys:
+        pads += [SpatialPadd(keys=key, spatial_size=size, value=UNLABELLED) for key in keys if key == PSEUDO_LABEL]
+        return [*pads, RandSpatialCropd(keys=keys, roi_size=size, random_size=False)]
+    crop = RandCropByPosNegLabeld(
+        keys=keys, label_key=Keys.LABEL, spatial_size=size, pos=2.0, neg=1.0, num_samples=1, allow_smaller=False
+    )
+    return [*pads, SpatialPadd(keys=Keys.LABEL, spatial_size=size), crop]
+
+
+def _deformed(
+    keys: Sequence[str], *, deformation: float, stretch: float, flip_axes: Sequence[int], device: torch.device | str
+) -> list[Transform]:
+    """Random flips, stretches, rotation, zoom and shift, the same for the image and its labels; see ``preset``."""
+    flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
+    modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
+    if stretch:
+        on = torch.device(device)
+        parts = RandGridDistortiond(keys, _CELLS, _UNEVEN, stretch, mode=modes, padding_mode="border", device=on)
+        flips.append(parts)
+    if deformation == 0:
+        return flips
+    affine = RandAffined(
+        keys=keys,
+        prob=0.9,
+        rotate_range=[0.26 * deformation] * 3,
+        scale_range=[stretch or 0.15 * deformation] * 3,
+        translate_range=[4.0 * deformation] * 3,
+        mode=modes,
+        padding_mode="border",
+        device=device,
+    )
+    return [*flips, affine]
+
+
+def appearance(
+    augmentation: Augmentation,
+    *,
+    intensities: ClassIntensities | None = None,
+    references: Sequence[Reference] | None = None,
+) -> list[Transform]:
+    """Random intensity transforms of one name, for the image alone; see ``preset``."""
+    if augmentation == "none":
+        return []
+    image = [Keys.IMAGE]
+    painted: list[Transform] = []
+    if intensities is not None:
+        curve = RandContrastCurve(_CURVED, _KNOTS) if augmentation == "modality" else None
+        painted.append(RandClassIntensityd(image, Keys.LABEL, intensities, curve=curve))
+    if augmentation == "nnunet":
+        return [*painted, nnunet_intensity(image)]
+    common = [
+        RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
+        RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
+        RandGaussianNoised(keys=image, prob=0.5, std=0.2),
+    ]
+    if augmentation == "gin":
+        return [*painted, RandGINd(image, prob=_CURVED), *common]
+    if augmentation == "modality":
+        contrast = painted or [RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)]
+        return [*contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
+    mild = [
+        *painted,
+        RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
+        RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
+        *common,
+    ]
+    if augmentation == "standard":
+        return mild
+    if references is None:
+        raise UserError(f"The augmentation {augmentation} needs references, images of the target.")
+    borrowed = RandFourierStyled if augmentation == "fourier" else RandHistogramMatchd
+    return [borrowed(image, references, prob=_BORROWED), *mild]

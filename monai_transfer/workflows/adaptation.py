@@ -12,10 +12,10 @@ from monai_transfer.bundle.arms import (
     method_names,
 )
 from monai_transfer.bundle.configs import make_arm, split_source
-from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.evaluation import (
     AdaptationSummary,
     CheckpointChoice,

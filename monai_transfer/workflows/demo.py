@@ -4,7 +4,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.figures.overlays import overview_picture
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import save_figure

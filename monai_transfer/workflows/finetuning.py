@@ -6,7 +6,7 @@ from typing import Any
 
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.plan import Plan, make_plan
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.datasets import CaseDataset, require_sound
 from monai_transfer.machine import choose_device

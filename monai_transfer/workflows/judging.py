@@ -28,7 +28,7 @@ from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.inference.whole_image import Judge, over_whole_image
 from monai_transfer.losses import class_dice
 from monai_transfer.machine import choose_device
-from monai_transfer.transforms.random_changes import Augmentation, appearance
+from monai_transfer.transforms.presets import Augmentation, appearance
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.workflows.choice import source_sizes, spread
 

@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from monai_transfer.bundle.arms import Arm
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.pairs import Pair
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import Domains, PlanOptions
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.evaluation.predicted_dice import write_known_labels

@@ -14,10 +14,10 @@ from monai_transfer.bundle.arms import (
     SOURCE_ONLY,
     Arm,
 )
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import Domains
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report

@@ -13,9 +13,9 @@ import torch
 
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.configs import Configs, adaptation_configs
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import Domains
 from monai_transfer.bundle.training import training_seconds
 from monai_transfer.evaluation import ScoredRun, ScoreTable
 from monai_transfer.evaluation.label_evidence import LabelEvidence

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from monai_transfer.bundle.configs import supervised_configs
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan, make_plan
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
@@ -103,7 +103,7 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", pace: "Pace | N
         split: the cases.
         device: where to train.
         pace: the time that the training may take, which decides grid and steps.
-        options: fields of :class:`~monai_transfer.bundle.plan_options.PlanOptions`.
+        options: fields of :class:`~monai_transfer.bundle.request.PlanOptions`.
 
     Raises:
         UserError: for the first fault in the data set, or an option out of range.

@@ -9,9 +9,9 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.adaptation import UnpairedTranslation
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import require_free
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import Domains
 from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
 from monai_transfer.inference.sinks import with_values_of

@@ -10,7 +10,7 @@ from monai_transfer.bundle.diagnosis_plan import Sensitivity
 from monai_transfer.bundle.facts import DIAGNOSIS
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan, make_plan
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.bundle.two_task_configs import fine_enough, two_task_configs, whole_images
 from monai_transfer.datasets import TwoTaskDataset, read_two_tasks, require_sound, require_sound_exams
 from monai_transfer.errors import UserError

@@ -8,9 +8,9 @@ from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm
 from monai_transfer.bundle.configs import adaptation_configs, finetuning_configs, make_arm, supervised_configs
-from monai_transfer.bundle.domains import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
+from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import Case, CaseDataset

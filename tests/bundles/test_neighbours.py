@@ -21,8 +21,8 @@ from monai.transforms import Compose, SaveImaged
 
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.configs import make_arm
-from monai_transfer.bundle.domains import choose_domains, plan_adaptation
 from monai_transfer.bundle.handing_on import hand_on
+from monai_transfer.bundle.request import choose_domains, plan_adaptation
 from monai_transfer.errors import UserError
 from monai_transfer.inference import Segmenter
 from monai_transfer.workflows.exporting import export_bundle

@@ -7,7 +7,7 @@ import torch
 from ignite.engine import Engine
 from monai.utils.enums import CommonKeys as Keys
 
-from monai_transfer.engines.progress import LABEL_COLOUR, PREDICTION_COLOUR, ContourPanels, draw_panel
+from monai_transfer.engines.history import LABEL_COLOUR, PREDICTION_COLOUR, ContourPanels, draw_panel
 
 
 def test_the_slice_with_most_foreground_is_drawn_with_both_contours() -> None:

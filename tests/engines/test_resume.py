@@ -35,7 +35,7 @@ from monai_transfer.engines import (
     TargetView,
     read_history,
 )
-from monai_transfer.engines.random_states import random_states, set_random_states
+from monai_transfer.engines.reproducing import random_states, set_random_states
 from monai_transfer.errors import UserError
 from monai_transfer.finetuning import EarlyStop, GradualUnfreezing, LearningRateLog, parameter_groups
 from monai_transfer.losses import ClassBalancedDiceCELoss

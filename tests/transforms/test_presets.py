@@ -15,8 +15,7 @@ from monai_transfer.bundle.config_parts import inference_preprocessing
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, preset
-from monai_transfer.transforms.presets import ABSENT, Modality, clip_to_foreground, standardise_foreground
-from monai_transfer.transforms.random_changes import Augmentation
+from monai_transfer.transforms.presets import ABSENT, Augmentation, Modality, clip_to_foreground, standardise_foreground
 
 
 @pytest.fixture(scope="module")

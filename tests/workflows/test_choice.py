@@ -12,8 +12,8 @@ from scipy import ndimage
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY
 from monai_transfer.bundle.configs import make_arm
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.request import Domains
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation

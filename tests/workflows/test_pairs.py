@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_transfer.bundle.pairs import read_pairs
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.cli.app import app
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.workflows import side_by_side as module

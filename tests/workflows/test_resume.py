@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from monai_transfer.bundle.domains import Domains
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.request import Domains
 from monai_transfer.engines import AdaptationTrainer
 from monai_transfer.errors import UserError
 from monai_transfer.workflows import adaptation

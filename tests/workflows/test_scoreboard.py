@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.configs import make_arm
-from monai_transfer.bundle.domains import choose_domains, plan_adaptation
+from monai_transfer.bundle.request import choose_domains, plan_adaptation
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.workflows.scoreboard import choose_arms, compare_methods, report_comparison

@@ -1,17 +1,29 @@
-"""The cases of an adaptation: what it learns from, and what it is tested on."""
+"""What is asked of a training: its options, checked before any data are read, and the cases of its domains."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_transfer.bundle.plan_options import PlanOptions
+from monai_transfer.bundle.networks import require_network
 from monai_transfer.datasets import (
     CaseDataset,
     read_dataset,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.machine import choose_device
+from monai_transfer.machine import choose_device, require_device
+from monai_transfer.options import (
+    BatchSize,
+    ChannelDropout,
+    Hounsfield,
+    LearningRate,
+    Minutes,
+    Seed,
+    Spacing,
+    Steps,
+    require_order,
+    validated,
+)
 from monai_transfer.volumes.volume import Reading
 
 if TYPE_CHECKING:
@@ -126,7 +138,7 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | Non
         domains: the cases.
         device: where to train.
         pace: the time that all trainings together may take, which decides grid and steps.
-        options: fields of :class:`~monai_transfer.bundle.plan_options.PlanOptions`.
+        options: fields of :class:`~monai_transfer.bundle.request.PlanOptions`.
 
     Raises:
         UserError: for the first fault in any data set, or an option out of range.
@@ -193,3 +205,51 @@ def _require_complete(first: CaseDataset, known: "Fingerprint", other: CaseDatas
             f"{other.root} lacks the label {missing[0]}, which {first.root} has: there it would be learnt as "
             "background, so give every source the same labels."
         )
+
+
+@validated
+class PlanOptions:
+    """The options of a training that can be checked before its data are read; ``None`` leaves the planned value.
+
+    Attributes:
+        spacing: working grid in mm, one number per axis.
+        window: HU that become -1 and 1, the lower first; CT only.
+        network: a name of :data:`monai_transfer.bundle.networks.NETWORKS`.
+        steps: optimizer steps.
+        minutes: time of all trainings together, which decides grid and steps (``train`` and ``adapt``).
+        learning_rate: peak learning rate.
+        batch_size: cases per domain and step.
+        channel_dropout: share of the training images of several channels that lose some of them.
+        seed: seed of every random generator.
+        device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Example:
+        >>> PlanOptions(steps=40, device="cpu").given
+        {'steps': 40, 'device': 'cpu'}
+    """
+
+    spacing: tuple[Spacing, Spacing, Spacing] | None = None
+    window: tuple[Hounsfield, Hounsfield] | None = None
+    network: str | None = None
+    steps: Steps | None = None
+    minutes: Minutes | None = None
+    learning_rate: LearningRate | None = None
+    batch_size: BatchSize | None = None
+    channel_dropout: ChannelDropout | None = None
+    seed: Seed | None = None
+    device: str = "auto"
+
+    def __post_init__(self) -> None:
+        """Refuse an unknown network or device, a window upside down, and steps beside the time that decides them."""
+        if self.steps is not None and self.minutes is not None:
+            raise UserError("--steps is decided by --minutes: give one of them.")
+        if self.network is not None:
+            require_network(self.network)
+        if self.window is not None:
+            require_order(self.window)
+        require_device(self.device)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The options that are set, as the planning functions take them; these are given the time apart."""
+        return {name: value for name, value in asdict(self).items() if value is not None and name != "minutes"}

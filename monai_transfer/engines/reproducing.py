@@ -1,4 +1,4 @@
-"""The states of the random generators that a training draws from, as plain tensors and numbers.
+"""What decides over the bits of a training: the states of the random generators, and what else its sums depend on.
 
 Random transforms are not among them: :class:`~monai_transfer.datasets.DomainLoader` seeds them anew at each epoch, from
 the seed and the number of the epoch.
@@ -10,6 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
+
+from monai_transfer.machine import versions
+from monai_transfer.processes import world_size
 
 
 def random_states() -> dict[str, Any]:
@@ -41,3 +44,16 @@ def set_random_states(states: Mapping[str, Any]) -> None:
     np.random.set_state((name, keys.numpy().astype(np.uint32), position, has_gauss, cached))
     version, words, gauss = states["python"]
     random.setstate((version, tuple(words), gauss))
+
+
+def circumstances(engine: Any) -> dict[str, str]:
+    """What decides over the last bits of a sum: versions, device, threads and processes."""
+    known = versions()
+    names = ("monai-transfer", "monai", "torch", "numpy")
+    device = engine.state.device
+    return {
+        **{name: str(known.get(name)) for name in names},
+        "device": "cpu" if device is None else str(torch.device(device).type),
+        "threads": str(torch.get_num_threads()),
+        "processes": str(world_size()),
+    }
