@@ -5,9 +5,7 @@ from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
 from monai_transfer.transforms.gin import RandGIN, RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatch, RandHistogramMatchd
-from monai_transfer.transforms.intensity_profile import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.joined_targets import JoinTargets
-from monai_transfer.transforms.labels import LabelClassesd, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.mind import MINDFeatures, MINDFeaturesd
 from monai_transfer.transforms.mixed_examinations import MixExaminations
 from monai_transfer.transforms.n4 import N4BiasCorrection, N4BiasCorrectiond
@@ -20,6 +18,8 @@ from monai_transfer.transforms.random_intensity import (
     RandSmoothBiasd,
 )
 from monai_transfer.transforms.reference_pool import ReferencePool
+from monai_transfer.transforms.target_knowledge import ClassIntensities, IntensityProfile, PseudoLabeld, PseudoLabels
+from monai_transfer.volumes.monai_reader import LabelClassesd
 
 __all__ = [
     "ClassIntensities",

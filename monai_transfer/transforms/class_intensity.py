@@ -11,14 +11,14 @@ from monai.utils import TransformBackends, convert_to_dst_type, convert_to_tenso
 from torch import Tensor
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms.intensity_profile import (
+from monai_transfer.transforms.random_intensity import RandContrastCurve
+from monai_transfer.transforms.target_knowledge import (
     AROUND,
     ClassIntensities,
     IntensityProfile,
     intensity_range,
     surroundings,
 )
-from monai_transfer.transforms.random_intensity import RandContrastCurve
 
 _RANDOM_SPREAD = (0.01, 0.1)
 _KNOTS = (3, 6)

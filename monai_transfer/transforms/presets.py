@@ -38,13 +38,18 @@ from monai_transfer.transforms.class_intensity import RandClassIntensityd
 from monai_transfer.transforms.fourier_style import RandFourierStyled
 from monai_transfer.transforms.gin import RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatchd
-from monai_transfer.transforms.intensity_profile import ClassIntensities
-from monai_transfer.transforms.labels import PSEUDO_LABEL, UNLABELLED, LabelClassesd, PseudoLabeld, PseudoLabels
 from monai_transfer.transforms.n4 import N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.random_intensity import RandContrastCurve, RandContrastCurved, RandSmoothBiasd
 from monai_transfer.transforms.reference_pool import Reference
-from monai_transfer.volumes.monai_reader import load_volumes
+from monai_transfer.transforms.target_knowledge import (
+    PSEUDO_LABEL,
+    UNLABELLED,
+    ClassIntensities,
+    PseudoLabeld,
+    PseudoLabels,
+)
+from monai_transfer.volumes.monai_reader import LabelClassesd, load_volumes
 from monai_transfer.volumes.volume import Reading
 
 Modality = Literal["ct", "mr"]

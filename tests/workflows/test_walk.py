@@ -9,7 +9,7 @@ from monai_transfer.losses import supervised
 from monai_transfer.phantoms import write_phantoms
 from tests.inference.test_walk import files_entered
 
-MOST = 44
+MOST = 43
 """Files between ``adapt`` and a loss: a new one takes the place of another, or is one step too many."""
 
 
