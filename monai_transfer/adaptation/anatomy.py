@@ -10,7 +10,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.adaptation.label_atlas import LabelAtlas, blurred
-from monai_transfer.transforms.target_knowledge import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
+from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
 
 _BINS = 64
 _RANGE = (0.005, 0.995)

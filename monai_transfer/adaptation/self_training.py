@@ -9,7 +9,7 @@ from monai_transfer.adaptation.domains import is_target, of_target
 from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
 from monai_transfer.errors import UserError
 from monai_transfer.losses import pseudo_label_loss
-from monai_transfer.transforms.target_knowledge import PSEUDO_LABEL, TAUGHT, UNLABELLED
+from monai_transfer.transforms.target import PSEUDO_LABEL, TAUGHT, UNLABELLED
 
 _SILENT = -1e4
 """Logit of a class that takes no part in a softmax; finite, for an infinity times zero is not a number."""

@@ -21,7 +21,7 @@ from monai_transfer.losses import ClassBalancedDiceCELoss
 from monai_transfer.machine import hardware, require_memory, versions
 from monai_transfer.networks import feature_channels
 from monai_transfer.options import BatchSize, Classes, Seed, validated
-from monai_transfer.transforms.target_knowledge import PSEUDO_LABEL
+from monai_transfer.transforms.target import PSEUDO_LABEL
 from monai_transfer.workflows.adaptation import Say
 
 _NEEDS_BATCH_NORM = ("AdaBN", "DomainSpecificBatchNorm")

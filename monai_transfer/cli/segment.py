@@ -124,7 +124,7 @@ def segment_command(
     require_device(device)
     trusted = console.settle_trust(bundle, trust=trust, dry_run=dry_run)
     if dry_run:
-        from monai_transfer.inference.places import planned_results
+        from monai_transfer.inference.case_work import planned_results
 
         made, left_out = planned_results(inputs, output, options, share=share or (0, 1))
         if as_json:
@@ -135,7 +135,7 @@ def segment_command(
             console.note(sentence)
         return
 
-    from monai_transfer.inference.places import url_of
+    from monai_transfer.inference.case_work import url_of
     from monai_transfer.workflows.segmenting import segment
 
     with SegmentBar() as bar:

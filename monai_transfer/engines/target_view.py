@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
 from monai_transfer.adaptation.anatomy import some_label_maps
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
-from monai_transfer.transforms.target_knowledge import UNLABELLED, plausible
+from monai_transfer.transforms.target import UNLABELLED, plausible
 
 logger = logging.getLogger(__name__)
 

@@ -1,20 +1,21 @@
-"""What is done with one case: it is read, computed and written, and whatever fails is told in its entry."""
+"""What is done with one case, where it lies: it is read, computed and written; what fails is told in its entry."""
 
 import logging
+import re
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, sha256
-from monai_transfer.inference.bids import BIDS_ENDINGS
-from monai_transfer.inference.cases import InputCase
+from monai_transfer.inference.bids import BIDS_ENDINGS, find_bids_cases, require_bids
+from monai_transfer.inference.cases import InputCase, find_cases
 from monai_transfer.inference.dicom_seg import require_series
 from monai_transfer.inference.label_files import label_ending
-from monai_transfer.inference.output_folder import LABELS, PRODUCTS, lies_in
+from monai_transfer.inference.output_folder import LABELS, PRODUCTS, Manifest, lies_in
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_room_for_results, write_results
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory
 from monai_transfer.text import listening
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
+
+_URL = re.compile(r"^(s3|gs):/{1,2}(?=[^/])")
+"""An address; of ``//`` a ``Path`` keeps one."""
 
 Read = tuple[Volume, float]
 """A volume, and the seconds that reading it took."""
@@ -156,6 +160,94 @@ class CaseWork:
         for name in set(stale) - set(entry["files"]):
             # A side product that was not asked for again, or a result whose input now fails, would be taken for new.
             _remove(self.output, name)
+
+
+@dataclass
+class Places:
+    """Inputs and output of a run.
+
+    Args:
+        inputs: files and folders.
+        output: the folder of the results.
+    """
+
+    inputs: list[Path]
+    output: Path
+
+    def case(self, case: InputCase) -> InputCase:
+        """A case that can be read."""
+        return case
+
+    def work(self, segmenter: "Segmenter", *, preview: bool) -> CaseWork:
+        """What reads, computes and writes the cases."""
+        return CaseWork(segmenter, self.output, preview)
+
+    def manifest(self, head: Mapping[str, Any]) -> Manifest:
+        """The manifest in the output."""
+        return Manifest(self.output, head)
+
+    def told(self, what: Any) -> Any:
+        """Text with the addresses of what folders stand for."""
+        return what
+
+    def finish(self) -> None:
+        """Bring to its place what stands beside the cases."""
+
+
+def url_of(path: str | Path) -> str | None:
+    """The address of a folder or object in a bucket; ``None`` of a path on a disk.
+
+    Example:
+        >>> url_of(Path("s3://hospital/scans")), url_of("scans")
+        ('s3://hospital/scans', None)
+    """
+    text = str(path)
+    return _URL.sub(r"\1://", text).rstrip("/") if _URL.match(text) else None
+
+
+@contextmanager
+def places_of(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[int, int] = (0, 1)) -> Iterator[Places]:
+    """The places of a run, which may lie in buckets.
+
+    Args:
+        inputs: files, folders and addresses.
+        output: the folder of the results.
+        share: which of how many.
+
+    Raises:
+        UserError: a bucket cannot be read, or inputs and results lie in each other there.
+    """
+    if not any(url_of(path) for path in (*inputs, output)):
+        yield Places([Path(path).expanduser() for path in inputs], Path(output).expanduser())
+        return
+    from monai_transfer.inference.bucket_places import bucket_places  # only where there are buckets
+
+    with bucket_places(inputs, output, share=share) as places:
+        yield places
+
+
+def planned_results(
+    inputs: Sequence[str | Path], output: str | Path, options: SegmentOptions, *, share: tuple[int, int] = (0, 1)
+) -> tuple[dict[str, str], list[str]]:
+    """What a run would make, as far as names tell: input -> label map, and a sentence for each input left out.
+
+    Args:
+        inputs: files, folders and addresses.
+        output: the folder of the results.
+        options: of the run.
+        share: which of how many.
+
+    Raises:
+        UserError: as the run would, of inputs, output and ``--bids``.
+    """
+    if options.bids:
+        require_bids(options, Path(output))
+    with places_of(inputs, output) as places:
+        found = (find_bids_cases if options.bids else find_cases)(places.inputs, output=places.output)
+        cases = found.cases[share[0] :: share[1]]
+        made = {c.path: f"{places.output / c.name}{products_of(c, options)[LABELS]}" for c in cases}
+        left_out = [f"{places.told(str(each.path))} is left out: {each.reason}." for each in found.skipped]
+        return {places.told(str(path)): places.told(result) for path, result in made.items()}, left_out
 
 
 def _remove(folder: Path, name: str) -> None:

@@ -18,7 +18,7 @@ from monai_transfer.transforms.random_intensity import (
     RandSmoothBiasd,
 )
 from monai_transfer.transforms.reference_pool import ReferencePool
-from monai_transfer.transforms.target_knowledge import ClassIntensities, IntensityProfile, PseudoLabeld, PseudoLabels
+from monai_transfer.transforms.target import ClassIntensities, IntensityProfile, PseudoLabeld, PseudoLabels
 from monai_transfer.volumes.monai_reader import LabelClassesd
 
 __all__ = [

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.random_intensity import RandContrastCurve
-from monai_transfer.transforms.target_knowledge import (
+from monai_transfer.transforms.target import (
     AROUND,
     ClassIntensities,
     IntensityProfile,

@@ -42,13 +42,7 @@ from monai_transfer.transforms.n4 import N4BiasCorrectiond
 from monai_transfer.transforms.nnunet_intensity import nnunet_intensity
 from monai_transfer.transforms.random_intensity import RandContrastCurve, RandContrastCurved, RandSmoothBiasd
 from monai_transfer.transforms.reference_pool import Reference
-from monai_transfer.transforms.target_knowledge import (
-    PSEUDO_LABEL,
-    UNLABELLED,
-    ClassIntensities,
-    PseudoLabeld,
-    PseudoLabels,
-)
+from monai_transfer.transforms.target import PSEUDO_LABEL, UNLABELLED, ClassIntensities, PseudoLabeld, PseudoLabels
 from monai_transfer.volumes.monai_reader import LabelClassesd, load_volumes
 from monai_transfer.volumes.volume import Reading
 
@@ -211,11 +205,8 @@ def clip_to_foreground(image: Tensor) -> Tensor:
 
 def standardise_foreground(image: Tensor) -> Tensor:
     """Subtract from each channel its foreground's mean, and divide by the foreground's deviation."""
-    return cat([_standardised(x, x[x >= x.mean()]) for x in split(image, 1)])
-
-
-def _standardised(channel: Tensor, foreground: Tensor) -> Tensor:
-    return (channel - foreground.mean()) / foreground.std(correction=0).clamp(min=1e-6)
+    seen = [(x, x[x >= x.mean()]) for x in split(image, 1)]
+    return cat([(x - tissue.mean()) / tissue.std(correction=0).clamp(min=1e-6) for x, tissue in seen])
 
 
 def _check(modality: str, stage: str, augmentation: str, roi_size: Sequence[int] | None) -> None:

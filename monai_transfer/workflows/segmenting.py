@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 from monai_transfer.errors import UserError
 from monai_transfer.files import require_folder, sweep
 from monai_transfer.inference.bids import find_bids_cases, require_bids, write_bids_description
-from monai_transfer.inference.case_work import CaseWork, Read
+from monai_transfer.inference.case_work import CaseWork, Read, places_of, url_of
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.dicom_seg import require_highdicom
 from monai_transfer.inference.output_folder import STATISTICS, Manifest, require_apart, require_unclaimed
-from monai_transfer.inference.places import places_of, url_of
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, write_sidecars
 from monai_transfer.machine import device_of_process, launched, versions
 from monai_transfer.workflows.cluster import connected, require_cluster
@@ -62,7 +61,7 @@ def segment(
 
     Args:
         inputs: files and folders, also in a bucket (``s3://``, ``gs://``, see
-            :mod:`~monai_transfer.inference.places`), as ``output`` may be.
+            :mod:`~monai_transfer.inference.bucket_places`), as ``output`` may be.
         bundle: a bundle folder, several as an ensemble, or a ``Segmenter`` that is ready.
         output: the folder of the results; also gets ``manifest.json`` and the label names.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.

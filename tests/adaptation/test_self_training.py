@@ -6,7 +6,7 @@ import torch
 from monai_transfer.adaptation import Outputs, SelfTraining
 from monai_transfer.errors import UserError
 from monai_transfer.losses import pseudo_label_loss
-from monai_transfer.transforms.target_knowledge import UNLABELLED
+from monai_transfer.transforms.target import UNLABELLED
 
 from .contract import MethodContract
 

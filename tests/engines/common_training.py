@@ -30,7 +30,7 @@ from monai_transfer.datasets import DomainLoader
 from monai_transfer.engines import AdaptationTrainer, GracefulInterrupt, StrengthSchedule
 from monai_transfer.losses import ClassBalancedDiceCELoss
 from monai_transfer.processes import join_processes, leave_processes, rank
-from monai_transfer.transforms.target_knowledge import PSEUDO_LABEL, TAUGHT, UNLABELLED
+from monai_transfer.transforms.target import PSEUDO_LABEL, TAUGHT, UNLABELLED
 
 METHODS: dict[str, Callable[[], list[AdaptationMethod]]] = {
     "supervised": lambda: [],

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from monai_transfer.engines import TargetView
 from monai_transfer.transforms import ClassIntensities, PseudoLabels
-from monai_transfer.transforms.target_knowledge import UNLABELLED
+from monai_transfer.transforms.target import UNLABELLED
 
 
 class Thresholds(nn.Module):

@@ -8,7 +8,7 @@ from monai_transfer.transforms import (
     RandClassIntensityd,
     RandContrastCurve,
 )
-from monai_transfer.transforms.target_knowledge import AROUND, surroundings
+from monai_transfer.transforms.target import AROUND, surroundings
 
 
 def profile(mean: list[float], deviation: list[float], low: float = 0.0, high: float = 1.0) -> IntensityProfile:

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from monai_transfer.transforms import ClassIntensities, IntensityProfile
-from monai_transfer.transforms.target_knowledge import AROUND, surroundings
+from monai_transfer.transforms.target import AROUND, surroundings
 
 NAN = float("nan")
 

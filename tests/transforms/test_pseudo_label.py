@@ -7,7 +7,7 @@ from monai.data import CacheDataset, MetaTensor
 
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.transforms import PseudoLabeld, PseudoLabels, preset
-from monai_transfer.transforms.target_knowledge import UNLABELLED
+from monai_transfer.transforms.target import UNLABELLED
 
 
 def image_of(file: str) -> MetaTensor:

@@ -8,7 +8,6 @@ where an object is there whole or not at all, and emptied again.
 """
 
 import json
-import re
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,66 +18,19 @@ from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import due_again
-from monai_transfer.inference.bids import find_bids_cases, require_bids
 from monai_transfer.inference.buckets import Bucket, BucketCase
-from monai_transfer.inference.case_work import CaseWork, products_of
-from monai_transfer.inference.cases import InputCase, find_cases
-from monai_transfer.inference.output_folder import LABELS, MANIFEST, Manifest
-from monai_transfer.inference.segmentation import Segmentation, SegmentOptions
+from monai_transfer.inference.case_work import CaseWork, Places, url_of
+from monai_transfer.inference.cases import InputCase
+from monai_transfer.inference.output_folder import MANIFEST, Manifest
+from monai_transfer.inference.segmentation import Segmentation
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
 
-_URL = re.compile(r"^(s3|gs):/{1,2}(?=[^/])")
-"""An address; of ``//`` a ``Path`` keeps one."""
-
-
-@dataclass
-class Places:
-    """Inputs and output of a run.
-
-    Args:
-        inputs: files and folders.
-        output: the folder of the results.
-    """
-
-    inputs: list[Path]
-    output: Path
-
-    def case(self, case: InputCase) -> InputCase:
-        """A case that can be read."""
-        return case
-
-    def work(self, segmenter: "Segmenter", *, preview: bool) -> CaseWork:
-        """What reads, computes and writes the cases."""
-        return CaseWork(segmenter, self.output, preview)
-
-    def manifest(self, head: Mapping[str, Any]) -> Manifest:
-        """The manifest in the output."""
-        return Manifest(self.output, head)
-
-    def told(self, what: Any) -> Any:
-        """Text with the addresses of what folders stand for."""
-        return what
-
-    def finish(self) -> None:
-        """Bring to its place what stands beside the cases."""
-
-
-def url_of(path: str | Path) -> str | None:
-    """The address of a folder or object in a bucket; ``None`` of a path on a disk.
-
-    Example:
-        >>> url_of(Path("s3://hospital/scans")), url_of("scans")
-        ('s3://hospital/scans', None)
-    """
-    text = str(path)
-    return _URL.sub(r"\1://", text).rstrip("/") if _URL.match(text) else None
-
 
 @contextmanager
-def places_of(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[int, int] = (0, 1)) -> Iterator[Places]:
-    """The places of a run, which may lie in buckets.
+def bucket_places(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[int, int]) -> Iterator[Places]:
+    """The places of a run some of which lie in buckets.
 
     Args:
         inputs: files, folders and addresses.
@@ -88,10 +40,6 @@ def places_of(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[
     Raises:
         UserError: a bucket cannot be read, or inputs and results lie in each other there.
     """
-    urls = [url for path in (*inputs, output) if (url := url_of(path)) is not None]
-    if not urls:
-        yield Places([Path(path).expanduser() for path in inputs], Path(output).expanduser())
-        return
     where = url_of(output)
     if where is not None and share[1] > 1:
         output = where = f"{where}/{share[0] + 1}-of-{share[1]}"
@@ -114,30 +62,6 @@ def places_of(inputs: Sequence[str | Path], output: str | Path, *, share: tuple[
         except UserError as error:
             error.args = (places.told(str(error)),)
             raise
-
-
-def planned_results(
-    inputs: Sequence[str | Path], output: str | Path, options: SegmentOptions, *, share: tuple[int, int] = (0, 1)
-) -> tuple[dict[str, str], list[str]]:
-    """What a run would make, as far as names tell: input -> label map, and a sentence for each input left out.
-
-    Args:
-        inputs: files, folders and addresses.
-        output: the folder of the results.
-        options: of the run.
-        share: which of how many.
-
-    Raises:
-        UserError: as the run would, of inputs, output and ``--bids``.
-    """
-    if options.bids:
-        require_bids(options, Path(output))
-    with places_of(inputs, output) as places:
-        found = (find_bids_cases if options.bids else find_cases)(places.inputs, output=places.output)
-        cases = found.cases[share[0] :: share[1]]
-        made = {c.path: f"{places.output / c.name}{products_of(c, options)[LABELS]}" for c in cases}
-        left_out = [f"{places.told(str(each.path))} is left out: {each.reason}." for each in found.skipped]
-        return {places.told(str(path)): places.told(result) for path, result in made.items()}, left_out
 
 
 @dataclass
