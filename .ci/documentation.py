@@ -19,11 +19,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 from tutorials import page as tutorial_page  # noqa: E402  (beside this file, which is no package)
 
-_MOVED = {
-    "CHANGELOG.md": "changelog.md",
-    "CONTRIBUTING.md": "contributing.md",
-    "tutorials": "tutorials/01_finetune.md",
-}
+_MOVED = {"CHANGELOG.md": "changelog.md", "CONTRIBUTING.md": "contributing.md", "tutorials": "tutorials/01_finetune.md"}
 _LINK = re.compile(r"(?<=\]\()([^)#\s]+)(?=[)#])")
 
 

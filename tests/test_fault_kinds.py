@@ -65,10 +65,7 @@ KINDS: dict[str, dict[str, tuple[Tried, ...]]] = {
             test_segmented_dicom.test_labels_lie_where_the_tilted_frames_lie,
         ),
         "missing slices": (test_dicom.test_missing_slices_are_refused_or_interpolated,),
-        "double slices": (
-            test_dicom.test_double_slices_are_refused_by_name,
-            test_dicom.test_copies_of_one_file,
-        ),
+        "double slices": (test_dicom.test_double_slices_are_refused_by_name, test_dicom.test_copies_of_one_file),
         "slices cut short": (test_dicom_hostile.test_damaged_bytes,),
         "uneven slices": (
             test_dicom.test_uneven_slices_are_interpolated_between_their_neighbours,
@@ -115,13 +112,13 @@ KINDS: dict[str, dict[str, tuple[Tried, ...]]] = {
             test_label_values.test_gaps_are_accepted,
             test_odd_descriptions.test_label_values_with_gaps,
             test_label_values.test_values_that_belong_together,
-        ),
+        )
     },
     "7": {
         "results in the place of inputs": (
             test_output_folder.test_inputs_are_never_among_the_results,
             test_output_folder.test_files_of_the_user_are_not_replaced,
-        ),
+        )
     },
     "8": {
         "names that meet": (test_cases.test_names_never_meet, test_odd_folders.test_names_that_differ_in_capitals_only)

@@ -17,12 +17,7 @@ from tests.conftest import SHARED_DATA
 FAULTS = SHARED_DATA.parent / "faults"
 CENTRE = (20.0, -10.0, 15.0)  # of the ball of 200 HU, RAS mm
 VOLUME_ML = 57.9
-BALLS = {
-    "01_gantry_tilt": 1,
-    "04_localizer_in_series": 1,
-    "06_enhanced_shuffled_frames": 1,
-    "08_seg_beside_series": 1,
-}
+BALLS = {"01_gantry_tilt": 1, "04_localizer_in_series": 1, "06_enhanced_shuffled_frames": 1, "08_seg_beside_series": 1}
 """Generator -> number of label maps that ``segment`` writes for its folder."""
 
 
@@ -74,10 +69,7 @@ def ball_finder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     }
     names = {"0": "background", "1": "ball"}
-    formats = {
-        "inputs": {"image": {"num_channels": 1}},
-        "outputs": {"pred": {"num_channels": 2, "channel_def": names}},
-    }
+    formats = {"inputs": {"image": {"num_channels": 1}}, "outputs": {"pred": {"num_channels": 2, "channel_def": names}}}
     (root / "configs").mkdir(parents=True)
     (root / "models").mkdir()
     (root / "configs" / "inference.json").write_text(json.dumps(config))

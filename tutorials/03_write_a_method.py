@@ -20,12 +20,7 @@ from monai.data import CacheDataset
 from monai.networks.nets import UNet
 from torch import Tensor
 
-from monai_transfer.adaptation import (
-    AdaptationMethod,
-    Batch,
-    MeanTeacher,
-    Outputs,
-)
+from monai_transfer.adaptation import AdaptationMethod, Batch, MeanTeacher, Outputs
 from monai_transfer.datasets import DomainLoader, read_dataset
 from monai_transfer.engines import AdaptationTrainer, StrengthSchedule
 from monai_transfer.losses import ClassBalancedDiceCELoss, voxel_samples

@@ -11,23 +11,12 @@ from monai_transfer.adaptation.entropy_minimization import EntropyMinimization
 from monai_transfer.adaptation.foreground_prior import ForegroundPrior
 from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.adaptation.mean_teacher import MeanTeacher
-from monai_transfer.adaptation.method import (
-    SOURCE,
-    TARGET,
-    AdaptationMethod,
-    Batch,
-    Outputs,
-)
+from monai_transfer.adaptation.method import SOURCE, TARGET, AdaptationMethod, Batch, Outputs
 from monai_transfer.adaptation.mmd import MMD
 from monai_transfer.adaptation.output_adversarial import OutputAdversarial
 from monai_transfer.adaptation.self_training import SelfTraining
 from monai_transfer.adaptation.source_only import SourceOnly
-from monai_transfer.adaptation.test_time import (
-    AdaptedNetwork,
-    random_patches,
-    recalibrate_norm,
-    tent,
-)
+from monai_transfer.adaptation.test_time import AdaptedNetwork, random_patches, recalibrate_norm, tent
 from monai_transfer.adaptation.translation import UnpairedTranslation
 
 __all__ = [

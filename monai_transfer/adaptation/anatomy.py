@@ -147,12 +147,7 @@ def _overlap(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def refine_probabilities(
-    image: Tensor,
-    probabilities: Tensor,
-    *,
-    blur: float = 0.5,
-    band: int = 5,
-    outliers: float = 0.02,
+    image: Tensor, probabilities: Tensor, *, blur: float = 0.5, band: int = 5, outliers: float = 0.02
 ) -> Tensor:
     r"""Combine a network's prediction with how each class looks in this very volume.
 

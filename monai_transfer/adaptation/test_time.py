@@ -11,12 +11,7 @@ from torch import Tensor, nn
 
 from monai_transfer.adaptation.norm_layers import affine_norms, batch_norms
 from monai_transfer.errors import UserError
-from monai_transfer.losses import (
-    entropy_loss,
-    information_score,
-    label_agreement,
-    voxel_samples,
-)
+from monai_transfer.losses import entropy_loss, information_score, label_agreement, voxel_samples
 
 Score = Callable[[nn.Module, Sequence[Tensor]], float]
 """Label-free score of a network in evaluation mode on images ``(batch, channels, *spatial)``; higher is better."""
@@ -97,11 +92,7 @@ def tent(
 
 
 def recalibrate_norm(
-    network: nn.Module,
-    images: Iterable[Tensor],
-    *,
-    score: Score | None = None,
-    min_agreement: float = 0.5,
+    network: nn.Module, images: Iterable[Tensor], *, score: Score | None = None, min_agreement: float = 0.5
 ) -> AdaptedNetwork:
     """Replace the statistics of batch normalisation by those of the images (AdaBN), on a copy.
 

@@ -103,11 +103,7 @@ def finetuning_configs(
     configs["inference"]["network_def"] = {**definition, "dropout": 0.0}
     if every_epoch:
         configs["train"]["val_interval"] = 1
-    changes: dict[str, Any] = {
-        **strategy.as_config(),
-        "weights": literal(weights),
-        "learning_rate": learning_rate,
-    }
+    changes: dict[str, Any] = {**strategy.as_config(), "weights": literal(weights), "learning_rate": learning_rate}
     if validation is not None:
         changes |= {"validation_dir": folder_of(validation), "validation_cases": case_names(validation)}
     if joint is not None:

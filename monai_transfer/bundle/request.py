@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.networks import require_network
-from monai_transfer.datasets import (
-    CaseDataset,
-    read_dataset,
-)
+from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device, require_device
 from monai_transfer.options import (

@@ -148,14 +148,7 @@ def adapt_command(
         if dry_run:
             return
         free = adapt_source_free(
-            bundle,
-            images,
-            output,
-            test=held,
-            settings=settings,
-            device=device,
-            trust=trusted,
-            overwrite=overwrite,
+            bundle, images, output, test=held, settings=settings, device=device, trust=trusted, overwrite=overwrite
         )
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
     elif source:

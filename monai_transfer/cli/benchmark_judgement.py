@@ -6,13 +6,7 @@ from typing import Annotated
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import (
-    AllowIrregularOption,
-    AssumeAffineOption,
-    DeviceOption,
-    JsonOption,
-    TrustOption,
-)
+from monai_transfer.cli.options import AllowIrregularOption, AssumeAffineOption, DeviceOption, JsonOption, TrustOption
 
 
 def judgement(

@@ -14,13 +14,7 @@ from monai_transfer.cli.progress import case_progress
 from monai_transfer.text import one_line
 
 if TYPE_CHECKING:
-    from monai_transfer.datasets import (
-        CaseDataset,
-        CheckReport,
-        ExamDataset,
-        ExamReport,
-        Fingerprint,
-    )
+    from monai_transfer.datasets import CaseDataset, CheckReport, ExamDataset, ExamReport, Fingerprint
     from monai_transfer.volumes.volume import Reading
 
 

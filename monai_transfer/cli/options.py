@@ -36,12 +36,10 @@ MinutesOption = Annotated[
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 ChannelDropoutOption = Annotated[
-    float | None,
-    typer.Option(help="Share of the training images of several channels that lose some; 0.25 by default."),
+    float | None, typer.Option(help="Share of the training images of several channels that lose some; 0.25 by default.")
 ]
 AssumeAffineOption = Annotated[
-    bool,
-    typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space."),
+    bool, typer.Option("--assume-affine", help="Take the guess of files that do not say how they lie in space.")
 ]
 AllowIrregularOption = Annotated[
     bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")

@@ -44,8 +44,7 @@ def segment_command(
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write class probabilities.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also write the entropy, 0 to 1.")] = False,
     estimate_dice: Annotated[
-        bool,
-        typer.Option("--estimate-dice", help="Estimate each label's Dice; tell unusual images."),
+        bool, typer.Option("--estimate-dice", help="Estimate each label's Dice; tell unusual images.")
     ] = False,
     dicom_seg: Annotated[
         bool, typer.Option("--dicom-seg", help="Also write a DICOM SEG of each DICOM series.")
@@ -75,8 +74,7 @@ def segment_command(
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     keep_header_text: Annotated[
-        bool,
-        typer.Option("--keep-header-text", help="Keep a NIfTI header's free text, which may name the patient."),
+        bool, typer.Option("--keep-header-text", help="Keep a NIfTI header's free text, which may name the patient.")
     ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Keep cases that are finished already.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace results that are there.")] = False,

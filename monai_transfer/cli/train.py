@@ -32,12 +32,7 @@ from monai_transfer.cli.options import (
     SpacingOption,
     StepsOption,
 )
-from monai_transfer.cli.two_tasks import (
-    BothTasksOption,
-    TaskWeightsOption,
-    read_task_weights,
-    train_both_command,
-)
+from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
 from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
 
 if TYPE_CHECKING:

@@ -9,24 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from monai_transfer.datasets.cases import Case, CaseDataset, Fault
-from monai_transfer.datasets.fingerprint import (
-    CaseFacts,
-    Fingerprint,
-    case_facts,
-    image_facts,
-    summarise,
-)
+from monai_transfer.datasets.fingerprint import CaseFacts, Fingerprint, case_facts, image_facts, summarise
 from monai_transfer.datasets.label_values import LabelMap, LabelValueError, judge_values, read_values
 from monai_transfer.errors import UserError
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.volumes.volume import (
-    Reading,
-    Volume,
-    VolumeError,
-    largest_shift,
-    orientation_code,
-    same_grid,
-)
+from monai_transfer.volumes.volume import Reading, Volume, VolumeError, largest_shift, orientation_code, same_grid
 
 Progress = Callable[[int, int, str], None]
 """Called with (cases done, all cases, name of the case)."""

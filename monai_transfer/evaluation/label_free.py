@@ -9,12 +9,7 @@ from ignite.metrics import Metric
 from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
-from monai_transfer.losses import (
-    entropy_loss,
-    information_score,
-    label_agreement,
-    soft_neighbourhood_density,
-)
+from monai_transfer.losses import entropy_loss, information_score, label_agreement, soft_neighbourhood_density
 
 
 class _MeanOverImages(Metric):
@@ -23,9 +18,7 @@ class _MeanOverImages(Metric):
     _state_dict_all_req_keys = ("_sum", "_count")
 
     def __init__(
-        self,
-        output_transform: Callable[[Any], Any] = lambda output: output,
-        device: str | torch.device = "cpu",
+        self, output_transform: Callable[[Any], Any] = lambda output: output, device: str | torch.device = "cpu"
     ) -> None:
         super().__init__(output_transform=output_transform, device=device)
 

@@ -8,12 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from monai_transfer.losses import (
-    information_score,
-    label_agreement,
-    soft_neighbourhood_density,
-    voxel_samples,
-)
+from monai_transfer.losses import information_score, label_agreement, soft_neighbourhood_density, voxel_samples
 
 Kept = Literal["adapted", "source_only"]
 Predictor = Callable[[Tensor], Tensor]

@@ -10,15 +10,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.figures.style import (
-    ARM_COLOURS,
-    INK,
-    QUIET,
-    RULE,
-    arm_colours,
-    bare_axes,
-    new_figure,
-)
+from monai_transfer.figures.style import ARM_COLOURS, INK, QUIET, RULE, arm_colours, bare_axes, new_figure
 
 History = Mapping[str, Sequence[Mapping[str, float]]]
 """Arm → records of one step each: ``{"step": 20, "loss": 0.8, …}``; a name may be missing from some records."""

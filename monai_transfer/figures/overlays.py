@@ -13,13 +13,7 @@ from skimage.measure import find_contours
 
 from monai_transfer.evaluation.table import ScoreTable, readable
 from monai_transfer.figures.slices import OverlayCase, Slice, shown_slice
-from monai_transfer.figures.style import (
-    INK,
-    LABEL_COLOURS,
-    QUIET,
-    label_colours,
-    new_figure,
-)
+from monai_transfer.figures.style import INK, LABEL_COLOURS, QUIET, label_colours, new_figure
 
 
 def best_median_worst(table: ScoreTable, *, metric: str = "dice") -> dict[str, str]:

@@ -12,14 +12,7 @@ from monai_transfer.evaluation.table import readable
 from monai_transfer.figures.report import overlay_images, page_environment
 from monai_transfer.figures.report_tables import MISSING, figure_text
 from monai_transfer.figures.slices import OverlayCase
-from monai_transfer.figures.style import (
-    ARM_COLOURS,
-    INK,
-    RULE,
-    bare_axes,
-    data_uri,
-    new_figure,
-)
+from monai_transfer.figures.style import ARM_COLOURS, INK, RULE, bare_axes, data_uri, new_figure
 from monai_transfer.files import write_text
 
 _WORSE = "#B3400A"

@@ -5,12 +5,7 @@ from typing import Any
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.networks.levels import (
-    DECODER,
-    HEAD,
-    bare,
-    network_levels,
-)
+from monai_transfer.networks.levels import DECODER, HEAD, bare, network_levels
 
 
 def parameter_groups(

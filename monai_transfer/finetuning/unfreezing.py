@@ -11,14 +11,7 @@ from torch.optim import Optimizer
 
 from monai_transfer.errors import UserError
 from monai_transfer.finetuning.freezing import freeze, unfreeze
-from monai_transfer.networks.levels import (
-    DECODER,
-    HEAD,
-    bare,
-    encoder_levels,
-    names_of,
-    network_levels,
-)
+from monai_transfer.networks.levels import DECODER, HEAD, bare, encoder_levels, names_of, network_levels
 
 logger = logging.getLogger(__name__)
 

@@ -21,12 +21,7 @@ from monai_transfer.volumes.volume import list_volumes, natural_key, stem
 if TYPE_CHECKING:
     from monai_transfer.inference.segmentation import SegmentOptions
 
-BIDS_ENDINGS = {
-    LABELS: "_dseg.nii.gz",
-    PROBABILITIES: "_probseg.nii.gz",
-    UNCERTAINTY: UNCERTAINTY,
-    PREVIEW: PREVIEW,
-}
+BIDS_ENDINGS = {LABELS: "_dseg.nii.gz", PROBABILITIES: "_probseg.nii.gz", UNCERTAINTY: UNCERTAINTY, PREVIEW: PREVIEW}
 """What follows the entities of a case."""
 
 VERSION = "1.9.0"

@@ -87,11 +87,7 @@ class CaseWork:
         return volume, time.perf_counter() - begin
 
     def compute(
-        self,
-        entry: dict[str, Any],
-        reading: Callable[[], Read],
-        *,
-        progress: Callable[[int, int], None] | None = None,
+        self, entry: dict[str, Any], reading: Callable[[], Read], *, progress: Callable[[int, int], None] | None = None
     ) -> Segmentation | None:
         """The labels of a volume; ``None`` where it cannot be read or segmented.
 

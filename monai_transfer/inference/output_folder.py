@@ -225,12 +225,7 @@ def require_apart(inputs: Sequence[Path], output: Path) -> None:
 
 
 def require_unclaimed(
-    output: Path,
-    files: Mapping["InputCase", Sequence[str]],
-    manifest: Manifest,
-    *,
-    resume: bool,
-    overwrite: bool,
+    output: Path, files: Mapping["InputCase", Sequence[str]], manifest: Manifest, *, resume: bool, overwrite: bool
 ) -> None:
     """See that no file of the run is there yet, or that it may be replaced.
 

@@ -147,12 +147,7 @@ class CaseRun:
         outputs = self._outputs(shape)
         floor, wanted = outputs.floor
         restorer = Restorer(
-            grid,
-            order=order,
-            sink=outputs,
-            floor=floor,
-            wanted=wanted,
-            device=self.predictor.output_device,
+            grid, order=order, sink=outputs, floor=floor, wanted=wanted, device=self.predictor.output_device
         )
         for first, logits in self.slabs():
             with self.clock("restore"), torch.inference_mode():

@@ -236,12 +236,7 @@ class Segmenter:
         return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 
     def _finish(
-        self,
-        volume: Volume,
-        arrays: NativeArrays,
-        windows: tuple[int, int],
-        judgement: dict[str, Any],
-        clock: Clock,
+        self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], judgement: dict[str, Any], clock: Clock
     ) -> Segmentation:
         labels, probabilities, entropy = arrays
         with clock("restore"):

@@ -31,12 +31,7 @@ class PooledDiscriminator(nn.Module):
     """
 
     def __init__(
-        self,
-        in_channels: int,
-        hidden: Sequence[int] = (128, 128),
-        *,
-        dropout: float = 0.0,
-        spectral_norm: bool = False,
+        self, in_channels: int, hidden: Sequence[int] = (128, 128), *, dropout: float = 0.0, spectral_norm: bool = False
     ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
@@ -76,13 +71,7 @@ class PatchDomainDiscriminator(nn.Module):
     """
 
     def __init__(
-        self,
-        spatial_dims: int,
-        in_channels: int,
-        *,
-        channels: int = 16,
-        layers: int = 3,
-        spectral_norm: bool = False,
+        self, spatial_dims: int, in_channels: int, *, channels: int = 16, layers: int = 3, spectral_norm: bool = False
     ) -> None:
         super().__init__()
         convolution = Conv[Conv.CONV, spatial_dims]

@@ -132,22 +132,14 @@ _PATTERNS: dict[type[nn.Module], _Rules] = {
         (r"bottleneck\.", lambda match, deepest: f"level{deepest}"),
         (r"output_block\.", HEAD),
     ],
-    SegResNet: [
-        (r"convInit\.", "stem"),
-        (r"down_layers\.(\d+)\.", _numbered(1)),
-        (r"conv_final\.", HEAD),
-    ],
+    SegResNet: [(r"convInit\.", "stem"), (r"down_layers\.(\d+)\.", _numbered(1)), (r"conv_final\.", HEAD)],
     SwinUNETR: [
         (r"swinViT\.patch_embed\.", "stem"),
         (r"swinViT\.layers(\d+)c?\.", _numbered(0)),
         (r"swinViT\.", "stem"),
         (r"out\.", HEAD),
     ],
-    ResNet: [
-        (r"(conv1|bn1)\.", "stem"),
-        (r"layer(\d)\.", _numbered(0)),
-        (r"fc\.", HEAD),
-    ],
+    ResNet: [(r"(conv1|bn1)\.", "stem"), (r"layer(\d)\.", _numbered(0)), (r"fc\.", HEAD)],
     DenseNet: [
         (r"features\.(conv0|norm0)\.", "stem"),
         (r"features\.(?:denseblock|transition)(\d)\.", _numbered(0)),

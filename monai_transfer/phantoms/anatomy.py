@@ -10,12 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.phantoms.geometry import (
-    Ellipsoid,
-    Tube,
-    Waves,
-    grid_points,
-)
+from monai_transfer.phantoms.geometry import Ellipsoid, Tube, Waves, grid_points
 
 LIVER_LOBES = (
     Ellipsoid((46, 4, 6), (52, 56, 60), (0.0, 0.15, 0.1)),
@@ -122,10 +117,7 @@ def _sample_organs(rng: np.random.Generator) -> dict[str, Ellipsoid]:
     liver_size = float(rng.uniform(0.92, 1.1))
     liver_shift = rng.normal(0, 3, 3)
     right, left = (
-        _moved(
-            lobe.varied(rng, shift=3, scale=0.06, rotation=0.1, size=liver_size),
-            liver_shift,
-        )
+        _moved(lobe.varied(rng, shift=3, scale=0.06, rotation=0.1, size=liver_size), liver_shift)
         for lobe in LIVER_LOBES
     )
     spleen = SPLEEN.varied(rng, shift=4, scale=0.08, rotation=0.12, size=float(rng.uniform(0.88, 1.2)))

@@ -78,11 +78,7 @@ FINDINGS_SIGNAL: dict[Tissue, tuple[float, float]] = {Tissue.LESION: (0.36, 0.04
 
 
 def ct_image(
-    tissue: NDArray[np.uint8],
-    *,
-    affine: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    rng: np.random.Generator,
+    tissue: NDArray[np.uint8], *, affine: NDArray[np.float64], spacing: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int16]:
     """A CT of a tissue map, HU, ``(x, y, z)``, half of the time with the table.
 
@@ -116,11 +112,7 @@ def ct_image(
 
 
 def mr_image(
-    tissue: NDArray[np.uint8],
-    *,
-    affine: NDArray[np.float64],
-    spacing: NDArray[np.float64],
-    rng: np.random.Generator,
+    tissue: NDArray[np.uint8], *, affine: NDArray[np.float64], spacing: NDArray[np.float64], rng: np.random.Generator
 ) -> NDArray[np.int16]:
     r"""A T1-like MR of a tissue map, ``(x, y, z)``.
 

@@ -12,13 +12,7 @@ from torch import Tensor
 
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.random_intensity import RandContrastCurve
-from monai_transfer.transforms.target import (
-    AROUND,
-    ClassIntensities,
-    IntensityProfile,
-    intensity_range,
-    surroundings,
-)
+from monai_transfer.transforms.target import AROUND, ClassIntensities, IntensityProfile, intensity_range, surroundings
 
 _RANDOM_SPREAD = (0.01, 0.1)
 _KNOTS = (3, 6)

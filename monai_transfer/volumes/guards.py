@@ -28,10 +28,7 @@ _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima")
 _LARGEST_SHARE = 0.9
 """Share of the free memory that one volume may take; the rest is for what is done with it."""
 
-_POINTERS = {
-    b"version https://git-lfs.github.com/spec/": "git lfs pull",
-    b"/annex/objects/": "git annex get",
-}
+_POINTERS = {b"version https://git-lfs.github.com/spec/": "git lfs pull", b"/annex/objects/": "git annex get"}
 """How the small text files begin that stand for a volume which was not fetched, and how to fetch it."""
 
 _PIECE = 1 << 20

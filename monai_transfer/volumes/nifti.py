@@ -22,15 +22,7 @@ from monai_transfer.volumes.guards import (
     unpacked_start,
     unplaced,
 )
-from monai_transfer.volumes.volume import (
-    Note,
-    Reading,
-    Volume,
-    damaged,
-    is_degenerate,
-    largest_shift,
-    spacing_of,
-)
+from monai_transfer.volumes.volume import Note, Reading, Volume, damaged, is_degenerate, largest_shift, spacing_of
 
 NIFTI_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".img")
 MGH_SUFFIXES = (".mgh", ".mgz")

@@ -26,16 +26,7 @@ from monai_transfer.volumes.guards import is_dicom, require_file, require_usable
 from monai_transfer.volumes.itk_files import META_SUFFIXES, NRRD_SUFFIXES, read_with_itk
 from monai_transfer.volumes.nifti import MGH_SUFFIXES, NIFTI_SUFFIXES, read_mgh, read_nifti
 from monai_transfer.volumes.pictures import PICTURE_SUFFIXES, read_picture
-from monai_transfer.volumes.volume import (
-    Note,
-    Reading,
-    Volume,
-    VolumeError,
-    damaged,
-    same_grid,
-    shear_of,
-    spacing_of,
-)
+from monai_transfer.volumes.volume import Note, Reading, Volume, VolumeError, damaged, same_grid, shear_of, spacing_of
 
 LEVEL = 1
 """Of ISA-L's 0 to 3: label maps pack 58 to 1 here and 39 to 1 at level 0, for the same time; 2 and 3 gain nothing."""

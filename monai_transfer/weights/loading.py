@@ -15,12 +15,7 @@ from monai_transfer.weights import surgery
 from monai_transfer.weights.checkpoint import Checkpoint, read_checkpoint
 from monai_transfer.weights.fetching import locate
 from monai_transfer.weights.layout import Layout, recognise
-from monai_transfer.weights.matching import (
-    COUNTER,
-    Destination,
-    pair_tensors,
-    surgery_for,
-)
+from monai_transfer.weights.matching import COUNTER, Destination, pair_tensors, surgery_for
 from monai_transfer.weights.report import LoadReport, Status, TensorRecord
 
 logger = logging.getLogger(__name__)

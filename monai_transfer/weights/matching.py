@@ -7,12 +7,7 @@ from dataclasses import dataclass
 from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
-from monai_transfer.networks.levels import (
-    HEAD,
-    bare,
-    distinct_state,
-    network_levels,
-)
+from monai_transfer.networks.levels import HEAD, bare, distinct_state, network_levels
 from monai_transfer.weights.layout import Layout, canonical
 from monai_transfer.weights.nnunet import dynunet_names
 

@@ -5,23 +5,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from monai_transfer.bundle.arms import (
-    ORACLE,
-    SOURCE_ONLY,
-    Arm,
-    method_names,
-)
+from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
 from monai_transfer.bundle.configs import make_arm, split_source
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
-from monai_transfer.evaluation import (
-    AdaptationSummary,
-    CheckpointChoice,
-    Choice,
-    ScoreTable,
-)
+from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.checkpoints import (
     choose_trained,

@@ -12,13 +12,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.engines import read_history
-from monai_transfer.evaluation import (
-    Choice,
-    LabelFreeScores,
-    SourceSizes,
-    choose_network,
-    label_free_scores,
-)
+from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
 from monai_transfer.evaluation.selection import Predictor
 from monai_transfer.files import replacing
 from monai_transfer.inference.preprocessing import preprocess

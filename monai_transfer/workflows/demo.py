@@ -9,13 +9,7 @@ from monai_transfer.figures.overlays import overview_picture
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import save_figure
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows.adaptation import (
-    Adaptation,
-    Say,
-    adapt,
-    choose_domains,
-    plan_adaptation,
-)
+from monai_transfer.workflows.adaptation import Adaptation, Say, adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.scoring import overlay_cases
 

@@ -14,13 +14,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.figures.report import write_evaluation_report
-from monai_transfer.figures.style import (
-    INK,
-    RULE,
-    bare_axes,
-    new_figure,
-    save_figure,
-)
+from monai_transfer.figures.style import INK, RULE, bare_axes, new_figure, save_figure
 from monai_transfer.files import write_text
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.cards import write_model_card

@@ -6,14 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.arms import (
-    APPEARANCES,
-    AUGMENTATION,
-    DEFAULT,
-    ORACLE,
-    SOURCE_ONLY,
-    Arm,
-)
+from monai_transfer.bundle.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
 from monai_transfer.bundle.plan import Plan

@@ -149,10 +149,7 @@ class LoadedNetwork(WorkerPlugin):
 
 
 def segment_on_cluster(
-    client: Client,
-    network: LoadedNetwork,
-    tasks: Sequence[Task],
-    done: Callable[[dict[str, Any]], None],
+    client: Client, network: LoadedNetwork, tasks: Sequence[Task], done: Callable[[dict[str, Any]], None]
 ) -> None:
     """Segment cases on the workers of a cluster.
 

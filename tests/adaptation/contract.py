@@ -9,12 +9,7 @@ import torch
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import (
-    AdaptationMethod,
-    Batch,
-    Outputs,
-    SourceOnly,
-)
+from monai_transfer.adaptation import AdaptationMethod, Batch, Outputs, SourceOnly
 from monai_transfer.networks import feature_layers, tap
 
 CLASSES = 3

@@ -128,10 +128,7 @@ def test_large_files_are_fetched_and_compared(
         fetch_bundle("zoo:organs@1")
 
 
-@pytest.mark.parametrize(
-    "error",
-    [requests.ConnectionError("Max retries exceeded\nand so on"), URLError("no address")],
-)
+@pytest.mark.parametrize("error", [requests.ConnectionError("Max retries exceeded\nand so on"), URLError("no address")])
 def test_without_a_network_one_sentence_says_where_the_folder_goes(
     monkeypatch: pytest.MonkeyPatch, cache: Path, error: Exception
 ) -> None:

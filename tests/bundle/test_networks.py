@@ -4,12 +4,7 @@ import pytest
 from monai.bundle import ConfigParser
 from torch import nn
 
-from monai_transfer.bundle.networks import (
-    LIGHT,
-    NETWORKS,
-    network_definition,
-    network_name,
-)
+from monai_transfer.bundle.networks import LIGHT, NETWORKS, network_definition, network_name
 from monai_transfer.errors import UserError
 
 

@@ -55,11 +55,7 @@ def test_the_checks_of_the_zoo_pass(adapted: Path, tmp_path: Path) -> None:
     verify_net_in_out(net_id="network_def", bundle_root=str(adapted), **files)
     weights = str(adapted / "models" / "model.pt")
     ckpt_export(
-        net_id="network_def",
-        filepath=str(tmp_path / "verify.ts"),
-        ckpt_file=weights,
-        bundle_root=str(adapted),
-        **files,
+        net_id="network_def", filepath=str(tmp_path / "verify.ts"), ckpt_file=weights, bundle_root=str(adapted), **files
     )
     assert torch.jit.load(tmp_path / "verify.ts")
 

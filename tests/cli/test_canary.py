@@ -40,7 +40,7 @@ COMMANDS: dict[str, Arguments] = {
     ],
     "benchmark judgement": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data)],
     "benchmark scheduling": lambda bundle, data, out: [
-        *("--bundle", str(bundle), "--scans", str(data / "images"), "--tasks", "1"),
+        *("--bundle", str(bundle), "--scans", str(data / "images"), "--tasks", "1")
     ],
     "export": lambda bundle, data, out: ["--bundle", str(bundle), "--output", str(out)],
     "weights verify": lambda bundle, data, out: [str(bundle), "--bundle", str(bundle), "--minimum", "0"],

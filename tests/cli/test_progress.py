@@ -17,10 +17,7 @@ def test_a_command_tells_in_lines_what_is_done(tmp_path: Path) -> None:
     options = ["--modality", "ct", "--subjects", "2", "--size", "0.2", "--progress-lines", "--json"]
     command = ["phantom", *options, "--output", str(tmp_path / "ct")]
     done = subprocess.run(
-        [sys.executable, "-m", "monai_transfer", *command],
-        capture_output=True,
-        text=True,
-        check=True,
+        [sys.executable, "-m", "monai_transfer", *command], capture_output=True, text=True, check=True
     )
     json.loads(done.stdout)  # the result stands alone on standard output
     lines = [json.loads(line) for line in done.stderr.splitlines()]

@@ -6,13 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from monai_transfer.datasets import (
-    CaseDataset,
-    CheckReport,
-    check_dataset,
-    read_dataset,
-    require_sound,
-)
+from monai_transfer.datasets import CaseDataset, CheckReport, check_dataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from tests.conftest import AFFINE, WriteVolume

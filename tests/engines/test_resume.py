@@ -85,12 +85,7 @@ def items(tmp_path_factory: pytest.TempPathFactory) -> Items:
 
 
 def _train(
-    folder: Path,
-    items: Items,
-    *,
-    methods: str,
-    resume: bool = False,
-    cut_at: int | None = None,
+    folder: Path, items: Items, *, methods: str, resume: bool = False, cut_at: int | None = None
 ) -> dict[str, Tensor]:
     """A training with every part that has a state, cut off after a step; the averaged weights."""
     torch.manual_seed(0)

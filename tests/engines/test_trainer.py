@@ -11,18 +11,8 @@ from monai.data import MetaTensor
 from monai.networks.nets import UNet
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import (
-    DANN,
-    AdaptationMethod,
-    Outputs,
-    SourceOnly,
-)
-from monai_transfer.engines import (
-    AdaptationTrainer,
-    History,
-    StrengthSchedule,
-    read_history,
-)
+from monai_transfer.adaptation import DANN, AdaptationMethod, Outputs, SourceOnly
+from monai_transfer.engines import AdaptationTrainer, History, StrengthSchedule, read_history
 from monai_transfer.engines.trainer import LOSSES
 from monai_transfer.errors import UserError
 from monai_transfer.losses import ClassBalancedDiceCELoss

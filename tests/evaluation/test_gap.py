@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.evaluation import (
-    AdaptationSummary,
-    LabelScore,
-    ScoreTable,
-    gap_recovered,
-)
+from monai_transfer.evaluation import AdaptationSummary, LabelScore, ScoreTable, gap_recovered
 
 
 def table(**dice: float) -> ScoreTable:

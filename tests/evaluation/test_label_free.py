@@ -9,12 +9,7 @@ from monai_transfer.evaluation.label_free import (
     SoftNeighbourhoodDensity,
     TeacherStudentAgreement,
 )
-from monai_transfer.losses import (
-    entropy_loss,
-    information_score,
-    label_agreement,
-    soft_neighbourhood_density,
-)
+from monai_transfer.losses import entropy_loss, information_score, label_agreement, soft_neighbourhood_density
 
 LOGITS = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0)) * 3
 SCORES = {

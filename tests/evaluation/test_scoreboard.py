@@ -6,12 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.evaluation import (
-    LabelScore,
-    Scoreboard,
-    ScoredRun,
-    ScoreTable,
-)
+from monai_transfer.evaluation import LabelScore, Scoreboard, ScoredRun, ScoreTable
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
 
 

@@ -7,12 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_transfer.evaluation import (
-    LabelFreeScores,
-    SourceSizes,
-    choose_network,
-    label_free_scores,
-)
+from monai_transfer.evaluation import LabelFreeScores, SourceSizes, choose_network, label_free_scores
 
 CLASSES = 3
 SIZES = SourceSizes((0.5, 1.0), {1: 0.512, 2: 0.216})

@@ -3,13 +3,7 @@ import torch
 from ignite.handlers import EMAHandler
 
 from monai_transfer.errors import UserError
-from monai_transfer.finetuning import (
-    BatchNormPolicy,
-    ExactFrozenAverage,
-    GradualUnfreezing,
-    freeze,
-    parameter_groups,
-)
+from monai_transfer.finetuning import BatchNormPolicy, ExactFrozenAverage, GradualUnfreezing, freeze, parameter_groups
 from monai_transfer.networks import names_of
 from tests.finetuning.training import batches, changed, small_unet, snapshot, trainer
 

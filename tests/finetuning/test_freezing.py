@@ -3,13 +3,7 @@ import torch
 from monai.networks.nets import FlexibleUNet
 
 from monai_transfer.errors import UserError
-from monai_transfer.finetuning import (
-    BatchNormPolicy,
-    freeze,
-    parameter_groups,
-    trainable_levels,
-    unfreeze,
-)
+from monai_transfer.finetuning import BatchNormPolicy, freeze, parameter_groups, trainable_levels, unfreeze
 from monai_transfer.networks import names_of
 from tests.finetuning.training import changed, small_unet, snapshot, trainer
 

@@ -8,10 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 
-from monai_transfer.inference import (
-    Segmenter,
-    SegmentOptions,
-)
+from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.workflows.segmenting import segment
 from tests.volumes.test_odd_files import highest_mb
 

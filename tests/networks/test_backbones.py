@@ -5,13 +5,7 @@ from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.networks import (
-    DenseNetEncoder,
-    VGGEncoder,
-    encoder_levels,
-    names_of,
-    network_levels,
-)
+from monai_transfer.networks import DenseNetEncoder, VGGEncoder, encoder_levels, names_of, network_levels
 
 NAMES = [*VGGEncoder.get_encoder_names(), *DenseNetEncoder.get_encoder_names()]
 

@@ -18,14 +18,7 @@ from monai_transfer.phantoms import (
 )
 from monai_transfer.phantoms.acquisition import Modality
 from monai_transfer.phantoms.findings import Finding
-from monai_transfer.phantoms.geometry import (
-    Ellipsoid,
-    Tube,
-    Waves,
-    carve,
-    grid_points,
-    rotation_matrix,
-)
+from monai_transfer.phantoms.geometry import Ellipsoid, Tube, Waves, carve, grid_points, rotation_matrix
 
 MODALITIES: tuple[Modality, ...] = ("ct", "mr")
 

@@ -2,12 +2,7 @@ import pytest
 import torch
 
 from monai_transfer.errors import UserError
-from monai_transfer.transforms import (
-    ClassIntensities,
-    IntensityProfile,
-    RandClassIntensityd,
-    RandContrastCurve,
-)
+from monai_transfer.transforms import ClassIntensities, IntensityProfile, RandClassIntensityd, RandContrastCurve
 from monai_transfer.transforms.target import AROUND, surroundings
 
 
@@ -118,10 +113,7 @@ def test_each_channel_has_intensities_of_its_own():
     given = case()
     given["image"] = given["image"].repeat(2, 1, 1, 1)
     both = IntensityProfile(
-        torch.zeros(2),
-        torch.ones(2),
-        torch.tensor([[NAN, NAN], [5.0, -5.0]]),
-        torch.tensor([[NAN, NAN], [0.1, 0.1]]),
+        torch.zeros(2), torch.ones(2), torch.tensor([[NAN, NAN], [5.0, -5.0]]), torch.tensor([[NAN, NAN], [0.1, 0.1]])
     )
     given["label"][given["label"] == 2] = 0
     out = painter(holder(both), jitter=0.0, blur=0.0)(given)["image"]

@@ -164,11 +164,7 @@ def test_bias_correction_runs_on_request(case: dict[str, dict[str, str]]) -> Non
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        (("pet", "infer"), "modality is 'pet'"),
-        (("ct", "test"), "stage is 'test'"),
-        (("ct", "train"), "needs roi_size"),
-    ],
+    [(("pet", "infer"), "modality is 'pet'"), (("ct", "test"), "stage is 'test'"), (("ct", "train"), "needs roi_size")],
 )
 def test_what_does_not_exist_is_named(arguments: tuple[str, str], message: str) -> None:
     with pytest.raises(UserError, match=message):

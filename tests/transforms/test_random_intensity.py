@@ -28,13 +28,7 @@ def references_for(shape: tuple[int, ...]) -> dict:
     return {"references": [reference(*shape) + number for number in range(20)]}
 
 
-ARRAY = [
-    RandContrastCurve,
-    RandGIN,
-    RandSmoothBias,
-    RandFourierStyle,
-    RandHistogramMatch,
-]
+ARRAY = [RandContrastCurve, RandGIN, RandSmoothBias, RandFourierStyle, RandHistogramMatch]
 MAPS = [RandContrastCurved, RandGINd, RandSmoothBiasd, RandFourierStyled, RandHistogramMatchd]
 
 

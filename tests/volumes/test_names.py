@@ -2,14 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from monai_transfer.volumes.volume import (
-    channel_of,
-    is_volume,
-    list_volumes,
-    natural_key,
-    stem,
-    without_channel,
-)
+from monai_transfer.volumes.volume import channel_of, is_volume, list_volumes, natural_key, stem, without_channel
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.NII.GZ", "a.nrrd", "a.mha", "a.mgz"])

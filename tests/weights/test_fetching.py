@@ -6,13 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from monai_transfer.errors import UserError
-from monai_transfer.weights import (
-    CATALOGUE,
-    cache_folder,
-    fetch_file,
-    fetching,
-    locate,
-)
+from monai_transfer.weights import CATALOGUE, cache_folder, fetch_file, fetching, locate
 from monai_transfer.weights.catalogue import find
 
 CONTENT = bytes(range(256)) * 4096

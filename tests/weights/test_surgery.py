@@ -5,12 +5,7 @@ import torch
 from monai.networks.nets import FlexibleUNet
 from torch import nn
 
-from monai_transfer.weights import (
-    adapt_input_channels,
-    copy_classes,
-    inflate,
-    load_pretrained,
-)
+from monai_transfer.weights import adapt_input_channels, copy_classes, inflate, load_pretrained
 
 
 def test_inflate_mean_by_hand():

@@ -17,13 +17,7 @@ from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows.adaptation import (
-    Adaptation,
-    adapt,
-    choose_domains,
-    plan_adaptation,
-    plan_from,
-)
+from monai_transfer.workflows.adaptation import Adaptation, adapt, choose_domains, plan_adaptation, plan_from
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.segmenting import segment
 from monai_transfer.workflows.starting_point import read_starting_point

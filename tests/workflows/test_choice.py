@@ -18,12 +18,7 @@ from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
-from monai_transfer.workflows.choice import (
-    LabelFreeScorer,
-    choose_weights,
-    keep_source_only,
-    source_sizes,
-)
+from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only, source_sizes
 from monai_transfer.workflows.reporting import report_adaptation
 
 CPU = torch.device("cpu")

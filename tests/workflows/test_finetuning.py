@@ -162,12 +162,7 @@ def test_label_efficiency_is_nested_and_compared(phantoms, pretrained, tmp_path)
     start = read_starting_point(str(pretrained))
     plan = replace(plan_finetuning(cases, start, device="cpu"), steps=2)
     runs = label_efficiency(cases, plan, start, strategy, tmp_path, fractions=[25, 50], seeds=[3])
-    assert [(run.arm, run.cases) for run in runs] == [
-        ("transfer", 1),
-        ("scratch", 1),
-        ("transfer", 2),
-        ("scratch", 2),
-    ]
+    assert [(run.arm, run.cases) for run in runs] == [("transfer", 1), ("scratch", 1), ("transfer", 2), ("scratch", 2)]
     chosen = [json.loads((run.bundle.root / "configs" / "train.json").read_text())["train_cases"] for run in runs]
     assert set(chosen[0]) == set(chosen[1]) < set(chosen[2]) == set(chosen[3])
     assert len(comparison_figure(runs).axes) == 3
