@@ -1,12 +1,12 @@
 """``monai-transfer adapt``: a bundle for the target from labels of the source."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.diagnosis_training import adapt_diagnosis_command
+from monai_transfer.cli.diagnosis_training import SizeOption, adapt_diagnosis_bundle_command, adapt_diagnosis_command
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -59,6 +59,7 @@ def adapt_command(
     ] = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
+    size: SizeOption = None,
     steps: StepsOption = None,
     minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
@@ -88,9 +89,16 @@ def adapt_command(
         raise UserError("Give either --source, a labelled data set, or --bundle, a trained bundle.")
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
-    segmenting: dict[str, object] = {"bundle": bundle, **chosen, "labelled_target_cases": labelled_target_cases}
+    segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
     segmenting |= {**reads, "weights": weights, "minutes": minutes}
-    require_options_of(task, segmentation=segmenting)
+    require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
+    if task == "diagnosis" and bundle is not None:
+        refuse_given(
+            {"method": method, "network": network, "size": size, "resume": resume}, "{} goes with --source: omit it."
+        )
+        how: dict[str, Any] = {"steps": steps, "learning_rate": learning_rate, "seed": seed, "device": device}
+        how |= {"trust": trust, "overwrite": overwrite, "dry_run": dry_run, "as_json": as_json}
+        return adapt_diagnosis_bundle_command(bundle, target, output, test=test, **how)
     if task == "diagnosis":
         adapt_diagnosis_command(
             source or [],
@@ -105,6 +113,7 @@ def adapt_command(
             dry_run=dry_run,
             as_json=as_json,
             spacing=split_numbers(spacing, "--spacing"),
+            size=size,
             network=network,
             steps=steps,
             learning_rate=learning_rate,

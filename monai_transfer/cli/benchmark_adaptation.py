@@ -8,7 +8,7 @@ import typer
 from pydantic import Field
 
 from monai_transfer.cli import console
-from monai_transfer.cli.diagnosis_training import compare_diagnosis_command
+from monai_transfer.cli.diagnosis_training import SizeOption, compare_diagnosis_command
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
@@ -22,7 +22,16 @@ from monai_transfer.cli.options import (
     TaskOption,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import Jobs, Seed, checked, read_numbers, refuse_given, split_list, split_numbers
+from monai_transfer.options import (
+    Jobs,
+    Seed,
+    checked,
+    read_numbers,
+    refuse_given,
+    require_options_of,
+    split_list,
+    split_numbers,
+)
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.request import PlanOptions
@@ -53,6 +62,7 @@ def adaptation(
     spacing: SpacingOption = None,
     network: NetworkOption = None,
     task: TaskOption = "segmentation",
+    size: SizeOption = None,
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
     cluster: ClusterOption = None,
     assume_affine: AssumeAffineOption = False,
@@ -76,11 +86,11 @@ def adaptation(
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     common: dict[str, Any] = {"device": device, "spacing": split_numbers(spacing, "--spacing"), "network": network}
     how: dict[str, Any] = {"seeds": _seeds(seeds), "dry_run": dry_run, "as_json": as_json}
+    require_options_of(task, segmentation={}, diagnosis={"size": size})
     if task == "diagnosis":
-        _require_diagnosis(
-            {**cases, **reads, "pairs": pairs, "jobs": at_once > 1, "cluster": cluster is not None}, source, target
-        )
-        common |= {"steps": steps, "methods": split_list(methods)}
+        many = {"jobs": at_once > 1, "cluster": cluster is not None}
+        _require_diagnosis({**cases, **reads, "pairs": pairs, **many}, source, target)
+        how |= {"steps": steps, "size": size, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
     how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once, "cluster": cluster}
     options = PlanOptions(steps=steps, **common)

@@ -174,6 +174,37 @@ def adapt_diagnosis_command(
     console.emit_result({"bundle": str(result.bundle.root), **result.report}, result.sentences, as_json=as_json)
 
 
+def adapt_diagnosis_bundle_command(
+    bundle: Path,
+    target: Path,
+    output: Path,
+    *,
+    test: Path | None = None,
+    trust: bool = False,
+    overwrite: bool = False,
+    dry_run: bool = False,
+    as_json: bool = False,
+    device: str = "auto",
+    **settings: Any,
+) -> None:
+    """Adapt a trained bundle to the target's images alone, and tell; ``settings`` are those of ``TestTimeSettings``."""
+    from monai_transfer.datasets import read_exams
+    from monai_transfer.workflows.diagnosis_source_free import adapt_diagnosis_bundle
+    from monai_transfer.workflows.source_free import TestTimeSettings
+
+    chosen = TestTimeSettings(**{name: value for name, value in settings.items() if value is not None})
+    images = read_exams(target)
+    held = (images if test is None else read_exams(test)).labelled
+    console.say(f"{len(images)} image(s) to adapt to, {chosen.steps} steps; {len(held)} to score.")
+    trusted = console.settle_trust([bundle], trust=trust, dry_run=dry_run)
+    if dry_run:
+        return
+    made = adapt_diagnosis_bundle(
+        bundle, images, output, test=held, settings=chosen, device=device, trust=trusted, overwrite=overwrite
+    )
+    console.emit_result(made.as_report(), (*made.sentences, f"Bundle: {made.bundle.root}"), as_json=as_json)
+
+
 def compare_diagnosis_command(
     source: Path,
     target: Path,
@@ -190,10 +221,11 @@ def compare_diagnosis_command(
     from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
     from monai_transfer.bundle.methods import method_definitions
     from monai_transfer.workflows import diagnosis_adaptation as work
-    from monai_transfer.workflows.diagnosis_comparison import DIAGNOSIS_METHODS, compare_diagnosis
+    from monai_transfer.workflows.diagnosis_comparison import DIAGNOSIS_METHODS, TENT, compare_diagnosis
 
     chosen = DiagnosisOptions(**options)
-    arms = {name: method_definitions(name.split("+")) or [] for name in methods or DIAGNOSIS_METHODS}
+    named = [TENT if name.upper() == TENT else name for name in methods or DIAGNOSIS_METHODS]
+    arms = {name: [] if name == TENT else method_definitions(name.split("+")) or [] for name in named}
     domains = work.choose_diagnosis_domains(source, target, test=test)
     plan, kind = work.plan_diagnosis_adaptation(domains, **{**chosen.given, "device": chosen.device})
     _say(plan, f"{plan.kind} → {kind}", plan.network)

@@ -17,8 +17,12 @@ from monai_transfer.machine import hardware, versions
 from monai_transfer.text import markdown
 from monai_transfer.workflows.diagnosis_adaptation import DiagnosisDomains, oracle_split, train_diagnosis_arm
 from monai_transfer.workflows.diagnosis_scoring import score_exams
+from monai_transfer.workflows.diagnosis_source_free import adapt_diagnosis_bundle
 
-DIAGNOSIS_METHODS = ("DANN", "CDAN", "DeepCORAL", "MMD", "AdaBN", "EntropyMinimization", "MeanTeacher")
+TENT = "TENT"
+"""What adapts the finished source-only network, in place of a training."""
+
+DIAGNOSIS_METHODS = ("DANN", "CDAN", "DeepCORAL", "MMD", "AdaBN", "EntropyMinimization", "MeanTeacher", TENT)
 """What is compared when nothing is named: all methods that do not look at label maps."""
 
 _SOURCE_ONLY, _ORACLE = "source-only", "oracle"
@@ -109,7 +113,7 @@ def compare_diagnosis(
         plan: the choices of every training but the seed.
         kind: of the target's images.
         output: folder of the runs and the table; what is finished there is kept.
-        methods: name -> definitions.
+        methods: name -> definitions; of :data:`TENT` none.
         seeds: one training of every arm with each.
         say: called with a sentence before each training.
 
@@ -127,10 +131,14 @@ def compare_diagnosis(
         if domains.target.labelled.exams:
             arms[_ORACLE] = (oracle_split(domains, own), replace(own, kind=kind), ())
         for arm, (split, choices, definitions) in arms.items():
-            say(f"{arm}, seed {seed}: {plan.steps} steps on {plan.device}")
-            place = Path(output) / "runs" / arm / f"seed_{seed}"
-            bundle = train_diagnosis_arm(split, domains.target, choices, kind, place, definitions, resume=True)
-            scores = score_exams(bundle.root, domains.test, device=str(plan.device))
+            say(f"{arm}, seed {seed}" + ("" if arm == TENT else f": {plan.steps} steps on {plan.device}"))
+            place, device = Path(output) / "runs" / arm / f"seed_{seed}", str(plan.device)
+            if arm == TENT:  # source-only comes first
+                trained = place.parents[1] / _SOURCE_ONLY / place.name
+                bundle = adapt_diagnosis_bundle(trained, domains.target, place, device=device, overwrite=True).bundle
+            else:
+                bundle = train_diagnosis_arm(split, domains.target, choices, kind, place, definitions, resume=True)
+            scores = score_exams(bundle.root, domains.test, device=device)
             areas.setdefault(arm, []).append(scores.auc.value)
     result = DiagnosisComparison(
         {arm: tuple(values) for arm, values in areas.items()}, tuple(seeds), _described(domains.test)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -95,21 +96,54 @@ def test_options_that_are_refused(domains: tuple[Path, Path], tmp_path: Path, op
         CliRunner().invoke(app, [*arguments, "--output", str(tmp_path / "out"), *options], catch_exceptions=False)
 
 
+def _printed(output: str) -> Any:
+    return json.loads(output[output.index("{\n") :])  # under pytest MONAI's log comes before it
+
+
 @pytest.mark.slow
 def test_methods_side_by_side(domains: tuple[Path, Path], tmp_path: Path) -> None:
     source, target = map(str, domains)
     arguments = ["benchmark", "adaptation", "--task", "diagnosis", "--source", source, "--target", target]
-    options = ["--methods", "AdaBN", "--seeds", "0,1", "--steps", "1", "--output", str(tmp_path / "table"), "--json"]
+    options = [
+        "--methods",
+        "AdaBN,tent",
+        "--seeds",
+        "0,1",
+        "--steps",
+        "1",
+        "--output",
+        str(tmp_path / "table"),
+        "--json",
+    ]
     result = RUNNER.invoke(app, [*arguments, *options, "--device", "cpu"], catch_exceptions=False)
-    record = json.loads(result.stdout)
-    assert {arm: len(values) for arm, values in record["areas"].items()} == {"source-only": 2, "AdaBN": 2, "oracle": 2}
+    record = _printed(result.stdout)
+    assert {arm: len(values) for arm, values in record["areas"].items()} == dict.fromkeys(
+        ["source-only", "AdaBN", "TENT", "oracle"], 2
+    )
     table = (tmp_path / "table" / "comparison.md").read_text()
     assert table.startswith("| arm | AUC, 2 seed(s) |")
     weights = tmp_path / "table" / "runs" / "AdaBN" / "seed_1" / "models" / "model.pt"
     before = weights.stat().st_mtime_ns
     again = RUNNER.invoke(app, [*arguments, *options, "--device", "cpu"], catch_exceptions=False)
-    assert json.loads(again.stdout)["areas"] == record["areas"]
+    assert _printed(again.stdout)["areas"] == record["areas"]
     assert weights.stat().st_mtime_ns == before  # what is finished is kept
+
+
+@pytest.mark.slow
+def test_a_trained_bundle_is_adapted_to_images_alone(domains: tuple[Path, Path], tmp_path: Path) -> None:
+    source, target = map(str, domains)
+    train = ["train", "--task", "diagnosis", "--data", source, "--output", str(tmp_path / "old"), "--size", "32"]
+    assert RUNNER.invoke(app, [*train, "--steps", "2", "--device", "cpu"], catch_exceptions=False).exit_code == 0
+    before = (tmp_path / "old" / "models" / "model.pt").read_bytes()
+    adapt = ["adapt", "--task", "diagnosis", "--bundle", str(tmp_path / "old"), "--target", target, "--device", "cpu"]
+    with pytest.raises(UserError, match="--method goes with --source"):
+        RUNNER.invoke(app, [*adapt, "--output", str(tmp_path / "x"), "--method", "DANN"], catch_exceptions=False)
+    options = ["--output", str(tmp_path / "new"), "--steps", "2", "--json"]
+    report = _printed(RUNNER.invoke(app, [*adapt, *options], catch_exceptions=False).stdout)
+    assert report["after"]["auc"]["value"] >= 0
+    assert (tmp_path / "old" / "models" / "model.pt").read_bytes() == before
+    assert report["kept"] == ((tmp_path / "new" / "models" / "model.pt").read_bytes() != before)
+    assert json.loads((tmp_path / "new" / "report.json").read_text())["kept"] == report["kept"]
 
 
 def test_a_comparison_that_helps_nobody_says_so() -> None:
