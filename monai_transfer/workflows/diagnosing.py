@@ -14,19 +14,23 @@ from PIL import Image
 from monai_transfer.datasets import Exam, read_exams
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.diagnosis_scores import decide
-from monai_transfer.figures.heat import heat_picture
+from monai_transfer.figures.heat import heat_picture, write_heat_page
 from monai_transfer.files import replacing, require_folder, write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.inference.explanation import saliency, to_native
 from monai_transfer.inference.output_folder import require_apart
 from monai_transfer.machine import hardware, versions
-from monai_transfer.text import csv_cell
+from monai_transfer.text import csv_cell, one_line
 from monai_transfer.volumes.reading import write_volume
 from monai_transfer.volumes.volume import Reading, Volume
 from monai_transfer.workflows.diagnosis_scoring import ExamProgress
 
 Explaining = Literal["gradcam", "gradcam++", "occlusion", "none"]
 RESULTS = ("diagnosis.csv", "diagnosis.json")
+PAGE = "explanation.html"
+
+_SHOWN = 200
+"""Maps on the page: each takes a hundred kilobytes or so, and all of a large folder no browser opens."""
 
 
 def diagnose(
@@ -45,6 +49,7 @@ def diagnose(
 
     Writes ``diagnosis.csv`` and ``diagnosis.json``, and for each image ``maps/<name>.png`` and, of a volume,
     ``maps/<name>.nii.gz`` on its own grid: how much each place spoke for the class that was named (of two the finding).
+    ``explanation.html`` shows the first of them.
 
     Args:
         inputs: images, folders of images, or lists of examinations.
@@ -80,7 +85,18 @@ def diagnose(
     record = _record(entries, diagnoser, explain)
     write_text(root / RESULTS[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
     write_text(root / RESULTS[0], _table(entries, diagnoser.class_names))
+    if explain != "none":
+        _write_page(entries, root, explain)
     return record
+
+
+def _write_page(entries: Sequence[dict[str, Any]], root: Path, method: Explaining) -> None:
+    pictures = []
+    for entry in [entry for entry in entries if entry.get("map")][:_SHOWN]:
+        of = entry["map_of"]
+        caption = one_line(f"{entry['name']}: {of} {entry['probabilities'][of]:.2f}")
+        pictures.append((caption, root / "maps" / f"{entry['name']}.png"))
+    write_heat_page(root / PAGE, pictures, title="Where the network looked", method=method)
 
 
 def _record(entries: Sequence[dict[str, Any]], diagnoser: Diagnoser, explain: Explaining) -> dict[str, Any]:

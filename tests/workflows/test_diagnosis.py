@@ -109,6 +109,7 @@ def test_diagnose(bundle: Path, pictures: Path, tmp_path: Path) -> None:
     assert right >= 18
     heat = np.asarray(Image.open(told["picture_01"]["map"]))
     assert heat.shape == (40, 96, 3)
+    assert (tmp_path / "said" / "explanation.html").read_text().count("data:image/png") == len(told) - 1
     record = json.loads((tmp_path / "said" / "diagnosis.json").read_text())
     assert record["images"][0]["probabilities"].keys() == {"clear", "=spot"}
     again = RUNNER.invoke(app, arguments)
