@@ -99,7 +99,7 @@ def choose_domains(
         UserError: when a domain has no case left or a source has no labels.
     """
     everything = read_dataset(target, reading=reading)
-    sources = [_labelled(path, source_cases, reading) for path in (source, *further_sources)]
+    sources = [labelled_cases(path, source_cases, reading) for path in (source, *further_sources)]
     chosen = everything.select(target_cases or ["*"])
     shown = everything.select(labelled_target_cases).labelled
     notes: list[str] = []
@@ -163,7 +163,12 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | Non
     return pace.plan(lambda **choices: make_plan(source, target, **{**planned, **choices}), channels=channels)
 
 
-def _labelled(path: str | Path, patterns: Sequence[str], reading: Reading) -> CaseDataset:
+def labelled_cases(path: str | Path, patterns: Sequence[str], reading: Reading) -> CaseDataset:
+    """The labelled cases of a source whose names match any of the patterns; all without a pattern.
+
+    Raises:
+        UserError: there is none, or a pattern matches no case.
+    """
     found = read_dataset(path, reading=reading).select(patterns or ["*"]).labelled
     if not found.cases:
         raise UserError(f"{path} has no labels: adaptation learns from a labelled source; add a labels folder.")

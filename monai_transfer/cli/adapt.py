@@ -24,6 +24,7 @@ from monai_transfer.cli.options import (
     TaskOption,
     TrustOption,
 )
+from monai_transfer.cli.profile import adapt_to_profile_command, holds_profile
 from monai_transfer.errors import UserError
 from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
 
@@ -33,7 +34,7 @@ def adapt_command(
         Path,
         typer.Option(
             help="Data set of the domain to adapt to; its labels are used for scoring only, but for those of "
-            "--labelled-target-cases."
+            "--labelled-target-cases. Or what `profile` measured in it."
         ),
     ],
     output: Annotated[Path, typer.Option(help="Bundle folder to make.")],
@@ -81,7 +82,8 @@ def adapt_command(
     """Adapt to a domain without labels and report source-only, adapted and oracle.
 
     With --bundle in place of --source a trained network is adapted to the target's images alone, and rolled back
-    where it looks worse. With --task diagnosis the domains are folders per class, or lists of examinations.
+    where it looks worse. With --task diagnosis the domains are folders per class, or lists of examinations. Where the
+    target's images have to stay elsewhere, --target is the file that monai-transfer profile wrote there.
 
     Example: monai-transfer adapt --source CT --target MR --output ct_to_mr
     """
@@ -130,7 +132,7 @@ def adapt_command(
     if bundle is not None and resume:
         raise UserError("--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead.")
 
-    from monai_transfer.bundle.request import PlanOptions, choose_domains
+    from monai_transfer.bundle.request import PlanOptions, choose_domains, labelled_cases
     from monai_transfer.volumes.volume import Reading
 
     options = PlanOptions(
@@ -160,6 +162,15 @@ def adapt_command(
             bundle, images, output, test=held, settings=settings, device=device, trust=trusted, overwrite=overwrite
         )
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
+    elif source and target.is_file() and holds_profile(target):
+        chosen.pop("source_cases")
+        absent = {**chosen, "test": test, "method": method, "keep_adapted": keep_adapted, "source": source[1:]}
+        absent["labelled_target_cases"] = labelled_target_cases
+        refuse_given(absent, f"{{}} does not go with {target}, which holds no images of the target: omit it.")
+        refuse_given({"minutes": minutes}, f"{{}} does not go with {target}, a profile: give --steps.")
+        how = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
+        cases = labelled_cases(source[0], split_list(source_cases), reading)
+        return adapt_to_profile_command(cases, target, output, weights=weights, **how, **options.given)
     elif source:
         definitions = None
         if method:  # the methods are modules of torch, which takes seconds

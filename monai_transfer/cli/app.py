@@ -30,6 +30,7 @@ from monai_transfer.cli.info import info
 from monai_transfer.cli.phantom import phantom
 from monai_transfer.cli.pretrain import pretrain_command
 from monai_transfer.cli.processes import run_once
+from monai_transfer.cli.profile import profile_command
 from monai_transfer.cli.segment import segment_command
 from monai_transfer.cli.threads import settle_threads
 from monai_transfer.cli.train import train_command
@@ -81,6 +82,7 @@ app.command("finetune")(finetune_command)
 app.command("info")(info)
 app.command("phantom")(phantom)
 app.command("pretrain")(pretrain_command)
+app.command("profile")(profile_command)
 app.command("segment")(segment_command)
 app.command("train")(train_command)
 app.command("translate")(translate)

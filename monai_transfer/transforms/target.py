@@ -4,6 +4,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
@@ -102,6 +103,17 @@ class IntensityProfile:
         around = _sampled_quantiles(near, AROUND).T.cpu() if near.shape[1] >= _LEAST_SURROUNDINGS else None
         return cls(low.cpu(), high.cpu(), mean, deviation, around)
 
+    @classmethod
+    def of_numbers(cls, numbers: Mapping[str, Any]) -> "IntensityProfile":
+        """The profile of :attr:`numbers`; NumPy makes NaN of ``None``."""
+        return cls(**{name: value and torch.tensor(np.array(value, "f4")) for name, value in numbers.items()})
+
+    @property
+    def numbers(self) -> dict[str, Any]:
+        """The attributes as lists of numbers, ``None`` where a class was not found: for JSON, which has no NaN."""
+        found = {key: value.double().numpy().round(4) for key, value in vars(self).items() if value is not None}
+        return {"around": None} | {key: np.where(np.isnan(a), np.array(None), a).tolist() for key, a in found.items()}
+
 
 class ClassIntensities:
     """Profiles of the target's volumes: empty at first, renewed while a network learns.
@@ -110,6 +122,7 @@ class ClassIntensities:
 
     Args:
         unknown: probability of random intensities for the classes that no profile holds.
+        profiles: of volumes that were measured elsewhere, as :attr:`IntensityProfile.numbers`.
 
     Example:
         >>> intensities = ClassIntensities()
@@ -121,9 +134,10 @@ class ClassIntensities:
         100.0
     """
 
-    def __init__(self, unknown: float = 0.9) -> None:
+    def __init__(self, unknown: float = 0.9, profiles: Sequence[Mapping[str, Any]] = ()) -> None:
         self.unknown = unknown
         self.profiles: list[IntensityProfile] = []
+        self.renew([IntensityProfile.of_numbers(numbers) for numbers in profiles])
 
     def renew(self, profiles: list[IntensityProfile]) -> None:
         """Take these profiles from now on; those without any class are left out."""
@@ -179,9 +193,13 @@ def plausible(label: Tensor, sizes: Tensor) -> Tensor:
         label: of any shape.
         sizes: usual number of voxels of each class, ``(classes,)``.
     """
-    found = torch.bincount(label.flatten().cpu(), minlength=len(sizes)) / sizes.clamp(min=1.0)
+    return plausible_sizes(torch.bincount(label.flatten().cpu(), minlength=len(sizes)), sizes)
+
+
+def plausible_sizes(found: Tensor, sizes: Tensor) -> Tensor:
+    """The same for sizes that were found, ``(classes,)``, in the unit of ``sizes``."""
     least, most = _PLAUSIBLE
-    return (sizes == 0) | ((found >= least) & (found <= most))
+    return (sizes == 0) | ((found >= least * sizes) & (found <= most * sizes))
 
 
 def _sampled_quantiles(values: Tensor, quantiles: tuple[float, ...]) -> Tensor:

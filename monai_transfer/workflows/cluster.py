@@ -4,11 +4,13 @@ import importlib.util
 import logging
 import multiprocessing
 import re
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
+from monai_transfer.text import line_of
 
 if TYPE_CHECKING:
     from distributed import Client
@@ -20,6 +22,9 @@ _PRELOADED = ["distributed", "monai_transfer.inference.segmenter", "monai_transf
 """What the workers of this machine share: PyTorch and MONAI are imported once and not by each, nor again when one that
 died is replaced, which takes half a second then in place of seven."""
 
+_HANDS_IN = {"slurm": "sbatch", "pbs": "qsub"}
+"""The command by which dask-jobqueue hands in a job; where it is missing Dask would wait for workers for ever."""
+
 _LOST = "distributed.deploy.lost-worker-timeout"
 """After so long Dask looks once whether a worker that died is back, and gives up its place for good where it is not.
 With the 15 s that Dask has, a worker that died again, or starts on a busy machine, is not back: place by place was
@@ -29,7 +34,7 @@ _JOB_IS_LOST = "5 minutes"
 
 
 def require_cluster(spec: str) -> None:
-    """See that a cluster is named in a way that is known, and that Dask is installed; nothing is started.
+    """See that a cluster is named in a way that is known, and what it needs is installed; nothing is started.
 
     Raises:
         UserError: it is not.
@@ -42,6 +47,9 @@ def require_cluster(spec: str) -> None:
         if importlib.util.find_spec(package) is None:
             extra = "cluster,kubernetes" if package == "dask_kubernetes" else "cluster"
             raise UserError(f"--cluster {spec} needs the package {package}: pip install 'monai-transfer[{extra}]'.")
+    hands_in = _HANDS_IN.get(match["kind"] or "")
+    if hands_in is not None and shutil.which(hands_in) is None:
+        raise UserError(f"--cluster {spec} hands in jobs by {hands_in}, which is not here: start it where that is.")
 
 
 @contextmanager
@@ -90,7 +98,13 @@ def _started(kind: str, number: int) -> Iterator[Any]:
     if kind == "kubernetes":
         from dask_kubernetes.operator import KubeCluster
 
-        cluster = KubeCluster(name="monai-transfer", n_workers=number)
+        try:
+            cluster = KubeCluster(name="monai-transfer", n_workers=number, quiet=True)
+        except Exception as error:  # of kr8s, httpx and asyncio, each with kinds of its own
+            raise UserError(
+                f"--cluster kubernetes could not be started ({line_of(error)}): see that kubectl reaches a cluster "
+                "here and that Dask's operator is installed in it."
+            ) from error
     else:
         with _jobs(kind, number) as cluster:
             yield cluster
@@ -105,7 +119,13 @@ def _jobs(kind: str, number: int) -> Iterator[Any]:
     import dask
     import dask_jobqueue
 
-    cluster = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[kind]()
+    try:
+        cluster = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[kind]()
+    except ValueError as error:
+        raise UserError(
+            f"--cluster {kind} does not know what a job gets ({line_of(error)}): name cores and memory in "
+            "~/.config/dask/jobqueue.yaml, as deploy/jobqueue.yaml does."
+        ) from error
     # a process that died in a job is started again within it, which may take minutes on a cold disk
     with dask.config.set({_LOST: _JOB_IS_LOST}), cluster:
         cluster.adapt(minimum_jobs=number, maximum_jobs=number)

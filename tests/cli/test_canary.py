@@ -215,6 +215,7 @@ DATA_COMMANDS: dict[str, Callable[[Path, Path], list[str]]] = {
         *("--source", str(root), "--target", str(root), "--output", "out", "--no-oracle", *QUICK)
     ],
     "evaluate": lambda root, _: ["--data", str(root), "--predictions", str(root / "labels"), "--output", "out"],
+    "profile": lambda root, _: ["--data", str(root), "--cases", "*", *PLAIN],
     "translate": lambda root, _: ["--source", str(root), "--target", str(root), "--output", "out", *QUICK],
     "benchmark adaptation": lambda root, _: [
         *("--source", str(root), "--target", str(root), "--output", "out", "--methods", "Augmentation", *QUICK)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from monai.data import Dataset, MetaTensor
 from monai.networks.nets import UNet
-from torch import nn
+from torch import Tensor, nn
 
 from monai_transfer.adaptation import (
     CDAN,
@@ -27,10 +27,11 @@ from monai_transfer.adaptation import (
     SelfTraining,
 )
 from monai_transfer.datasets import DomainLoader
-from monai_transfer.engines import AdaptationTrainer, GracefulInterrupt, StrengthSchedule
+from monai_transfer.engines import AdaptationTrainer, GracefulInterrupt, StrengthSchedule, TargetView
 from monai_transfer.losses import ClassBalancedDiceCELoss
 from monai_transfer.processes import join_processes, leave_processes, rank
-from monai_transfer.transforms.target import PSEUDO_LABEL, TAUGHT, UNLABELLED
+from monai_transfer.transforms import ClassIntensities
+from monai_transfer.transforms.target import PSEUDO_LABEL, TAUGHT, UNLABELLED, PseudoLabeld, PseudoLabels
 
 METHODS: dict[str, Callable[[], list[AdaptationMethod]]] = {
     "supervised": lambda: [],
@@ -47,6 +48,7 @@ METHODS: dict[str, Callable[[], list[AdaptationMethod]]] = {
     "EntropyMinimization": lambda: [EntropyMinimization()],
     "SelfTraining": lambda: [SelfTraining()],
 }
+RECIPE = "the default recipe"
 CASES, STEPS, SIZE = 4, 6, 32
 
 
@@ -70,19 +72,54 @@ def _datasets() -> dict[str, Dataset]:
     return {domain: Dataset(items) for domain, items in domains.items()}
 
 
-def _train(methods: list[AdaptationMethod], network: nn.Module, batch_size: int) -> None:
+def _train(
+    methods: list[AdaptationMethod],
+    network: nn.Module,
+    batch_size: int,
+    *,
+    datasets: dict[str, Dataset] | None = None,
+    epochs: int = 2,
+    view: TargetView | None = None,
+) -> None:
     used = nn.ModuleList(methods)
+    handlers = [GracefulInterrupt(), StrengthSchedule(methods, ramp=STEPS), *([view] if view else [])]
     AdaptationTrainer(
         "cpu",
-        2,
-        DomainLoader(_datasets(), steps=STEPS // 2, batch_size=batch_size),
+        epochs,
+        DomainLoader(datasets or _datasets(), steps=STEPS // 2, batch_size=batch_size),
         network,
         torch.optim.SGD([*network.parameters(), *used.parameters()], lr=0.05, momentum=0.9),
         ClassBalancedDiceCELoss(3),
         methods=methods,
         max_grad_norm=5.0,
-        train_handlers=[GracefulInterrupt(), StrengthSchedule(methods, ramp=STEPS)],
+        train_handlers=handlers,
     ).run()
+
+
+def _train_by_the_recipe(network: nn.Module, batch_size: int) -> dict[str, Tensor]:
+    """What the view of the target measures and labels after 24 of 36 steps, and the weights of both stages."""
+    datasets, images = _datasets(), []
+    for number, item in enumerate(datasets["target"].data):
+        # as bright as the source is, for a network of so few steps finds nothing else
+        image = MetaTensor(-1.4 * item["image"], meta={"filename_or_obj": f"mr_{number}.nii.gz"})
+        images.append({"image": image})
+    intensities, labels = ClassIntensities(), PseudoLabels()
+    datasets["target"] = Dataset(images, PseudoLabeld(PSEUDO_LABEL, labels))
+    view = TargetView(
+        network,
+        images,
+        inferer=lambda image, network: network(image),
+        intensities=intensities,
+        labels=labels,
+        intensities_from=STEPS * 4,
+        labels_from=STEPS * 4,
+        least_gain=-1.0,
+    )
+    _train([SelfTraining()], network, batch_size, datasets=datasets, epochs=12, view=view)
+    seen = {f"intensities of {number}": profile.mean for number, profile in enumerate(intensities.profiles)}
+    seen |= {f"label of {number}": labels.of(item["image"]).float() for number, item in enumerate(images)}
+    assert len(intensities.profiles) == len(labels) == CASES
+    return {**network.state_dict(), **{name: tensor.nan_to_num() for name, tensor in seen.items()}}
 
 
 def main() -> None:
@@ -95,6 +132,8 @@ def main() -> None:
         network, methods = UNet(2, 1, 3, (4, 8), (2,), norm="instance"), make()
         _train(methods, network, batch_size)
         weights[name] = nn.ModuleDict({"network": network, "methods": nn.ModuleList(methods)}).state_dict()
+    torch.manual_seed(0)
+    weights[RECIPE] = _train_by_the_recipe(UNet(2, 1, 3, (4, 8), (2,), norm="instance"), batch_size)
     if rank() == 0:
         torch.save(weights, file)
     leave_processes()

@@ -13,7 +13,7 @@ from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.engines import AdaptationTrainer, read_history
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
-from tests.engines.common_training import METHODS
+from tests.engines.common_training import METHODS, RECIPE
 
 TOGETHER = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -32,7 +32,7 @@ def test_two_processes_are_one_with_twice_the_cases(tmp_path: Path) -> None:
     for cases in ("1", "2"):
         _run(sys.executable, "-m", module, str(tmp_path / f"one_with_{cases}.pt"), cases)
     read = {path.stem: torch.load(path, weights_only=True) for path in tmp_path.iterdir()}
-    for method in METHODS:
+    for method in (*METHODS, RECIPE):
         two, one, half = (read[name][method] for name in ("two", "one_with_2", "one_with_1"))
         for name, weights in one.items():
             torch.testing.assert_close(two[name], weights, rtol=1e-4, atol=1e-5)
