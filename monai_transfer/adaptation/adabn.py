@@ -5,8 +5,7 @@ from contextlib import contextmanager
 
 from torch import Tensor, nn
 
-from monai_transfer.adaptation.domains import is_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, is_target
 from monai_transfer.adaptation.norm_layers import batch_norms
 from monai_transfer.errors import UserError
 

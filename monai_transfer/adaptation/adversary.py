@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from monai_transfer.adaptation.domains import of_sources, of_target
-from monai_transfer.adaptation.method import SOURCE, TARGET, AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import SOURCE, TARGET, AdaptationMethod, Batch, Outputs, of_sources, of_target
 from monai_transfer.losses import DomainLossKind, domain_loss
 from monai_transfer.networks import GradientReversal, PatchDomainDiscriminator
 

@@ -8,8 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from monai_transfer.adaptation.adversary import Adversary
-from monai_transfer.adaptation.domains import of_sources, of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, of_sources, of_target
 from monai_transfer.errors import UserError
 from monai_transfer.losses import DomainLossKind
 from monai_transfer.networks import PooledDiscriminator

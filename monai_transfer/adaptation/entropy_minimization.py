@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from monai_transfer.adaptation.domains import of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, of_target
 from monai_transfer.losses import entropy_loss
 
 

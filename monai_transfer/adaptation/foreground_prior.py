@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from monai_transfer.adaptation.domains import is_target, of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, is_target, of_target
 from monai_transfer.errors import UserError
 from monai_transfer.losses import size_divergence
 from monai_transfer.processes import mean_over_processes

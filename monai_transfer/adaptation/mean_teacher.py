@@ -7,8 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from monai_transfer.adaptation.domains import is_target, of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, is_target, of_target
 from monai_transfer.adaptation.trust import ClassBalancedTrust
 from monai_transfer.errors import UserError
 from monai_transfer.losses import probability_mse, pseudo_label_loss, soft_cross_entropy

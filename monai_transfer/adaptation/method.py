@@ -4,14 +4,24 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+from monai_transfer.errors import UserError
 
 SOURCE = 0
 """Domain label of the source, which is labelled."""
 
 TARGET = 1
 """Domain label of the target, which is to be adapted to."""
+
+
+Batch = Mapping[str, Mapping[str, Tensor]]
+"""Domain name -> ``{"image", "label", "weak"}``; ``label`` only where the domain is labelled, ``weak`` (the same
+view of the image before strong intensity augmentation) only where the transforms keep it."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -32,11 +42,6 @@ class Outputs:
 
     logits: Tensor
     features: tuple[Tensor, ...] = ()
-
-
-Batch = Mapping[str, Mapping[str, Tensor]]
-"""Domain name -> ``{"image", "label", "weak"}``; ``label`` only where the domain is labelled, ``weak`` (the same
-view of the image before strong intensity augmentation) only where the transforms keep it."""
 
 
 class AdaptationMethod(nn.Module, ABC):
@@ -111,3 +116,32 @@ class AdaptationMethod(nn.Module, ABC):
 
     def after_step(self, network: nn.Module) -> None:
         """React to the optimizer's step (a moving average of the weights)."""
+
+
+def is_target(name: str) -> bool:
+    """Whether a domain's name marks it as the target: ``"target"``, ``"target_labelled"``, …."""
+    return name.startswith("target")
+
+
+def of_sources(domains: Mapping[str, T]) -> list[T]:
+    """What belongs to the sources, in order.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [value for name, value in domains.items() if not is_target(name)]
+    if not found:
+        raise UserError("this adaptation method compares source and target: give it a source domain too")
+    return found
+
+
+def of_target(domains: Mapping[str, T]) -> list[T]:
+    """What belongs to the target, in order.
+
+    Raises:
+        UserError: there is none.
+    """
+    found = [value for name, value in domains.items() if is_target(name)]
+    if not found:
+        raise UserError('this adaptation method needs the target: give the trainer a domain named "target"')
+    return found

@@ -5,8 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from monai_transfer.adaptation.domains import of_sources, of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, of_sources, of_target
 from monai_transfer.losses import mmd_loss, voxel_samples
 
 

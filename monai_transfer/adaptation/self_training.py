@@ -5,8 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from monai_transfer.adaptation.domains import is_target, of_target
-from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs
+from monai_transfer.adaptation.method import AdaptationMethod, Batch, Outputs, is_target, of_target
 from monai_transfer.errors import UserError
 from monai_transfer.losses import pseudo_label_loss
 from monai_transfer.transforms.target import PSEUDO_LABEL, TAUGHT, UNLABELLED

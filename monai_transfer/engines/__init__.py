@@ -1,7 +1,7 @@
 """The trainer that steps, and its handlers."""
 
 from monai_transfer.engines.budget import Budget
-from monai_transfer.engines.collapse import CollapseGuard
+from monai_transfer.engines.health import CollapseGuard
 from monai_transfer.engines.history import ContourPanels, History, read_history
 from monai_transfer.engines.resume import Checkpoints, ExactResume
 from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule

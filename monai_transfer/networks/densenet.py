@@ -3,13 +3,12 @@
 from collections import OrderedDict
 
 import torch
-from monai.networks.blocks import BaseEncoder
 from monai.networks.layers.factories import Conv, Norm, Pool
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import Tensor, nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.networks.vgg import initialise, refuse_fetching
+from monai_transfer.networks.vgg import FiveLevelEncoder, initialise, refuse_fetching
 
 BLOCKS: dict[str, tuple[int, ...]] = {"densenet121": (6, 12, 24, 16), "densenet169": (6, 12, 32, 32)}
 """Dense layers per block of each depth (Huang et al. 2017)."""
@@ -51,7 +50,7 @@ class Transition(nn.Module):
         return skip, self.pool(self.conv(skip))
 
 
-class DenseNetEncoder(nn.Module, BaseEncoder):
+class DenseNetEncoder(FiveLevelEncoder):
     """The convolutional part of DenseNet as five levels of features for ``FlexibleUNet``.
 
     For an input of shape ``(B, in_channels, *S)`` the features lie at 1/2, 1/4, 1/8, 1/16 and 1/32 of ``S``: the stem
@@ -129,22 +128,9 @@ class DenseNetEncoder(nn.Module, BaseEncoder):
         return list(BLOCKS)
 
     @classmethod
-    def get_encoder_parameters(cls) -> list[dict[str, object]]:
-        """Arguments of each backbone; new dictionaries each time, since ``FlexibleUNet`` writes into its own."""
-        return [
-            {"model_name": name, "pretrained": False, "spatial_dims": 3, "in_channels": 1}
-            for name in cls.get_encoder_names()
-        ]
-
-    @classmethod
     def num_channels_per_output(cls) -> list[tuple[int, ...]]:
         """Channels of the five features of each backbone."""
         return [_widths(blocks) for blocks in BLOCKS.values()]
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        """Number of features of each backbone: five."""
-        return [5] * len(BLOCKS)
 
 
 def _widths(blocks: tuple[int, ...]) -> tuple[int, ...]:

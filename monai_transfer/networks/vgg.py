@@ -21,7 +21,24 @@ STAGES: dict[str, tuple[int, ...]] = {
 CHANNELS = (64, 128, 256, 512, 512)
 
 
-class VGGEncoder(nn.Module, BaseEncoder):
+class FiveLevelEncoder(nn.Module, BaseEncoder):
+    """What ``FlexibleUNet`` asks of an encoder of five features, whose weights are loaded and never fetched."""
+
+    @classmethod
+    def get_encoder_parameters(cls) -> list[dict[str, object]]:
+        """Arguments of each backbone; new dictionaries each time, since ``FlexibleUNet`` writes into its own."""
+        return [
+            {"model_name": name, "pretrained": False, "spatial_dims": 3, "in_channels": 1}
+            for name in cls.get_encoder_names()
+        ]
+
+    @classmethod
+    def num_outputs(cls) -> list[int]:
+        """Number of features of each backbone: five."""
+        return [5] * len(cls.get_encoder_names())
+
+
+class VGGEncoder(FiveLevelEncoder):
     """The convolutional part of VGG as five levels of features for ``FlexibleUNet``.
 
     Features are taken before each pooling, where they are richest; the full-resolution stage has no place in
@@ -91,22 +108,9 @@ class VGGEncoder(nn.Module, BaseEncoder):
         return [name + suffix for name in STAGES for suffix in ("", "_bn")]
 
     @classmethod
-    def get_encoder_parameters(cls) -> list[dict[str, object]]:
-        """Arguments of each backbone; new dictionaries each time, since ``FlexibleUNet`` writes into its own."""
-        return [
-            {"model_name": name, "pretrained": False, "spatial_dims": 3, "in_channels": 1}
-            for name in cls.get_encoder_names()
-        ]
-
-    @classmethod
     def num_channels_per_output(cls) -> list[tuple[int, ...]]:
         """Channels of the five features of each backbone."""
         return [(*CHANNELS[1:], CHANNELS[-1])] * len(cls.get_encoder_names())
-
-    @classmethod
-    def num_outputs(cls) -> list[int]:
-        """Number of features of each backbone: five."""
-        return [5] * len(cls.get_encoder_names())
 
 
 def refuse_fetching(model_name: str, pretrained: bool) -> None:

@@ -4,8 +4,7 @@ from monai_transfer.pretraining.appearances import paint_shapes
 from monai_transfer.pretraining.contrast import ContrastiveAgreement
 from monai_transfer.pretraining.loader import FIRST, SECOND, ShapeLoader
 from monai_transfer.pretraining.masking import HiddenBlocksd, HiddenReconstructionLoss, masked_preset
-from monai_transfer.pretraining.panels import ShapePanels
-from monai_transfer.pretraining.reconstruction_panels import ReconstructionPanels
+from monai_transfer.pretraining.panels import ReconstructionPanels, ShapePanels
 from monai_transfer.pretraining.shapes import KINDS, MOST_SHAPES, draw_shapes
 
 __all__ = [
