@@ -1,12 +1,13 @@
 """Connecting to Dask, which runs independent jobs on many processes and machines: nothing of ours schedules."""
 
+import atexit
 import importlib.util
 import logging
 import multiprocessing
 import re
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
@@ -96,11 +97,15 @@ def _started(kind: str, number: int) -> Iterator[Any]:
             yield cluster
         return
     if kind == "kubernetes":
-        from dask_kubernetes.operator import KubeCluster
+        from dask_kubernetes.operator.kubecluster.kubecluster import KubeCluster, reap_clusters
 
         try:
             cluster = KubeCluster(name="monai-transfer", n_workers=number, quiet=True)
         except Exception as error:  # of kr8s, httpx and asyncio, each with kinds of its own
+            # what was begun is ended here: at the exit of Python the same would fail once more, with a traceback
+            with suppress(Exception):
+                reap_clusters()
+            atexit.unregister(reap_clusters)
             raise UserError(
                 f"--cluster kubernetes could not be started ({line_of(error)}): see that kubectl reaches a cluster "
                 "here and that Dask's operator is installed in it."

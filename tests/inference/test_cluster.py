@@ -82,6 +82,13 @@ def test_jobs_of_unknown_size_are_told(tmp_path: Path, monkeypatch: pytest.Monke
         connected("pbs:2").__enter__()
 
 
+def test_kubernetes_that_is_not_there_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("dask_kubernetes")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "absent"))
+    with pytest.raises(UserError, match=r"could not be started \(.+\): see that kubectl reaches a cluster here"):
+        connected("kubernetes:2").__enter__()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["slurm", "pbs"])
 def test_jobs_are_handed_in(kind: str, deadly_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
