@@ -111,16 +111,8 @@ class CaseJudge:
             agreements=_AGREEMENTS,
         )
         label = logits[0].argmax(0)
-        return Sight(label, evidence, self._described(whole[0], label, classes=logits.shape[1]))
-
-    def describe(self, image: Tensor, predict: Predictor) -> Description:
-        """What of it tells whether the image is of a known kind, for one prediction."""
-        with torch.no_grad():
-            logits = predict(image[None].float())
-        return self._described(image, logits[0].argmax(0), classes=logits.shape[1])
-
-    def _described(self, image: Tensor, label: Tensor, *, classes: int) -> Description:
-        return describe(image, label, classes=classes, voxel_ml=self.voxel_ml)
+        described = describe(whole[0], label, classes=logits.shape[1], voxel_ml=self.voxel_ml, evidence=evidence)
+        return Sight(label, evidence, described)
 
 
 @dataclass(frozen=True)

@@ -135,7 +135,7 @@ def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset) -> 
     descriptions = []
     for case in spread(seen.cases, SEEN):
         image = preprocess(read_volume(case.images, reading=seen.reading), read.preprocessing, key=read.image_key)
-        descriptions.append(judge.describe(image.as_tensor().float().to(device), predict))
+        descriptions.append(judge.look(image.as_tensor().float().to(device), predict).description)
     return Familiarity.learn(descriptions)
 
 

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from monai_transfer.evaluation.familiarity import Familiarity, describe
+from monai_transfer.evaluation.label_evidence import LabelEvidence
 
 
 def _body(seed: int, *, contrast: float = 1.0, size: float = 5.0) -> tuple[Tensor, Tensor]:
@@ -48,6 +49,38 @@ def test_another_contrast_half_a_body_and_a_huge_organ_are_told(usual: Familiari
     image, label = _body(100)
     assert usual.unlike(_described(image[..., :16], label[..., :16]))
     assert any("large" in reason for reason in usual.unlike(_described(*_body(100, size=9.0))))
+
+
+def test_small_oddities_in_everything_are_told_together() -> None:
+    rng = np.random.default_rng(3)
+    kinds = ("intensities", "label sizes", "label intensities", "label agreement")
+    usual = Familiarity.learn([{kind: rng.normal(size=20) for kind in kinds} for _ in range(12)])
+    odd = {kind: rng.normal(size=20) for kind in kinds}
+    assert usual.unlike(odd) == []
+    everywhere = {kind: 1.6 * values for kind, values in odd.items()}
+    assert max(usual.distances(everywhere)[kind] for kind in kinds) < 1
+    assert ["a little unlike" in reason for reason in usual.unlike(everywhere)] == [True]
+    assert usual.unlike({**odd, "label sizes": 1.6 * odd["label sizes"]}) == []
+
+
+def test_labels_of_another_brightness_are_told(usual: Familiarity) -> None:
+    image, label = _body(100)
+    dark = torch.where(label[None] > 0, image - 1.5, image)
+    assert any("surrounds them" in reason for reason in usual.unlike(_described(dark, label)))
+
+
+def test_a_network_that_is_less_sure_than_usual_is_told() -> None:
+    rng = np.random.default_rng(0)
+
+    def described(seed: int, shift: float) -> dict[str, np.ndarray]:
+        image, label = _body(seed)
+        steady = shift + rng.normal(0, 0.02)
+        sight = LabelEvidence(1.0, shift=steady, correction=0.9, confidence=0.9, expected=0.9, piece=1.0)
+        return describe(image, label, classes=2, voxel_ml=1.0, evidence={1: sight})
+
+    usual = Familiarity.learn([described(seed, 0.9) for seed in range(8)])
+    assert usual.unlike(described(100, 0.9)) == []
+    assert any("less sure" in reason for reason in usual.unlike(described(100, 0.3)))
 
 
 def test_a_label_that_is_not_found_is_told_and_its_place_does_not_count(usual: Familiarity) -> None:
