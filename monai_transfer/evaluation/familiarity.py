@@ -69,12 +69,7 @@ Description = dict[str, NDArray[np.float64]]
 
 
 def describe(
-    image: Tensor,
-    label: Tensor,
-    *,
-    classes: int,
-    voxel_ml: float,
-    evidence: Mapping[int, LabelEvidence] | None = None,
+    image: Tensor, label: Tensor, *, classes: int, voxel_ml: float, evidence: Mapping[int, LabelEvidence] | None = None
 ) -> Description:
     """Some hundred numbers about an image and what a network found in it.
 
