@@ -108,7 +108,6 @@ def adapt_diagnosis_bundle(
         steps=chosen.steps,
         learning_rate=chosen.learning_rate if norms else chosen.learning_rate / 100,
         parameters="norm" if norms else "all",
-        min_agreement=0.0,  # that of label maps: where the old answers are no better than chance, most may change
     )
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
