@@ -42,6 +42,7 @@ COMMANDS: dict[str, Arguments] = {
     "benchmark scheduling": lambda bundle, data, out: [
         *("--bundle", str(bundle), "--scans", str(data / "images"), "--tasks", "1")
     ],
+    "profile": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data), "--output", str(out)],
     "export": lambda bundle, data, out: ["--bundle", str(bundle), "--output", str(out)],
     "weights verify": lambda bundle, data, out: [str(bundle), "--bundle", str(bundle), "--minimum", "0"],
     "weights inspect": lambda bundle, data, out: [str(bundle)],
