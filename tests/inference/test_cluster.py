@@ -49,8 +49,8 @@ def test_a_case_that_kills_is_set_aside_with_its_log(
 
 @pytest.mark.slow
 def test_workers_and_the_client_are_killed(tmp_path: Path) -> None:
-    # three before the client, and of the three after it as many as fall before the last result
-    assert 4 <= segment_with_kills(tmp_path, cases=24, kills=6)["worker kills"] <= 6
+    # three before the client; of the three after it as many as fall before the last result, none on a fast machine
+    assert 3 <= segment_with_kills(tmp_path, cases=24, kills=6)["worker kills"] <= 6
 
 
 def test_without_a_cluster_dask_is_not_imported(deadly_bundle: Path, tmp_path: Path) -> None:
