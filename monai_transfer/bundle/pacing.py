@@ -109,9 +109,10 @@ def _possible(make: Callable[..., Plan]) -> list[Plan]:
 def seconds_of_step(plan: Plan, channels: int) -> float:
     """Seconds of a bare training step of a plan, forward, backward and optimizer, measured on its device."""
     definition = network_definition(plan.network, classes=plan.classes, channels=channels)
-    network = ConfigParser({"network": definition}).get_parsed_content("network").to(plan.device)
+    # random numbers are drawn apart, so that nobody's own are moved
+    with torch.random.fork_rng(devices=[]):
+        network = ConfigParser({"network": definition}).get_parsed_content("network").to(plan.device)
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4)
-    # random numbers, drawn apart, so that the training's own are not moved
     generator = torch.Generator().manual_seed(0)
     image = torch.rand((plan.batch_size, channels, *plan.roi_size), generator=generator).to(plan.device)
     label = torch.randint(plan.classes, (plan.batch_size, *plan.roi_size), generator=generator).to(plan.device)

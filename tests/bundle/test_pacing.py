@@ -96,5 +96,7 @@ def test_what_was_begun_is_kept(tmp_path: Path) -> None:
     assert Pace(600, begun=tmp_path / "nothing").plan(make, channels=1).steps > 500
 
 
-def test_a_step_is_measured() -> None:
+def test_a_step_is_measured_and_moves_no_random_numbers() -> None:
+    before = torch.get_rng_state()
     assert 0 < seconds_of_step(make(spacing=(16.0,) * 3, batch_size=1), 1) < 60
+    assert torch.equal(torch.get_rng_state(), before)
