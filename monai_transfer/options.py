@@ -107,6 +107,16 @@ def checked(kind: Any, value: Any) -> Any:
         raise UserError(_refusal(error, {"properties": {"": adapter.json_schema()}})) from None
 
 
+def given_of(options: Mapping[str, T]) -> dict[str, T]:
+    """The options that are set, which those that are ``None`` are not.
+
+    Example:
+        >>> given_of({"steps": 40, "seed": None})
+        {'steps': 40}
+    """
+    return {name: value for name, value in options.items() if value is not None}
+
+
 def schema_of(cls: Any) -> dict[str, Any]:
     """The JSON schema of a class under :func:`validated`, or of one of the types of this module."""
     return TypeAdapter(cls).json_schema()

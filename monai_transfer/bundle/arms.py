@@ -1,10 +1,11 @@
 """The networks that are trained and compared on one pair of domains, each a bundle of its own."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from monai_transfer.adaptation import SelfTraining
+from monai_transfer.bundle.config_parts import class_names
 from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Augmentation
@@ -120,8 +121,3 @@ def method_names(train: Mapping[str, Any]) -> tuple[str, ...]:
     used = {word: train["source_augmentation"] == augmentation for word, augmentation in APPEARANCES.items()}
     used |= {RANDOM: train["intensities"] is not None, TRANSFER: train["measure_from"] is not None}
     return (*(word for word, is_used in used.items() if is_used), *class_names(train["methods"]["modules"]))
-
-
-def class_names(definitions: Sequence[dict[str, Any]]) -> list[str]:
-    """Class names of adaptation methods."""
-    return [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]

@@ -167,3 +167,8 @@ def read_by(content: Any, cases: CaseDataset) -> Any:
         return content
     changed = {name: read_by(each, cases) for name, each in content.items()}
     return {**changed, "reading": given} if content.get("_target_") in _PRESETS else changed
+
+
+def class_names(definitions: Sequence[dict[str, Any]]) -> list[str]:
+    """Class names of adaptation methods."""
+    return [str(definition["_target_"]).rpartition(".")[2] for definition in definitions]

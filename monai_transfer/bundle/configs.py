@@ -14,6 +14,7 @@ from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.arms import PAINTING, Arm
 from monai_transfer.bundle.config_parts import (
     case_names,
+    class_names,
     folder_of,
     inference_config,
     metadata_config,
@@ -280,8 +281,8 @@ def _add_labelled_domains(train: dict[str, Any], plan: Plan, domains: Domains, *
 
 def _leave_out_unused(train: dict[str, Any]) -> None:
     """Drop what none of the methods needs: pseudo-labels of the target, or its images."""
-    methods = [str(method["_target_"]) for method in train["methods"]["modules"]]
-    if not any(method.endswith(SelfTraining.__name__) for method in methods):
+    methods = class_names(train["methods"]["modules"])
+    if SelfTraining.__name__ not in methods:
         train["label_from"] = train["pseudo_labels"] = None
     if not methods:
         del train["train"]["dataloader"]["datasets"]["target"]

@@ -13,7 +13,17 @@ from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.datasets import ExamReport
 from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device, require_memory
-from monai_transfer.options import BatchSize, Hounsfield, LearningRate, Seed, Spacing, Steps, checked, validated
+from monai_transfer.options import (
+    BatchSize,
+    Hounsfield,
+    LearningRate,
+    Seed,
+    Spacing,
+    Steps,
+    checked,
+    given_of,
+    validated,
+)
 
 ImageKind = Literal["ct", "mr", "picture"]
 
@@ -84,7 +94,7 @@ class DiagnosisOptions:
     @property
     def given(self) -> dict[str, Any]:
         """The options that are set."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
+        return given_of(asdict(self))
 
 
 @validated
@@ -159,7 +169,7 @@ class DiagnosisPlan:
         Raises:
             UserError: when a value is out of range.
         """
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
+        return replace(self, **given_of(options))
 
 
 def make_diagnosis_plan(
@@ -190,7 +200,7 @@ def make_diagnosis_plan(
     """
     common = {"class_names": tuple(class_names), "exclusive": exclusive, "channels": report.channels, "device": device}
     on_cpu = device.type == "cpu"
-    given = {**(inherited or {}), **{name: value for name, value in options.items() if value is not None}}
+    given = {**(inherited or {}), **given_of(options)}
     if report.spatial_dims == 2:
         if spacing is not None:
             raise UserError("--spacing is for volumes; these are pictures, whose longest side --size sets.")

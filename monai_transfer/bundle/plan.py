@@ -3,8 +3,9 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
 from monai.transforms import Compose
@@ -24,11 +25,15 @@ from monai_transfer.options import (
     Steps,
     WindowVoxels,
     checked,
+    given_of,
     require_order,
     validated,
 )
 from monai_transfer.transforms.presets import Modality, preset
 from monai_transfer.volumes.volume import Reading
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.pacing import Pace
 
 _VOXELS_ON_CPU = 300_000
 _VOXELS_ON_GPU = 6_000_000
@@ -140,7 +145,7 @@ class Plan:
         Raises:
             UserError: when a value is out of range.
         """
-        return replace(self, **{name: value for name, value in options.items() if value is not None})
+        return replace(self, **given_of(options))
 
 
 def split_into_epochs(steps: int, length: int = _EPOCH) -> tuple[int, int]:
@@ -158,6 +163,7 @@ def make_plan(
     further: Sequence[Fingerprint] = (),
     spacing: Sequence[float] | None = None,
     detail: float = 1.0,
+    pace: "Pace | None" = None,
     **options: Any,
 ) -> Plan:
     """Plan a training for the largest field of view of the domains.
@@ -174,11 +180,16 @@ def make_plan(
         further: fingerprints of further labelled domains.
         spacing: working grid in mm, in place of the planned one.
         detail: so many times the usual voxels per volume has the planned grid.
+        pace: the time that the trainings may take, which then decides detail and steps.
         options: fields of :class:`Plan` to set; ``None`` leaves the planned value.
 
     Raises:
         UserError: when an option is out of range.
     """
+    if pace is not None:
+        fixed: dict[str, Any] = {"label_names": label_names, "device": device, "further": further, "spacing": spacing}
+        make = partial(make_plan, source, target, **fixed, **options)
+        return pace.plan(make, channels=len(source.channel_intensity))
     if spacing is not None:
         spacing = checked(tuple[Spacing, Spacing, Spacing], tuple(spacing))
     prints = [source, *further] if target is None else [source, target, *further]
@@ -186,21 +197,14 @@ def make_plan(
     on_cpu = device.type == "cpu"
     voxels = detail * (_VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU)
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, voxels)
-    most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
     _require_room(extent, chosen)
     light = options.get("network") in (None, STEMMED, *LIGHT)
-    of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
-    smallest = [min(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
-    roi = tuple(
-        min(most, max(least, _window(long / step, short / step, of)))
-        for long, short, step in zip(extent, smallest, chosen, strict=True)
-    )
     plan = Plan(
         source_modality=source.modality,
         target_modality=(target or source).modality,
         label_names=label_names,
         spacing=chosen,
-        roi_size=roi,
+        roi_size=_windows(prints, extent, chosen, light=light, on_cpu=on_cpu),
         device=device,
         steps=1000 if on_cpu else 5000,
         further_modalities=tuple(print_.modality for print_ in further),
@@ -240,6 +244,17 @@ def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], voxels: flo
     finest = min(min(print_.spacing) for print_ in prints)
     step = math.ceil(max(affordable, finest) * 20) / 20
     return (step, step, step)
+
+
+def _windows(
+    prints: Sequence[Fingerprint], extent: Sequence[float], spacing: Sequence[float], *, light: bool, on_cpu: bool
+) -> tuple[int, ...]:
+    """Windows in voxels along each axis, for a light network or a deep one."""
+    most = _WINDOW_ON_CPU if on_cpu else _WINDOW_ON_GPU
+    of, least = (16, 32) if light else (32, 64)  # the coarsest level must leave normalisation more than one voxel
+    smallest = [min(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
+    lengths = zip(extent, smallest, spacing, strict=True)
+    return tuple(min(most, max(least, _window(long / step, short / step, of))) for long, short, step in lengths)
 
 
 def _window(largest: float, smallest: float, of: int) -> int:

@@ -18,6 +18,7 @@ from monai_transfer.options import (
     Seed,
     Spacing,
     Steps,
+    given_of,
     require_order,
     validated,
 )
@@ -156,11 +157,8 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | Non
         if name != LABELLED_TARGET:
             _require_complete(domains.source, source, cases, found)
             others.append(found)
-    planned: dict[str, Any] = {"further": others, "label_names": names, "device": choose_device(device), **options}
-    if pace is None:
-        return make_plan(source, target, **planned)
-    channels = len(domains.source.channel_names)
-    return pace.plan(lambda **choices: make_plan(source, target, **{**planned, **choices}), channels=channels)
+    fixed: dict[str, Any] = {"label_names": names, "device": choose_device(device), "pace": pace}
+    return make_plan(source, target, further=others, **fixed, **options)
 
 
 def labelled_cases(path: str | Path, patterns: Sequence[str], reading: Reading) -> CaseDataset:
@@ -254,4 +252,4 @@ class PlanOptions:
     @property
     def given(self) -> dict[str, Any]:
         """The options that are set, as the planning functions take them; these are given the time apart."""
-        return {name: value for name, value in asdict(self).items() if value is not None and name != "minutes"}
+        return given_of({**asdict(self), "minutes": None})

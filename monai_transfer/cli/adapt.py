@@ -26,7 +26,7 @@ from monai_transfer.cli.options import (
 )
 from monai_transfer.cli.profile import adapt_to_profile_command, holds_profile
 from monai_transfer.errors import UserError
-from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
+from monai_transfer.options import given_of, refuse_given, require_options_of, split_list, split_numbers
 
 
 def adapt_command(
@@ -149,8 +149,8 @@ def adapt_command(
     if bundle is not None:
         from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, choose_images
 
-        given = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
-        settings = TestTimeSettings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type]
+        given: dict[str, Any] = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
+        settings = TestTimeSettings(**given_of(given))
         images, held = choose_images(
             target, test, target_cases=split_list(target_cases), test_cases=split_list(test_cases), reading=reading
         )

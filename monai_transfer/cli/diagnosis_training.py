@@ -189,10 +189,11 @@ def adapt_diagnosis_bundle_command(
 ) -> None:
     """Adapt a trained bundle to the target's images alone, and tell; ``settings`` are those of ``TestTimeSettings``."""
     from monai_transfer.datasets import read_exams
+    from monai_transfer.options import given_of
     from monai_transfer.workflows.diagnosis_source_free import adapt_diagnosis_bundle
     from monai_transfer.workflows.source_free import TestTimeSettings
 
-    chosen = TestTimeSettings(**{name: value for name, value in settings.items() if value is not None})
+    chosen = TestTimeSettings(**given_of(settings))
     images = read_exams(target)
     held = (images if test is None else read_exams(test)).labelled
     console.say(f"{len(images)} image(s) to adapt to, {chosen.steps} steps; {len(held)} to score.")

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from monai_transfer.evaluation.label_evidence import LabelEvidence
+from monai_transfer.transforms.target import dilated
 
 FEWEST = 4
 """Images whose spread can be told: with fewer, one that is left out is far from the mean of what remains."""
@@ -40,6 +41,9 @@ _FLOORS = {
 }
 """Least deviation that counts: few images are more alike than their kind. Working intensities have a deviation of about
 1; layouts exactly 1; sizes are factors of two; places are shares of the box; agreements are Dice and probabilities."""
+
+_RIM = 2
+"""Voxels around a label that tell what surrounds it."""
 
 _LOPSIDED = 0.3
 """Correlation from which on the images agree so well in what is lopsided along an axis that a flipped one shows."""
@@ -223,9 +227,7 @@ def _label_intensities(image: Tensor, label: Tensor, classes: int) -> NDArray[np
     for number in range(1, classes):
         inside = label == number
         if inside.any():
-            grown = F.max_pool3d if label.ndim == 3 else F.max_pool2d
-            around = grown(inside[None, None].float(), 5, 1, 2)[0, 0].bool() & ~inside
-            for part, where in enumerate((inside, around)):
+            for part, where in enumerate((inside, dilated(inside, _RIM) & ~inside)):
                 found[:, number - 1, part] = image[:, where].float().median(1).values.double().cpu().numpy()
     return found.ravel()
 

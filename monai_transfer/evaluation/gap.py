@@ -1,6 +1,5 @@
 """How much of the gap between the domains was closed, in figures and in plain words."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from typing import Any
 
 from monai_transfer.evaluation.selection import CheckpointChoice, Choice
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record
 
 SMALLEST_GAP = 0.01
 CHANCE = 0.005
@@ -207,7 +206,7 @@ class AdaptationSummary:
 
     def write_json(self, path: Path) -> None:
         """Write :meth:`as_report`."""
-        write_text(path, json.dumps(self.as_report(), indent=2, ensure_ascii=False, default=str) + "\n")
+        write_record(path, self.as_report())
 
 
 def _dice_of(table: ScoreTable, label: str) -> float:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -15,7 +14,7 @@ from monai_transfer.evaluation.pair_score import PairScore, Summary
 from monai_transfer.evaluation.predicted_dice import KnownLabel, known_labels, learn_dice, prediction_errors
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.evaluation.table import readable
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record, write_text
 from monai_transfer.text import csv_cell
 
 _CSV_FIELDS = ("pair", "kept_back", "method", "dice", "dice_sd", "gap_recovered", "gap_recovered_sd", "worst_label",
@@ -239,7 +238,7 @@ class PairTable:
 
     def write_json(self, path: Path) -> None:
         """Write :meth:`as_report`."""
-        write_text(path, json.dumps(self.as_report(), indent=2, ensure_ascii=False, default=str) + "\n")
+        write_record(path, self.as_report())
 
     def write_csv(self, path: Path) -> None:
         """Write one line per pair and method, source-only and the oracle among them, and one per pair that failed."""

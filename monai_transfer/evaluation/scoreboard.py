@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from monai_transfer.evaluation.gap import CHANCE, gap_recovered
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.evaluation.scores import METRICS
 from monai_transfer.evaluation.table import ScoreTable, readable
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record, write_text
 from monai_transfer.text import csv_cell
 
 _CSV_FIELDS = ("method", "seed", "label", "dice", "iou", "hd95_mm", "assd_mm", "nsd", "gap_recovered", "seconds",
@@ -166,7 +165,7 @@ class Scoreboard:
 
     def write_json(self, path: Path) -> None:
         """Write :meth:`as_report`."""
-        write_text(path, json.dumps(self.as_report(), indent=2, ensure_ascii=False, default=str) + "\n")
+        write_record(path, self.as_report())
 
     def write_csv(self, path: Path) -> None:
         """Write one line per method, seed and label, and one for the mean over the labels."""

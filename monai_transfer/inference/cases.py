@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -174,7 +175,7 @@ def require_there(inputs: Sequence[Path]) -> None:
         UserError: one does not.
     """
     for given in inputs:
-        if not given.exists() and not given.is_symlink():
+        if not os.path.lexists(given):
             raise UserError(f"{given} does not exist; name files or folders of volumes.")
 
 

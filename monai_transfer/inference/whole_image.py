@@ -1,20 +1,40 @@
 """A network over a whole preprocessed image, for what needs the logits of all its voxels at once."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
-from monai_transfer.bundle.reading import WindowSettings
+from monai_transfer.bundle.reading import InferenceBundle, WindowSettings
 from monai_transfer.inference.pipeline import activate
+from monai_transfer.inference.preprocessing import preprocess
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Reading
 
 Judge = Callable[[Tensor, Callable[[Tensor], Tensor], Mapping[int, str]], dict[str, Any]]
 """Says something of a case: from the preprocessed image (C, *working shape), what gives the logits of whole images
 (1, C, *working shape), and the names of the labels by class."""
 
 _OVERLAP = 0.25
+
+
+def whole_image(bundle: InferenceBundle, files: Sequence[Path], reading: Reading) -> Tensor:
+    """A preprocessed image ``(channels, *spatial)`` without its trace, where the bundle's network is.
+
+    Args:
+        bundle: whose preprocessing it is.
+        files: one for each channel.
+        reading: how strictly they are read.
+
+    Raises:
+        UserError: a file cannot be read, or nothing of it is left.
+    """
+    image = preprocess(read_volume(files, reading=reading), bundle.preprocessing, key=bundle.image_key)
+    plain: Tensor = image.as_tensor().float().to(next(bundle.network.parameters()).device)
+    return plain
 
 
 def over_whole_image(network: Callable[[Tensor], Tensor], window: WindowSettings) -> Callable[[Tensor], Tensor]:

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
 from monai_transfer.bundle.configs import make_arm, split_source
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
@@ -23,7 +23,7 @@ from monai_transfer.workflows.checkpoints import (
 from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only
 from monai_transfer.workflows.judging import teach_judge
 from monai_transfer.workflows.scoring import score_bundle
-from monai_transfer.workflows.starting_point import StartingPoint, try_weights
+from monai_transfer.workflows.starting_point import StartingPoint
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.pacing import Pace
@@ -96,15 +96,9 @@ def plan_from(
     Raises:
         UserError: for the first fault in any data set, an option out of range, or weights that do not fit.
     """
-    if start is None:
-        return plan_adaptation(domains, device=device, pace=pace, **options)
-    # the windows of the weights' own training are of another field of view
-    chosen = {name: value for name, value in start.options_beside(options).items() if name != "roi_size"}
-    plan = plan_adaptation(domains, device=device, pace=pace, **chosen).with_options(weights=start.absolute)
+    make = partial(plan_adaptation, domains, device=device, pace=pace)
     channels = len(domains.source.channel_names)
-    definition = network_definition(plan.network, classes=plan.classes, channels=channels)
-    try_weights(start, definition, label_names=plan.class_names)
-    return plan
+    return make(**options) if start is None else start.plan(make, options, channels=channels)
 
 
 def adapt(

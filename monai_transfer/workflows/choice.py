@@ -15,8 +15,7 @@ from monai_transfer.engines import read_history
 from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
 from monai_transfer.evaluation.selection import Predictor
 from monai_transfer.files import replacing
-from monai_transfer.inference.preprocessing import preprocess
-from monai_transfer.inference.whole_image import over_whole_image
+from monai_transfer.inference.whole_image import over_whole_image, whole_image
 from monai_transfer.volumes.reading import read_volume
 
 TARGET_VOLUMES = 3
@@ -40,11 +39,8 @@ class LabelFreeScorer:
         self.device = device = plan.device
         self.sizes = source_sizes(source, plan.label_values)
         read = read_bundle(bundle.root, device=device)
-        self.images = []
-        for case in spread(target.cases, TARGET_VOLUMES):
-            volume = read_volume(case.images, reading=target.reading)
-            image = preprocess(volume, read.preprocessing, key=read.image_key)
-            self.images.append(image.as_tensor().float()[None].to(device))
+        chosen = spread(target.cases, TARGET_VOLUMES)
+        self.images = [whole_image(read, case.images, target.reading)[None] for case in chosen]
         self.voxel_ml = math.prod(plan.spacing) / 1000
 
     def predictor(self, bundle: BundleFolder, weights: Path | None = None) -> Predictor:

@@ -2,7 +2,6 @@
 
 import csv
 import io
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -15,7 +14,7 @@ from monai_transfer.datasets import Exam, read_exams
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.diagnosis_scores import decide
 from monai_transfer.figures.heat import heat_picture, write_heat_page
-from monai_transfer.files import replacing, require_folder, write_text
+from monai_transfer.files import replacing, require_folder, write_record, write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.inference.explanation import saliency, to_native
 from monai_transfer.inference.output_folder import require_apart
@@ -83,7 +82,7 @@ def diagnose(
             progress(done, len(exams), exam.name)
         entries.append(_entry(exam, diagnoser, root, explain))
     record = _record(entries, diagnoser, explain)
-    write_text(root / RESULTS[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(root / RESULTS[1], record)
     write_text(root / RESULTS[0], _table(entries, diagnoser.class_names))
     if explain != "none":
         _write_page(entries, root, explain)

@@ -1,6 +1,5 @@
 """Adapting a diagnosis to a domain without labels: source-only, adapted, oracle, and the share of the gap on AUC."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from monai_transfer.datasets import ExamDataset, ExamReport, read_exams, require
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.diagnosis_scores import DiagnosisScores
 from monai_transfer.evaluation.gap import gap_recovered
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.losses import information_score
 from monai_transfer.machine import choose_device, hardware, versions
@@ -268,7 +267,7 @@ def _report(
         "hardware": hardware(),
         "versions": versions(),
     }
-    write_text(bundle.root / "report.json", json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(bundle.root / "report.json", report)
     return DiagnosisAdaptation(bundle, kept, scores, information, report)
 
 

@@ -1,6 +1,5 @@
 """Adaptation methods for a diagnosis side by side, over several seeds; a second call goes on where one stopped."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,7 +11,7 @@ from monai_transfer.bundle.diagnosis_plan import DiagnosisPlan, ImageKind
 from monai_transfer.datasets import ExamDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.gap import gap_recovered
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record, write_text
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import markdown
 from monai_transfer.workflows.diagnosis_adaptation import DiagnosisDomains, oracle_split, train_diagnosis_arm
@@ -144,8 +143,7 @@ def compare_diagnosis(
         {arm: tuple(values) for arm, values in areas.items()}, tuple(seeds), _described(domains.test)
     )
     facts = {"hardware": hardware(), "versions": versions()}
-    text = json.dumps({**result.as_dict(), **facts}, indent=2, ensure_ascii=False, default=str)
-    write_text(Path(output) / "comparison.json", text + "\n")
+    write_record(Path(output) / "comparison.json", {**result.as_dict(), **facts})
     write_text(Path(output) / "comparison.md", "\n\n".join([result.table, *map(markdown, result.sentences)]) + "\n")
     return result
 

@@ -2,14 +2,13 @@
 
 import csv
 import io
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from monai_transfer.datasets import ExamDataset
 from monai_transfer.figures.diagnosis_report import diagnosis_headline, diagnosis_warnings, write_diagnosis_report
-from monai_transfer.files import require_folder, write_text
+from monai_transfer.files import require_folder, write_record, write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import csv_cell
@@ -78,7 +77,7 @@ def evaluate_diagnosis(
     }
     files = output / "report.html", output / "scores.json", output / "scores.csv"
     write_text(files[2], _table(answers))
-    write_text(files[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(files[1], record)
     write_diagnosis_report(
         files[0], scores, probabilities=answers.probabilities, targets=answers.targets, run=run, title="Evaluation"
     )

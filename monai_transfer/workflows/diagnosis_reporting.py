@@ -1,6 +1,5 @@
 """What a finished training for diagnosis tells: sentences, report.html, report.json and the model card."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.engines import read_history
 from monai_transfer.evaluation.diagnosis_scores import DiagnosisScores
 from monai_transfer.figures.diagnosis_report import diagnosis_headline, diagnosis_warnings, write_diagnosis_report
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record, write_text
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import hardware, versions
 from monai_transfer.text import markdown
@@ -107,7 +106,7 @@ def report_diagnosis(
         "run": run,
         **facts,
     }
-    write_text(bundle.root / "report.json", json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(bundle.root / "report.json", report)
     _write_card(bundle, plan, scores, sentences, run)
     lines = read_history(bundle.root / "eval" / "history.jsonl")
     curve = tuple(

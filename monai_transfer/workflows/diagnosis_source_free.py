@@ -1,24 +1,22 @@
 """Adapting a trained bundle that names classes to images at hand, without its training data and without labels."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from monai_transfer.adaptation import AdaptedNetwork, tent
-from monai_transfer.adaptation.norm_layers import affine_norms
+from monai_transfer.adaptation import AdaptedNetwork
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.datasets import ExamDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.diagnosis_scores import DiagnosisScores
-from monai_transfer.files import replacing, write_text
+from monai_transfer.files import write_record
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.diagnosis_scoring import score_exams
-from monai_transfer.workflows.source_free import TestTimeSettings
+from monai_transfer.workflows.source_free import TestTimeSettings, copy_with
 
 _BATCH = 16
 """Images of a step: the entropy of one answer alone is made small by naming the same class always."""
@@ -101,18 +99,10 @@ def adapt_diagnosis_bundle(
     seen = [diagnoser.read(images.exams[number].images)[1].as_tensor().float() for number in drawn]
     if not seen:
         raise UserError(f"{images.root} holds no image to adapt to: name at least one.")
-    norms = bool(affine_norms(diagnoser.bundle.network))
-    adapted = tent(
-        diagnoser.bundle.network,
-        [batch.to(diagnoser.device) for batch in torch.split(torch.stack(seen), _BATCH)],
-        steps=chosen.steps,
-        learning_rate=chosen.learning_rate if norms else chosen.learning_rate / 100,
-        parameters="norm" if norms else "all",
-    )
-    with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
-        torch.save(adapted.network.state_dict(), file)
+    batches = [batch.to(diagnoser.device) for batch in torch.split(torch.stack(seen), _BATCH)]
+    adapted = chosen.adapted(diagnoser.bundle.network, batches)
+    new = copy_with(adapted, old, output, overwrite=overwrite)
     scores = [score_exams(each.root, test, device=device, trust=trust) for each in (old, new)] if test else [None, None]
     result = DiagnosisSourceFree(new, adapted, *scores)
-    text = json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str)
-    write_text(new.root / "report.json", text + "\n")
+    write_record(new.root / "report.json", result.as_report())
     return result

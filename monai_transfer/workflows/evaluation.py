@@ -1,6 +1,6 @@
 """Evaluating a bundle, or label maps that are there already, on a labelled data set."""
 
-import json
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from monai_transfer.evaluation.table import ScoreTable
 from monai_transfer.figures.overlays import best_median_worst
 from monai_transfer.figures.report import evaluation_headline, evaluation_warnings, write_evaluation_report
 from monai_transfer.figures.slices import OverlayCase
-from monai_transfer.files import read_object, write_text
+from monai_transfer.files import read_object, write_record
 from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.machine import hardware, versions
 from monai_transfer.volumes.volume import Reading
@@ -206,8 +206,7 @@ def cases_to_score(
 def _require_beside_no_case(folder: Path, dataset: CaseDataset) -> None:
     """Keep scores out of folders of images and label maps, where the next reader would meet them."""
     files = (path for case in dataset.cases for path in (*case.images, case.label) if path is not None)
-    held = {parent.resolve(): parent for parent in {path.parent for path in files}}
-    if folder.resolve() in held:
+    if folder.resolve() in {parent.resolve() for parent in {path.parent for path in files}}:
         raise UserError(f"{folder} holds images or labels of {dataset.root}; choose another --output for the scores.")
 
 
@@ -238,7 +237,7 @@ def _score(
     }
     files = output / "report.html", output / "scores.json", output / "scores.csv"
     table.write_csv(files[2])
-    write_text(files[1], json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(files[1], record)
     write_evaluation_report(files[0], table, overlays=_overlays(predictions, dataset, table), run=run)
     return Evaluation(table, record, files)
 
@@ -265,7 +264,7 @@ def _overlays(predictions: Predictions, dataset: CaseDataset, table: ScoreTable)
 
 def _there(case: Case) -> tuple[Path, ...]:
     """The files of a case that are there; the first one where none is, which then fails."""
-    return tuple(path for path in case.images if path.exists() or path.is_symlink()) or case.images[:1]
+    return tuple(path for path in case.images if os.path.lexists(path)) or case.images[:1]
 
 
 def _manifest(folder: Path) -> dict[str, Any]:

@@ -23,13 +23,11 @@ from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.predicted_dice import FEWEST as FEWEST_LABELS
 from monai_transfer.evaluation.predicted_dice import KnownLabel
 from monai_transfer.evaluation.selection import Predictor
-from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmenter import Segmenter
-from monai_transfer.inference.whole_image import Judge, over_whole_image
+from monai_transfer.inference.whole_image import Judge, over_whole_image, whole_image
 from monai_transfer.losses import class_dice
 from monai_transfer.machine import choose_device
 from monai_transfer.transforms.presets import Augmentation, appearance
-from monai_transfer.volumes.reading import read_volume
 from monai_transfer.workflows.choice import source_sizes, spread
 
 logger = logging.getLogger(__name__)
@@ -130,13 +128,9 @@ def _measured(
 def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset) -> Familiarity | None:
     if len(seen) < FEWEST_IMAGES:
         return None
-    device = next(read.network.parameters()).device
     predict = over_whole_image(read.network, read.window)
-    descriptions = []
-    for case in spread(seen.cases, SEEN):
-        image = preprocess(read_volume(case.images, reading=seen.reading), read.preprocessing, key=read.image_key)
-        descriptions.append(judge.look(image.as_tensor().float().to(device), predict).description)
-    return Familiarity.learn(descriptions)
+    images = (whole_image(read, case.images, seen.reading) for case in spread(seen.cases, SEEN))
+    return Familiarity.learn([judge.look(image, predict).description for image in images])
 
 
 def known_in_appearances(judge: CaseJudge, predict: Predictor, plan: Plan, held: CaseDataset) -> list[KnownLabel]:

@@ -6,11 +6,11 @@ measured at the target's site. The last training then paints every class as it l
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.profile_configs import profile_configs
 from monai_transfer.bundle.request import PlanOptions
@@ -19,7 +19,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.choice import source_sizes
-from monai_transfer.workflows.starting_point import StartingPoint, try_weights
+from monai_transfer.workflows.starting_point import StartingPoint
 from monai_transfer.workflows.target_profile import TargetProfile
 
 
@@ -61,20 +61,15 @@ def plan_for_profile(
     channels = len(source.channel_names)
     if channels != profile.channels:
         raise UserError(f"{source.root} has {channels} channel(s), the target's profile has {profile.channels}.")
-    chosen = dict(options) if start is None else start.options_beside(options)
-    chosen.pop("roi_size", None)  # of the weights' own training, on another field of view
-    names = source.names_for(found.label_values)
-    plan = make_plan(found, profile.fingerprint, label_names=names, device=choose_device(device), **chosen)
+    fixed: dict[str, Any] = {"label_names": source.names_for(found.label_values), "device": choose_device(device)}
+    make = partial(make_plan, found, profile.fingerprint, **fixed)
+    plan = make(**options) if start is None else start.plan(make, options, channels=channels)
     if profile.classes and profile.classes != plan.class_names:
         theirs = ", ".join(profile.classes.values())
         raise UserError(
             f"The target was measured for {theirs}, {source.root} has {', '.join(plan.class_names.values())}."
         )
-    if start is None:
-        return plan
-    definition = network_definition(plan.network, classes=plan.classes, channels=channels)
-    try_weights(start, definition, label_names=plan.class_names)
-    return plan.with_options(weights=start.absolute)
+    return plan
 
 
 def adapt_to_profile(

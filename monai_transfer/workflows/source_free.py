@@ -1,6 +1,5 @@
 """Adapting a trained bundle to images at hand, without its training data and without labels."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +9,7 @@ import torch
 from monai.transforms import SpatialPad
 from monai.utils import PytorchPadMode, convert_to_tensor
 from pydantic import Field
+from torch import Tensor, nn
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
@@ -18,7 +18,7 @@ from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
-from monai_transfer.files import replacing, write_text
+from monai_transfer.files import replacing, write_record
 from monai_transfer.inference import InputCase, find_cases
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device, hardware, launched, versions
@@ -49,6 +49,17 @@ class TestTimeSettings:
     seed: Seed = 0
 
     __test__ = False  # for pytest, which would take a class of this name for a test
+
+    def adapted(self, network: nn.Module, images: Sequence[Tensor]) -> AdaptedNetwork:
+        """A copy of a network that was adapted to batches of images, so long and so fast."""
+        norms = bool(affine_norms(network))
+        return tent(
+            network,
+            images,
+            steps=self.steps,
+            learning_rate=self.learning_rate if norms else self.learning_rate / 100,
+            parameters="norm" if norms else "all",
+        )
 
 
 @dataclass(frozen=True)
@@ -154,8 +165,7 @@ def adapt_source_free(
         settings=settings,
         reading=images.reading,
     )
-    with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
-        torch.save(adapted.network.state_dict(), file)
+    new = copy_with(adapted, old, output, overwrite=overwrite)
     renew_familiarity(new, images, device=device, trust=trust)
     scores = (
         [score_bundle(each, test, device=device, trust=trust) for each in (old, new)]
@@ -163,9 +173,7 @@ def adapt_source_free(
         else [None, None]
     )
     result = SourceFree(new, adapted, *scores)
-    write_text(
-        new.root / "report.json", json.dumps(result.as_report(), indent=2, ensure_ascii=False, default=str) + "\n"
-    )
+    write_record(new.root / "report.json", result.as_report())
     return result
 
 
@@ -216,14 +224,18 @@ def adapt_network(
     whole = SpatialPad(bundle.window.roi_size, mode=PytorchPadMode.REPLICATE)
     images = [convert_to_tensor(whole(image), track_meta=False) for image in images]
     patches = random_patches(images, bundle.window.roi_size, count=chosen.patches, seed=chosen.seed)
-    norms = bool(affine_norms(bundle.network))
-    return tent(
-        bundle.network,
-        patches,
-        steps=chosen.steps,
-        learning_rate=chosen.learning_rate if norms else chosen.learning_rate / 100,
-        parameters="norm" if norms else "all",
-    )
+    return chosen.adapted(bundle.network, patches)
+
+
+def copy_with(adapted: AdaptedNetwork, old: BundleFolder, output: str | Path, *, overwrite: bool) -> BundleFolder:
+    """A copy of a bundle that holds the weights of its adapted network.
+
+    Raises:
+        UserError: the output is taken.
+    """
+    with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
+        torch.save(adapted.network.state_dict(), file)
+    return new
 
 
 def adaptation_sentence(adapted: AdaptedNetwork) -> str:

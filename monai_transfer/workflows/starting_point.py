@@ -1,6 +1,6 @@
 """What the weights that a fine-tuning starts from say about its network, working grid and labels."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ from monai.bundle import ConfigParser
 from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle, is_published
 from monai_transfer.bundle.fetching import fetch_bundle
-from monai_transfer.bundle.networks import known_network, network_name
-from monai_transfer.bundle.plan import require_one_meaning
+from monai_transfer.bundle.networks import known_network, network_definition, network_name
+from monai_transfer.bundle.plan import Plan, require_one_meaning
 from monai_transfer.bundle.trust import UntrustedBundleError
 from monai_transfer.errors import UserError
 from monai_transfer.finetuning import start_from
+from monai_transfer.options import given_of
 from monai_transfer.weights import LoadReport, locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 
@@ -53,11 +54,29 @@ class StartingPoint:
         Raises:
             UserError: the weights are a bundle, and another network is asked for.
         """
-        given = {name: value for name, value in given.items() if value is not None}
+        given = given_of(given)
         if self.definition is not None and given.get("network", self.network) != self.network:
             raise UserError(f"--network {given['network']} is not the network of {self.spec}: omit --network.")
         inherited = {} if "spacing" in given else dict(self.options)
         return {"network": self.network, **inherited, **given}
+
+    def plan(self, make: Callable[..., Plan], given: Mapping[str, Any], *, channels: int) -> Plan:
+        """The plan of a training that starts from the weights.
+
+        Args:
+            make: gives the plan for options.
+            given: the options; the network and the working grid of the weights stand in for those that are not.
+            channels: of the images.
+
+        Raises:
+            UserError: an option is out of range, or the weights do not fit.
+        """
+        # the windows of the weights' own training are of another field of view
+        chosen = {name: value for name, value in self.options_beside(given).items() if name != "roi_size"}
+        plan = make(**chosen).with_options(weights=self.absolute)
+        definition = network_definition(plan.network, classes=plan.classes, channels=channels)
+        try_weights(self, definition, label_names=plan.class_names)
+        return plan
 
     def require_bundle(self, option: str) -> Path:
         """The bundle that the weights are, for an option that needs one.

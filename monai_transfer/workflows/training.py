@@ -113,11 +113,7 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", pace: "Pace | N
     if split.held is not None:
         require_sound(split.held, labelled=True)
     names = split.training.names_for(fingerprint.label_values)
-    planned: dict[str, Any] = {"label_names": names, "device": choose_device(device), **options}
-    if pace is None:
-        return make_plan(fingerprint, None, **planned)
-    channels = len(split.training.channel_names)
-    return pace.plan(lambda **choices: make_plan(fingerprint, None, **{**planned, **choices}), channels=channels)
+    return make_plan(fingerprint, None, label_names=names, device=choose_device(device), pace=pace, **options)
 
 
 def prepare_bundle(

@@ -1,6 +1,5 @@
 """Training one network for two tasks: a bundle that segments and names classes, scored on both at once."""
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from monai_transfer.evaluation import ScoreTable
 from monai_transfer.evaluation.diagnosis_scores import DiagnosisScores
 from monai_transfer.figures.diagnosis_report import diagnosis_headline, diagnosis_warnings, write_diagnosis_report
 from monai_transfer.figures.report import write_evaluation_report
-from monai_transfer.files import write_text
+from monai_transfer.files import write_record
 from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import choose_device, hardware, versions
 from monai_transfer.options import checked
@@ -182,7 +181,7 @@ def _report(
         "run": run,
         **facts,
     }
-    write_text(bundle.root / "report.json", json.dumps(report, indent=2, ensure_ascii=False, default=str) + "\n")
+    write_record(bundle.root / "report.json", report)
     tables = {} if table is None else {"both tasks": table}
     write_model_card(bundle, title="Labels and diagnosis", plan=plan, sentences=sentences, scores=tables, run=run)
     return TwoTaskTraining(bundle, table, scores, report)
