@@ -39,7 +39,8 @@ class BenchmarkSettings:
         shape: voxels of the volume.
         spacing: its voxel size in mm.
         classes: number of classes, background included.
-        backbone: ``unet`` (a small U-Net) or ``resnet18`` (``FlexibleUNet``).
+        backbone: ``unet`` (a small U-Net), ``resnet18`` (``FlexibleUNet``), or ``pointwise``, which looks at one voxel
+            and costs next to nothing, so that what is left is the package.
         overlap: of the windows.
         mode: ``gaussian`` or ``constant`` blending.
         roi: voxels of a window along each axis.
@@ -73,9 +74,11 @@ class BenchmarkSettings:
     def __post_init__(self) -> None:
         """Refuse an absent device, and volumes that do not fit into memory."""
         choose_device(self.device)
-        # stock MONAI keeps the sum of all windows' logits and its argmax in float32 on the whole volume
+        # stock MONAI keeps the sum of all windows' logits in float32 on the whole volume, this package the volume alone
         voxels = math.prod(self.shape)
-        require_memory(voxels * self.classes * 4, f"--shape of {voxels} voxels", "give a smaller --shape")
+        needed = voxels * 4 * (self.classes if self.stock else 1)
+        remedy = "give a smaller --shape" + (" or --no-stock" if self.stock else "")
+        require_memory(needed, f"--shape of {voxels} voxels", remedy)
 
 
 def compare(settings: BenchmarkSettings, *, progress: Callable[[str], None] = lambda _: None) -> dict[str, Any]:
@@ -137,18 +140,48 @@ class _Bench:
 
     def run(self, name: str, side: str, options: Mapping[str, Any]) -> dict[str, Any]:
         self.progress(f"Measuring {name}")
-        s = self.settings
-        given = json.dumps({**options, "device": s.device, "threads": s.threads})
-        paths = [str(self.folder / p) for p in ("ct.nii.gz", "bundle", f"{name}/ct.nii.gz")]
-        command = [sys.executable, "-m", "monai_transfer.benchmarks.side", side, *paths, given]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(s.threads), "PYTHONWARNINGS": "ignore"}
-        environment["MONAI_TRANSFER_CACHE"] = str(self.folder / "cache")  # this network serves nobody else
-        environment["BENCHMARK_OUTPUT"] = str(self.folder / name)
-        done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
-        if done.returncode:
-            last = (done.stderr.strip().splitlines() or ["killed, probably for memory"])[-1]
-            raise UserError(f"The side '{name}' failed ({last}); try a smaller --shape.")
-        return dict(json.loads(done.stdout.strip().splitlines()[-1]))
+        given = {**options, "device": self.settings.device}
+        image, bundle, output = (self.folder / p for p in ("ct.nii.gz", "bundle", f"{name}/ct.nii.gz"))
+        threads, remedy = self.settings.threads, "try a smaller --shape"
+        return run_side(side, image, bundle, output, given, threads=threads, remedy=remedy)
+
+
+def run_side(
+    side: str, image: Path, bundle: Path, output: Path, options: Mapping[str, Any], *, threads: int, remedy: str
+) -> dict[str, Any]:
+    """Run one side in a process of its own, see :mod:`monai_transfer.benchmarks.side`.
+
+    Args:
+        side: ``"stock"``, ``"ours"`` or ``"folder"``.
+        image: the volume, or the folder.
+        bundle: the network; what is converted of it is kept beside it.
+        output: where the labels go.
+        options: of the segmentation, and the device.
+        threads: of the process.
+        remedy: ends the sentence where the side fails.
+
+    Raises:
+        UserError: it failed.
+    """
+    given = json.dumps({**options, "threads": threads})
+    command = [
+        sys.executable,
+        "-m",
+        "monai_transfer.benchmarks.side",
+        side,
+        str(image),
+        str(bundle),
+        str(output),
+        given,
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "PYTHONWARNINGS": "ignore"}
+    environment["MONAI_TRANSFER_CACHE"] = str(bundle.parent / "cache")  # this network serves nobody else
+    environment["BENCHMARK_OUTPUT"] = str(output.parent)
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["killed, probably for memory"])[-1]
+        raise UserError(f"The side '{side}' failed ({last}); {remedy}.")
+    return dict(json.loads(done.stdout.strip().splitlines()[-1]))
 
 
 def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any]:

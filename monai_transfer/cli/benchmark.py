@@ -7,11 +7,11 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.benchmark_adaptation import adaptation
+from monai_transfer.cli.benchmark_growth import growth
 from monai_transfer.cli.benchmark_judgement import judgement
 from monai_transfer.cli.benchmark_scheduling import scheduling
 from monai_transfer.cli.benchmark_training import training
-from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption
-from monai_transfer.errors import UserError
+from monai_transfer.cli.options import DeviceOption, JsonOption, SeedOption, three_numbers
 from monai_transfer.options import Backbone, Blending
 
 benchmark = typer.Typer(help="Measure side by side.", no_args_is_help=True)
@@ -27,7 +27,7 @@ def inference(
     shape: Annotated[str, typer.Option(help="Voxels of the generated CT.")] = "512,512,200",
     spacing: Annotated[str, typer.Option(help="Its voxel size in mm.")] = "0.8,0.8,1.5",
     classes: Annotated[int, typer.Option(help="Number of classes, background included.")] = 5,
-    backbone: Annotated[Backbone, typer.Option(help="unet or resnet18.")] = "unet",
+    backbone: Annotated[Backbone, typer.Option(help="unet, resnet18, or pointwise (costs next to nothing).")] = "unet",
     overlap: Annotated[float, typer.Option(help="Overlap of the windows.")] = 0.25,
     mode: Annotated[Blending, typer.Option(help="gaussian or constant blending.")] = "gaussian",
     roi: Annotated[int, typer.Option(help="Voxels of a window along each axis.")] = 96,
@@ -55,8 +55,8 @@ def inference(
     from monai_transfer.machine import choose_device
 
     settings = BenchmarkSettings(
-        shape=_three(shape, "--shape", int),
-        spacing=_three(spacing, "--spacing", float),
+        shape=three_numbers(shape, "--shape", int),
+        spacing=three_numbers(spacing, "--spacing", float),
         classes=classes,
         backbone=backbone,
         overlap=overlap,
@@ -78,16 +78,6 @@ def inference(
         _show(report)
 
 
-def _three(text: str, option: str, kind: type) -> tuple[Any, Any, Any]:
-    try:
-        first, second, third = (kind(part) for part in text.split(","))
-    except ValueError:
-        raise UserError(
-            f"{option} {text} is not possible: give three numbers with commas between, such as 512,512,200."
-        ) from None
-    return first, second, third
-
-
 def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
@@ -106,6 +96,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 benchmark.command("adaptation")(adaptation)
+benchmark.command("growth")(growth)
 benchmark.command("judgement")(judgement)
 benchmark.command("scheduling")(scheduling)
 benchmark.command("training")(training)

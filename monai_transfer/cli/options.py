@@ -1,10 +1,13 @@
 """Options that mean the same in every command."""
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
+from monai_transfer.errors import UserError
 from monai_transfer.options import Task
+
+Number = TypeVar("Number", int, float)
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Machine-readable result on standard output.")]
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")]
@@ -44,3 +47,18 @@ AssumeAffineOption = Annotated[
 AllowIrregularOption = Annotated[
     bool, typer.Option("--allow-irregular", help="Interpolate missing or uneven DICOM slices.")
 ]
+
+
+def three_numbers(text: str, option: str, kind: type[Number]) -> tuple[Number, Number, Number]:
+    """Three numbers with commas between.
+
+    Raises:
+        UserError: they are none.
+    """
+    try:
+        first, second, third = (kind(part) for part in text.split(","))
+    except ValueError:
+        raise UserError(
+            f"{option} {text} is not possible: give three numbers with commas between, such as 512,512,200."
+        ) from None
+    return first, second, third

@@ -4,13 +4,13 @@ import logging
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from monai_transfer.errors import UserError
-from monai_transfer.files import cannot_write, sha256
+from monai_transfer.files import cannot_write, due_again, sha256
 from monai_transfer.inference.bids import BIDS_ENDINGS, find_bids_cases, require_bids
 from monai_transfer.inference.cases import InputCase, find_cases
 from monai_transfer.inference.dicom_seg import require_series
@@ -156,6 +156,43 @@ class CaseWork:
         for name in set(stale) - set(entry["files"]):
             # A side product that was not asked for again, or a result whose input now fails, would be taken for new.
             _remove(self.output, name)
+
+
+class Recorder(AbstractContextManager["Recorder"]):
+    """Records entries now and then, and what waits at the end of its ``with`` block.
+
+    A manifest of many cases is not written anew after each: its cost would grow with the square of their number.
+
+    Args:
+        manifest: where they go.
+
+    Attributes:
+        number: entries so far.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.number = 0
+        self._waiting: list[Mapping[str, Any]] = []
+        self._next = 0.0
+
+    def __call__(self, entry: Mapping[str, Any]) -> None:
+        """Take an entry, and record all that wait where that has not been done for a while."""
+        self.number += 1
+        self._waiting.append(entry)
+        if time.monotonic() >= self._next:
+            self._record()
+
+    def _record(self) -> None:
+        begin = time.monotonic()
+        self.manifest.record(self._waiting)
+        self._waiting = []
+        self._next = due_again(begin)  # a kill costs seconds of finished cases
+
+    def __exit__(self, *_: object) -> None:
+        """Record what waits."""
+        if self._waiting:
+            self._record()
 
 
 @dataclass

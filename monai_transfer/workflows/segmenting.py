@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, Any
 from monai_transfer.errors import UserError
 from monai_transfer.files import require_folder, sweep
 from monai_transfer.inference.bids import find_bids_cases, require_bids, write_bids_description
-from monai_transfer.inference.case_work import CaseWork, Read, places_of, url_of
+from monai_transfer.inference.case_work import CaseWork, Read, Recorder, places_of, url_of
 from monai_transfer.inference.cases import InputCase, Inputs, find_cases, require_there
 from monai_transfer.inference.dicom_seg import require_highdicom
 from monai_transfer.inference.output_folder import STATISTICS, Manifest, require_apart, require_unclaimed
-from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, write_sidecars
+from monai_transfer.inference.segmentation import SegmentOptions, write_sidecars
 from monai_transfer.machine import device_of_process, launched, versions
 from monai_transfer.workflows.cluster import connected, require_cluster
 
 if TYPE_CHECKING:
     from monai_transfer.inference.segmenter import Segmenter
-    from monai_transfer.workflows.segmenting_cluster import Recorder
 
 
 @dataclass(frozen=True)
@@ -218,7 +217,7 @@ class _Run:
     def over(self, cases: Sequence[InputCase], *, resume: bool) -> None:
         """Segment the cases in this process; with ``resume`` but for those that are finished."""
         todo, stale = self._begin(cases, resume=resume)
-        with ThreadPoolExecutor(1, "write") as writer:
+        with Recorder(self.manifest) as record, ThreadPoolExecutor(1, "write") as writer:
             written: Future[None] | None = None
             for number, (case, entry, reading) in enumerate(self._read_ahead(todo), start=1):
                 step = CaseProgress(number, len(todo), case.name)
@@ -226,7 +225,7 @@ class _Run:
                 result = self.work.compute(entry, reading.result, progress=self._windows(step))
                 if written is not None:
                     written.result()  # at most one result waits for the disk
-                written = writer.submit(self._write, case, entry, result, stale.get(case.name, []))
+                written = writer.submit(self._write, record, case, entry, result, stale.get(case.name, []))
             if written is not None:
                 written.result()
 
@@ -234,7 +233,6 @@ class _Run:
         """Segment the cases on a cluster; with ``resume`` but for those that are finished."""
         from monai_transfer.workflows.segmenting_cluster import (  # here: Dask
             LoadedNetwork,
-            Recorder,
             resolved,
             segment_on_cluster,
         )
@@ -245,11 +243,8 @@ class _Run:
         with connected(cluster) as client:
             todo, stale = self._begin(cases, resume=resume)
             tasks = [(resolved(case), entry, stale.get(case.name, [])) for case, entry in todo]
-            record = Recorder(self.manifest)
-            try:
+            with Recorder(self.manifest) as record:
                 segment_on_cluster(client, network, tasks, lambda entry: self._done(entry, len(todo), record))
-            finally:
-                record.finish()
 
     def _begin(self, cases: Sequence[InputCase], *, resume: bool) -> "tuple[list[Task], dict[str, list[str]]]":
         """What is to be done, and the files of earlier runs by case."""
@@ -266,7 +261,7 @@ class _Run:
         self.manifest.record(entry for _, entry in todo)
         return todo, {name: list(entry.get("files") or ()) for name, entry in old.items()}
 
-    def _done(self, entry: dict[str, Any], number: int, record: "Recorder") -> None:
+    def _done(self, entry: dict[str, Any], number: int, record: Recorder) -> None:
         self.entries.append(entry)
         record(entry)
         self._tell(CaseProgress(record.number, number, str(entry["case"])))
@@ -289,10 +284,10 @@ class _Run:
         if self.progress is not None:
             self.progress(step)
 
-    def _write(self, case: InputCase, entry: dict[str, Any], result: Segmentation | None, stale: Sequence[str]) -> None:
-        self.work.write(case, entry, result, stale)
+    def _write(self, record: Recorder, case: InputCase, entry: dict[str, Any], *work: Any) -> None:
+        self.work.write(case, entry, *work)
         self.entries.append(entry)
-        self.manifest.record([entry])
+        record(entry)
 
 
 Task = tuple[InputCase, dict[str, Any]]

@@ -9,7 +9,7 @@ import faulthandler
 import os
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Lock
@@ -19,10 +19,8 @@ from distributed import Client, KilledWorker, WorkerPlugin, as_completed, get_wo
 
 from monai_transfer.chatter import silence_chatter
 from monai_transfer.errors import UserError
-from monai_transfer.files import due_again
 from monai_transfer.inference.case_work import CaseWork
 from monai_transfer.inference.cases import InputCase
-from monai_transfer.inference.output_folder import Manifest
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.workflows.cluster import one_gpu
 
@@ -36,43 +34,6 @@ _MOST_RETURNS = 10
 
 Task = tuple[InputCase, dict[str, Any], Sequence[str]]
 """A case, its entry, and files of an earlier run."""
-
-
-class Recorder:
-    """Records entries now and then: a manifest of many cases is not written anew after each.
-
-    Args:
-        manifest: where they go.
-
-    Attributes:
-        number: entries so far.
-    """
-
-    def __init__(self, manifest: Manifest) -> None:
-        self.manifest = manifest
-        self.number = 0
-        self._waiting: list[Mapping[str, Any]] = []
-        self._next = 0.0
-
-    def __call__(self, entry: Mapping[str, Any]) -> None:
-        """Take an entry, and record all that wait where that has not been done for a while."""
-        self.number += 1
-        self._waiting.append(entry)
-        if time.monotonic() >= self._next:
-            self.finish()
-
-    def finish(self) -> None:
-        """Record what waits.
-
-        Raises:
-            UserError: when it cannot be written.
-        """
-        if not self._waiting:
-            return
-        begin = time.monotonic()
-        self.manifest.record(self._waiting)
-        self._waiting = []
-        self._next = due_again(begin)  # a kill costs seconds of finished cases
 
 
 @dataclass

@@ -1,3 +1,5 @@
+"""The benchmarks of inference: both sides on one volume, and costs as volumes, classes and cases grow."""
+
 import json
 
 import pytest
@@ -22,3 +24,25 @@ def test_benchmark_inference() -> None:
 def test_shape_must_be_three_numbers(shape: str) -> None:
     with pytest.raises(UserError, match="--shape"):
         CliRunner().invoke(app, ["benchmark", "inference", "--shape", shape], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_benchmark_growth() -> None:
+    options = ["--largest", "80,66,65", "--classes", "3", "--cases", "2", "--json"]
+    result = CliRunner().invoke(app, ["benchmark", "growth", *options])
+    assert result.exit_code == 0
+    report = json.loads(result.stdout)
+    sizes = {name: [point[name] for point in report["series"][name]["points"]] for name in ("classes", "cases")}
+    assert sizes == {"classes": [2, 3], "cases": [1, 2]}
+    assert [point["shape"] for point in report["series"]["volume"]["points"]] == [[64, 64, 64], [80, 66, 65]]
+    for series in report["series"].values():
+        assert set(series["exponents"]) == {"processor_seconds", "wall_seconds", "memory_mb"}
+        for point in series["points"]:
+            assert 0 < point["processor_seconds"] < point["start_seconds"]
+            assert point["peak_memory_mb"] == pytest.approx(point["start_mb"] + point["memory_mb"], abs=0.01)
+
+
+@pytest.mark.parametrize("given", [("--largest", "64,70,70"), ("--classes", "2"), ("--cases", "1")])
+def test_growth_needs_two_points(given: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=given[0]):
+        CliRunner().invoke(app, ["benchmark", "growth", *given], catch_exceptions=False)

@@ -17,7 +17,7 @@ from monai_transfer.inference.conversion import ConversionError, ConvertedNetwor
 from monai_transfer.inference.predictor import Predictor
 from monai_transfer.workflows.segmenting import segment
 
-from .conftest import UNET, MakeBundle, body, write_nifti
+from .conftest import BANDS, UNET, MakeBundle, body, stock, write_nifti
 
 RESNET: dict[str, Any] = {
     "_target_": "FlexibleUNet",
@@ -81,6 +81,22 @@ def test_labels_are_those_of_torch(make_bundle: MakeBundle, tmp_path: Path, name
     # untrained, the ResNet gives one label everywhere: that its logits are torch's was seen when it was converted
     assert name == "resnet18" or len(np.unique(expected)) > 1
     assert (found == expected).mean() >= 0.9999
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino", "onnx"])
+def test_many_classes_equal_plain_monai(make_bundle: MakeBundle, tmp_path: Path, runtime: Any) -> None:
+    """The slab of 117 classes against MONAI, which holds all their probabilities on the native grid."""
+    if runtime != "torch":
+        require(runtime)
+    names = {str(n): f"organ_{n}" if n else "background" for n in range(117)}
+    root = make_bundle(network={**BANDS, "out_channels": 117}, channels=names, overlap=0.25)
+    ct = write_nifti(tmp_path / "ct.nii.gz", body((45, 38, 29)))
+    expected, _ = stock(root, ct)
+    segmenter = Segmenter.from_bundle(root, device="cpu", options=SegmentOptions(runtime=runtime, skip_empty=False))
+    found = segmenter.segment(ct).labels
+    assert segmenter.predictor.used == runtime
+    assert len(np.unique(expected)) > 60
+    assert (found == expected[0]).mean() >= 0.9999
 
 
 @pytest.mark.parametrize("runtime", ["openvino", "onnx"])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference import Segmenter, SegmentOptions
+from monai_transfer.inference.case_work import Recorder
+from monai_transfer.inference.output_folder import Manifest
 from monai_transfer.workflows.segmenting import segment
 
 from .conftest import body, write_nifti
@@ -190,3 +193,22 @@ def test_room_on_the_disk_is_compared(scans: Path, segmenter: Segmenter, tmp_pat
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: type("Usage", (), {"free": 0}))
     manifest = segment(scans, segmenter, tmp_path / "out")
     assert all("0.0 MB are free" in case["error"] for case in manifest["cases"])
+
+
+def test_the_manifest_is_not_written_anew_after_each_of_many_cases(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    manifest, written = Manifest(tmp_path, {"bundle": {}}), []
+    record = manifest.record
+
+    def slowly(entries: Any) -> None:
+        time.sleep(0.1)  # so it is due again in two seconds
+        written.append(len(entries))
+        record(entries)
+
+    monkeypatch.setattr(manifest, "record", slowly)
+    with Recorder(manifest) as take:
+        for number in range(50):
+            take({"case": f"{number:02}"})
+    assert written == [1, 49]
+    assert list(manifest.entries()) == [f"{number:02}" for number in range(50)]
