@@ -4,7 +4,7 @@ A bundle carries its judge in ``configs/judge.json``: numbers only, measured at 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from monai_transfer.errors import UserError
+from monai_transfer.evaluation.description import Description, describe
 from monai_transfer.evaluation.dice_estimate import COVERAGE, DiceEstimator
-from monai_transfer.evaluation.familiarity import Description, Familiarity, describe
+from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.label_evidence import LabelEvidence, gather_evidence
 from monai_transfer.evaluation.selection import Predictor, SourceSizes
 
@@ -74,7 +75,7 @@ class CaseJudge:
     def judge(self, image: Tensor, predict: Predictor, names: Mapping[int, str]) -> dict[str, Any]:
         """What the manifest says of a case.
 
-        It takes two predictions of the image.
+        It takes two predictions of the image, and a third, of its mirror image, where that is known to tell.
 
         Args:
             image: preprocessed, ``(channels, *spatial)``.
@@ -86,6 +87,10 @@ class CaseJudge:
             those that the bundle has seen, in words.
         """
         seen = self.look(image, predict)
+        unlike: list[str] = []
+        if self.familiarity is not None:
+            mirrored = self.describe(image.flip(1), predict) if self.familiarity.mirror else None
+            unlike = self.familiarity.unlike(seen.description, mirrored)
         estimated = {}
         if self.estimator is not None:
             estimated = {
@@ -93,12 +98,13 @@ class CaseJudge:
                 for number, name in names.items()
                 if number in seen.evidence
             }
-        return {
-            "estimated_dice": estimated,
-            "unlike": self.familiarity.unlike(seen.description) if self.familiarity else [],
-        }
+        return {"estimated_dice": estimated, "unlike": unlike}
 
-    def look(self, image: Tensor, predict: Predictor) -> "Sight":
+    def describe(self, image: Tensor, predict: Predictor) -> Description:
+        """What one prediction tells of an image ``(channels, *spatial)``: all but how steady it is."""
+        return self.look(image, predict, agreements=()).description
+
+    def look(self, image: Tensor, predict: Predictor, *, agreements: Collection[str] = _AGREEMENTS) -> "Sight":
         """All that is measured of one image ``(channels, *spatial)``, without its label."""
         whole = image[None].float()
         with torch.no_grad():
@@ -108,7 +114,7 @@ class CaseJudge:
             [whole],
             voxel_ml=self.voxel_ml,
             sizes=self.sizes,
-            agreements=_AGREEMENTS,
+            agreements=agreements,
         )
         label = logits[0].argmax(0)
         described = describe(whole[0], label, classes=logits.shape[1], voxel_ml=self.voxel_ml, evidence=evidence)

@@ -80,7 +80,7 @@ class SegmentOptions:
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
         estimate_dice: estimate the Dice of each label, and tell where an image is unlike those that the bundle has
-            seen, for two further predictions of each image.
+            seen, for three further predictions of each image.
         dicom_seg: also write a DICOM SEG object for volumes that were read from DICOM.
         masks: also write a file for each label.
         format: of the label maps: ``"nifti"``, ``"nrrd"``, ``"seg.nrrd"`` (3D Slicer), ``"mha"``, ``"mgz"``, or

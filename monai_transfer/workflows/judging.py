@@ -17,6 +17,7 @@ from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.case_judge import JUDGE, CaseJudge, read_judge
+from monai_transfer.evaluation.description import Kind
 from monai_transfer.evaluation.dice_estimate import DiceEstimator
 from monai_transfer.evaluation.familiarity import FEWEST as FEWEST_IMAGES
 from monai_transfer.evaluation.familiarity import Familiarity
@@ -60,7 +61,7 @@ def teach_judge(
     Args:
         bundle: the trained bundle.
         plan: the choices of its training.
-        source: labelled cases, which tell the usual sizes.
+        source: labelled cases, which tell the usual sizes; where ``seen`` are others, no image should look like these.
         held: those of them that it did not learn from, if there are any.
         seen: images of the kind that it is for; their labels, if there are any, are not read.
         say: called with a sentence where something cannot be measured.
@@ -97,11 +98,15 @@ def judge_of(segmenter: Segmenter, *, adapted: bool = False) -> Judge:
 
 
 def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str, trust: bool = False) -> None:
-    """Let a bundle that was adapted to other images judge by these what is usual; one without a judge stays so."""
+    """Let a bundle that was adapted to other images judge by these what is usual; one without a judge stays so.
+
+    What was usual before is then another kind of images.
+    """
     judge = read_judge(bundle.root)
     if judge is not None:
         read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
-        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target)).as_dict())
+        before = judge.familiarity.usual if judge.familiarity else None
+        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target, before)).as_dict())
 
 
 def _measured(
@@ -122,15 +127,27 @@ def _measured(
         estimator = DiceEstimator.calibrate(known)
     if len(seen) < FEWEST_IMAGES:
         say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
-    return replace(judge, estimator=estimator, familiarity=_familiarity(judge, read, seen))
+    other = None
+    if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
+        predict = over_whole_image(read.network, read.window)
+        other = Kind.of([judge.describe(image, predict) for image in _images(read, source)])
+    return replace(judge, estimator=estimator, familiarity=_familiarity(judge, read, seen, other))
 
 
-def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset) -> Familiarity | None:
+def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: Kind | None) -> Familiarity | None:
     if len(seen) < FEWEST_IMAGES:
         return None
     predict = over_whole_image(read.network, read.window)
-    images = (whole_image(read, case.images, seen.reading) for case in spread(seen.cases, SEEN))
-    return Familiarity.learn([judge.look(image, predict).description for image in images])
+    sights, mirrored = [], []
+    for image in _images(read, seen):
+        sights.append(judge.look(image, predict).description)
+        mirrored.append(judge.describe(image.flip(1), predict))
+    return Familiarity.learn(sights, mirrored=mirrored, other=other)
+
+
+def _images(read: InferenceBundle, cases: CaseDataset) -> Iterator[Tensor]:
+    """Some of the images as the network sees them, ``(channels, *spatial)``."""
+    return (whole_image(read, case.images, cases.reading) for case in spread(cases.cases, SEEN))
 
 
 def known_in_appearances(judge: CaseJudge, predict: Predictor, plan: Plan, held: CaseDataset) -> list[KnownLabel]:

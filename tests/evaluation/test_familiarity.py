@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_transfer.evaluation.familiarity import Familiarity, describe
+from monai_transfer.evaluation.description import Kind, describe
+from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 
 
@@ -88,6 +89,73 @@ def test_a_label_that_is_not_found_is_told_and_its_place_does_not_count(usual: F
     reasons = usual.unlike(_described(image, torch.zeros_like(label)))
     assert len(reasons) == 1
     assert "large" in reasons[0]
+
+
+def test_an_organ_that_is_cut_ends_at_the_border(usual: Familiarity) -> None:
+    image, label = _body(100)
+    assert _described(image, label)["label borders"].tolist() == [0.0]
+    cut, rest = image[:, :23], label[:23]  # through the middle of the organ
+    section, volume = int(rest[-1].sum()), int(rest.sum())
+    borders = _described(cut, rest)["label borders"]
+    assert borders == pytest.approx([section / volume ** (2 / 3)])
+    assert any("is it cut" in reason for reason in usual.unlike(_described(cut, rest)))
+    assert np.isnan(_described(image, torch.zeros_like(label))["label borders"]).all()
+
+
+def _pair(seed: int, *, exchanged: bool = False) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """An image and its mirror image, in which the labels of people who differ lie a little off, and are a little less
+    sure."""
+    rng = np.random.default_rng(seed)
+    person = rng.normal(0, 0.1, 48), rng.normal(0, 0.1, 40)
+    own, mirrored = (
+        {"label places": 0.5 + person[0] + 0.2 * part, "label agreement": 0.8 + person[1] - 0.2 * part}
+        for part in ((1, 0) if exchanged else (0, 1))
+    )
+    return own, mirrored
+
+
+def test_an_image_whose_mirror_image_is_nearer_looks_flipped() -> None:
+    seen, mirrored = zip(*(_pair(seed) for seed in range(8)), strict=True)
+    usual = Familiarity.learn(seen, mirrored=mirrored)
+    assert usual.mirror is not None
+    assert [usual.unlike(*_pair(seed)) for seed in range(100, 140)] == [[]] * 40
+    for seed in range(100, 140):
+        own, mirror = _pair(seed, exchanged=True)
+        assert not any("exchanged" in reason for reason in usual.unlike(own))
+        assert any("left and right exchanged" in reason for reason in usual.unlike(own, mirror))
+    again = Familiarity.from_dict(json.loads(json.dumps(usual.as_dict())))
+    assert again.distances(*_pair(200)) == pytest.approx(usual.distances(*_pair(200)), abs=1e-2)
+
+
+def test_what_is_alike_on_both_sides_is_never_called_flipped() -> None:
+    rng = np.random.default_rng(0)
+    seen, mirrored = ([{"label places": rng.normal(0.5, 0.1, 12)} for _ in range(8)] for _ in range(2))
+    mirror = Familiarity.learn(seen, mirrored=mirrored).mirror
+    assert mirror is None or mirror.limit > 1
+
+
+def test_an_image_that_is_nearer_to_another_kind_is_told(usual: Familiarity) -> None:
+    seen = [_described(*_body(seed)) for seed in range(8)]
+    paler = Kind.of([_described(*_body(seed, contrast=0.8)) for seed in range(8, 16)])
+    knowing = Familiarity.learn(seen, other=paler)
+    pale = [_described(*_body(seed, contrast=0.8)) for seed in range(100, 110)]
+    for one in pale:
+        assert not any("nearer" in reason for reason in usual.unlike(one))
+        assert any("nearer to the images that the bundle comes from" in reason for reason in knowing.unlike(one))
+    assert [knowing.unlike(_described(*_body(seed))) for seed in range(100, 120)] == [[]] * 20
+    again = Familiarity.from_dict(json.loads(json.dumps(knowing.as_dict())))
+    assert again.distances(pale[0])["other"] == pytest.approx(knowing.distances(pale[0])["other"], abs=1e-2)
+
+
+def test_a_bundle_that_knows_of_no_mirror_no_border_and_no_other_kind_goes_on(usual: Familiarity) -> None:
+    stored = json.loads(json.dumps(usual.as_dict()))
+    for part in ("mirror", "other", "nearest", "label borders"):
+        del stored[part]
+    before = Familiarity.from_dict(stored)
+    own = _described(*_body(100))
+    assert before.unlike(own, own) == []
+    assert "label borders" not in before.distances(own)
+    assert before.unlike(_described(*_body(100, contrast=-0.6)))
 
 
 def test_it_survives_the_file(usual: Familiarity) -> None:

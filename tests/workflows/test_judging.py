@@ -8,6 +8,7 @@ import pytest
 from monai_transfer.bundle.trust import is_foreign
 from monai_transfer.datasets import read_dataset
 from monai_transfer.errors import UserError
+from monai_transfer.evaluation import familiarity
 from monai_transfer.evaluation.case_judge import read_judge
 from monai_transfer.inference import SegmentOptions
 from monai_transfer.workflows import judging
@@ -62,6 +63,23 @@ def test_images_of_another_kind_are_told_once_the_bundle_knows_four_of_its_own(
     )
     assert [case["unlike"] for case in ours] == [[]] * 4
     assert all(any("modality" in reason for reason in case["unlike"]) for case in other)
+
+
+def test_what_was_usual_before_is_another_kind_after_an_adaptation(
+    trained: Training, domains: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(judging, "FEWEST_IMAGES", 3)
+    monkeypatch.setattr(familiarity, "FEWEST", 3)
+    renew_familiarity(trained.bundle, read_dataset(domains / "mr"), device="cpu")
+    before = read_judge(trained.bundle.root)
+    renew_familiarity(trained.bundle, read_dataset(domains / "ct"), device="cpu")
+    after = read_judge(trained.bundle.root)
+    assert before is not None
+    assert before.familiarity is not None
+    assert after is not None
+    assert after.familiarity is not None
+    assert after.familiarity.other is not None
+    assert after.familiarity.other.mean["intensities"] == pytest.approx(before.familiarity.usual.mean["intensities"])
 
 
 def test_the_judgement_is_compared_with_the_truth_and_with_images_that_are_wrong(
