@@ -14,7 +14,7 @@ from torch import Tensor
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.transforms.target import dilated
 
-CELLS = 6
+LAYOUT_CELLS = 6
 """Cells of the layout along each axis: an abdomen then has its organs in cells of their own, and a person no face."""
 
 _FLOORS = {
@@ -75,7 +75,7 @@ def describe(
     sample = values[:, :: max(1, values.shape[1] // 20_000)]
     quantiles = torch.quantile(sample, torch.tensor(_QUANTILES, device=image.device), dim=1).T
     box = _box(image)
-    cells = F.interpolate(image[(slice(None), *box)][None].float(), (CELLS,) * (image.ndim - 1), mode="area")[0]
+    cells = F.interpolate(image[(slice(None), *box)][None].float(), (LAYOUT_CELLS,) * (image.ndim - 1), mode="area")[0]
     cells = cells.flatten(1)
     cells = (cells - cells.mean(1, keepdim=True)) / cells.std(1, keepdim=True).clamp(min=1e-6)
     counts = torch.bincount(label.flatten(), minlength=classes)[1:classes].double().cpu().numpy()
@@ -97,11 +97,11 @@ def describe(
 
 
 @dataclass(frozen=True)
-class Kind:
+class ImageKind:
     """Mean and deviation of every number over the images of one kind, by what it describes.
 
     Example:
-        >>> kind = Kind.of([{"label sizes": np.array([size, 5.0])} for size in (2.0, 4.0)])
+        >>> kind = ImageKind.of([{"label sizes": np.array([size, 5.0])} for size in (2.0, 4.0)])
         >>> kind.mean["label sizes"].tolist(), kind.distance("label sizes", {"label sizes": np.array([3.0, 5.0])})
         ([3.0, 5.0], 0.0)
     """

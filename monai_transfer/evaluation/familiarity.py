@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from monai_transfer.evaluation.description import CELLS, Description, Kind
+from monai_transfer.evaluation.description import LAYOUT_CELLS, Description, ImageKind
 from monai_transfer.evaluation.rivals import Rival, lag
 
 FEWEST = 4
@@ -80,17 +80,17 @@ class Familiarity:
         ([], 1)
     """
 
-    usual: Kind
+    usual: ImageKind
     limits: Mapping[str, float]
     sides: tuple[float, ...] = ()
     together: float | None = None
     mirror: Rival | None = None
-    other: Kind | None = None
+    other: ImageKind | None = None
     nearest: Rival | None = None
 
     @classmethod
     def learn(
-        cls, seen: Sequence[Description], *, mirrored: Sequence[Description] = (), other: Kind | None = None
+        cls, seen: Sequence[Description], *, mirrored: Sequence[Description] = (), other: ImageKind | None = None
     ) -> Self:
         """From at least :data:`FEWEST` images.
 
@@ -107,7 +107,7 @@ class Familiarity:
         """
         if len(seen) < FEWEST:
             raise ValueError(f"{len(seen)} images are too few: what is usual needs at least {FEWEST}")
-        rests = [Kind.of([*seen[:number], *seen[number + 1 :]]) for number in range(len(seen))]
+        rests = [ImageKind.of([*seen[:number], *seen[number + 1 :]]) for number in range(len(seen))]
         limits, shares = {}, []
         for what in rests[0].mean:
             distances = [rest.distance(what, one) for one, rest in zip(seen, rests, strict=True)]
@@ -123,12 +123,12 @@ class Familiarity:
         if other is not None:
             nearest = Rival.learn([_between(rest, other, one) for one, rest in zip(seen, rests, strict=True)])
         together = _TOGETHER * float(np.sqrt(np.mean(np.square(shares), axis=0)).max())
-        return cls(Kind.of(seen), limits, sides, together, mirror, other if nearest else None, nearest)
+        return cls(ImageKind.of(seen), limits, sides, together, mirror, other if nearest else None, nearest)
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any]) -> Self:
         """Read what :meth:`as_dict` gave; bundles made before know of no mirror and of no other kind."""
-        usual, other = Kind.from_dict(content), content.get("other")
+        usual, other = ImageKind.from_dict(content), content.get("other")
         limits = {what: float(content[what]["limit"]) for what in usual.mean}
         together = content.get("together")
         mirror, nearest = (Rival.from_dict(part) if (part := content.get(name)) else None for name in _RIVALS)
@@ -138,7 +138,7 @@ class Familiarity:
             tuple(float(side) for side in content.get("sides", ())),
             None if together is None else float(together),
             mirror,
-            Kind.from_dict(other) if other else None,
+            ImageKind.from_dict(other) if other else None,
             nearest,
         )
 
@@ -189,7 +189,7 @@ class Familiarity:
         return [_WORDS[what] for what in told if what != "together" or len(told) == 1]
 
 
-def _turned(usual: Kind, description: Description, mirrored: Description) -> dict[str, float]:
+def _turned(usual: ImageKind, description: Description, mirrored: Description) -> dict[str, float]:
     """By how much an image is farther from what is usual than its mirror image is."""
     return {
         what: lag(
@@ -200,7 +200,7 @@ def _turned(usual: Kind, description: Description, mirrored: Description) -> dic
     }
 
 
-def _between(usual: Kind, other: Kind, description: Description) -> dict[str, float]:
+def _between(usual: ImageKind, other: ImageKind, description: Description) -> dict[str, float]:
     """By how much an image is farther from what is usual than from another kind."""
     return {
         what: lag(usual.distance(what, description), other.distance(what, description))
@@ -211,8 +211,8 @@ def _between(usual: Kind, other: Kind, description: Description) -> dict[str, fl
 
 def _sides(layout: NDArray[np.float64], usual: NDArray[np.float64]) -> list[float]:
     """For each axis the correlation of what is lopsided in two layouts; -1 where one is the other flipped."""
-    rank = int(math.log(len(layout), CELLS) + 1e-9)  # fewer than six channels add less than one
-    one, other = (cells.reshape(-1, *[CELLS] * rank) for cells in (layout, usual))
+    rank = int(math.log(len(layout), LAYOUT_CELLS) + 1e-9)  # fewer than six channels add less than one
+    one, other = (cells.reshape(-1, *[LAYOUT_CELLS] * rank) for cells in (layout, usual))
     found = []
     for axis in range(1, rank + 1):
         a, b = one - np.flip(one, axis), other - np.flip(other, axis)

@@ -17,7 +17,7 @@ from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.case_judge import JUDGE, CaseJudge, read_judge
-from monai_transfer.evaluation.description import Kind
+from monai_transfer.evaluation.description import ImageKind
 from monai_transfer.evaluation.dice_estimate import DiceEstimator
 from monai_transfer.evaluation.familiarity import FEWEST as FEWEST_IMAGES
 from monai_transfer.evaluation.familiarity import Familiarity
@@ -130,11 +130,13 @@ def _measured(
     other = None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
         predict = over_whole_image(read.network, read.window)
-        other = Kind.of([judge.describe(image, predict) for image in _images(read, source)])
+        other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
     return replace(judge, estimator=estimator, familiarity=_familiarity(judge, read, seen, other))
 
 
-def _familiarity(judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: Kind | None) -> Familiarity | None:
+def _familiarity(
+    judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: ImageKind | None
+) -> Familiarity | None:
     if len(seen) < FEWEST_IMAGES:
         return None
     predict = over_whole_image(read.network, read.window)

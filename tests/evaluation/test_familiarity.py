@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from monai_transfer.evaluation.description import Kind, describe
+from monai_transfer.evaluation.description import ImageKind, describe
 from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.label_evidence import LabelEvidence
 
@@ -136,7 +136,7 @@ def test_what_is_alike_on_both_sides_is_never_called_flipped() -> None:
 
 def test_an_image_that_is_nearer_to_another_kind_is_told(usual: Familiarity) -> None:
     seen = [_described(*_body(seed)) for seed in range(8)]
-    paler = Kind.of([_described(*_body(seed, contrast=0.8)) for seed in range(8, 16)])
+    paler = ImageKind.of([_described(*_body(seed, contrast=0.8)) for seed in range(8, 16)])
     knowing = Familiarity.learn(seen, other=paler)
     pale = [_described(*_body(seed, contrast=0.8)) for seed in range(100, 110)]
     for one in pale:
