@@ -1,13 +1,17 @@
 """Label maps beside their images: finding them, and bringing them to the same order of axes."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from monai_transfer.datasets.label_values import as_labels
 from monai_transfer.errors import UserError
+from monai_transfer.losses import class_dice
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading, Volume, same_grid
 
@@ -75,3 +79,29 @@ def read_like(path: Path, like: Volume, *, reading: Reading = Reading()) -> NDAr
 
 def _times(shape: tuple[int, ...]) -> str:
     return "×".join(str(size) for size in shape)
+
+
+def label_dice(
+    labels: NDArray[Any],
+    truth: Path,
+    volume: Volume,
+    names: Mapping[int, str],
+    *,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
+) -> dict[str, float]:
+    """Dice of each label of a volume, by name; a label that is neither in the label map nor in the truth is left out.
+
+    Args:
+        labels: the label map on the grid of the volume.
+        truth: file of the true label map.
+        volume: what was segmented.
+        names: value -> name.
+        reading: how strictly.
+
+    Raises:
+        UserError: the truth cannot be read, or lies on another grid.
+    """
+    true = read_like(truth, volume, reading=reading).astype(np.int64)
+    classes = 1 + max(*names, int(true.max()))
+    dice = class_dice(torch.from_numpy(labels.astype(np.int64)), torch.from_numpy(true), classes)
+    return {name: float(dice[value]) for value, name in names.items() if math.isfinite(float(dice[value]))}

@@ -208,7 +208,8 @@ def _open_torchscript(file: Path) -> Compute:
     return compute
 
 
-def _open_onnx(file: Path) -> Compute:
+def open_onnx(file: Path) -> Compute:
+    """What a file of ONNX computes, for any number of windows."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
@@ -224,4 +225,4 @@ _WRITERS: dict[ExportFormat, Callable[[nn.Module, torch.Tensor, InferenceBundle,
     "torchscript": _write_torchscript,
     "onnx": _write_onnx,
 }
-_OPENERS: dict[ExportFormat, Callable[[Path], Compute]] = {"torchscript": _open_torchscript, "onnx": _open_onnx}
+_OPENERS: dict[ExportFormat, Callable[[Path], Compute]] = {"torchscript": _open_torchscript, "onnx": open_onnx}

@@ -1,18 +1,15 @@
 """How far a bundle's judgement of its own results can be believed, on labelled cases and on images that are wrong."""
 
-import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from monai_transfer.datasets import Case, CaseDataset
-from monai_transfer.evaluation.matching import read_like
+from monai_transfer.evaluation.matching import label_dice
 from monai_transfer.inference import Segmentation, Segmenter
-from monai_transfer.losses import class_dice
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Volume
 from monai_transfer.workflows.judging import judge_of
@@ -116,15 +113,9 @@ def _estimated_and_true(
     case: Case, volume: Volume, result: Segmentation, dataset: CaseDataset
 ) -> list[tuple[str, str, float, Mapping[str, float]]]:
     assert case.label is not None  # labelled cases only
-    truth = read_like(case.label, volume, reading=dataset.reading).astype(np.int64)
-    classes = 1 + max(*result.label_names, int(truth.max()))
-    dice = class_dice(torch.from_numpy(result.labels.astype(np.int64)), torch.from_numpy(truth), classes)
+    dice = label_dice(result.labels, case.label, volume, result.label_names, reading=dataset.reading)
     estimates = result.judgement["estimated_dice"]
-    return [
-        (case.name, name, float(dice[value]), estimates[name])
-        for value, name in result.label_names.items()
-        if name in estimates and math.isfinite(float(dice[value]))
-    ]
+    return [(case.name, name, value, estimates[name]) for name, value in dice.items() if name in estimates]
 
 
 def _spoilt(volume: Volume, number: int) -> Iterator[tuple[str, Volume]]:
