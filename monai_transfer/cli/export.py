@@ -8,7 +8,7 @@ import typer
 from monai_transfer.cli import console
 from monai_transfer.cli.options import JsonOption, TrustOption
 from monai_transfer.errors import UserError
-from monai_transfer.options import DiceLoss, ExportFormat, checked
+from monai_transfer.options import ExportFormat, LargestLoss, checked
 
 
 def export_command(
@@ -41,7 +41,7 @@ def export_command(
         raise UserError("--int8 and --calibrate belong together: give both, with a folder of labelled cases.")
     if int8 and format == "torchscript":
         raise UserError("--int8 writes ONNX: omit --format torchscript.")
-    checked(DiceLoss, largest_loss)
+    checked(LargestLoss, largest_loss)
     trusted = console.settle_trust([bundle], trust=trust)
     if calibrate is not None:
         _quantized(bundle, calibrate, output, largest_loss, force=force, trust=trusted, as_json=as_json)
