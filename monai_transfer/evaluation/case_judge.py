@@ -118,13 +118,21 @@ class CaseJudge:
         )
         label = logits[0].argmax(0)
         described = describe(whole[0], label, classes=logits.shape[1], voxel_ml=self.voxel_ml, evidence=evidence)
-        return Sight(label, evidence, described)
+        return Sight(logits[0], label, evidence, described)
 
 
 @dataclass(frozen=True)
 class Sight:
-    """What was seen of one image: its label map ``(*spatial)``, the evidence of each class, and its description."""
+    """What was seen of one image.
 
+    Attributes:
+        logits: of the network, ``(classes, *spatial)``.
+        label: its label map, ``(*spatial)``.
+        evidence: class -> what else is seen of it.
+        description: of the image.
+    """
+
+    logits: Tensor
     label: Tensor
     evidence: Mapping[int, LabelEvidence]
     description: Description

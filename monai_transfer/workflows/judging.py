@@ -1,4 +1,4 @@
-"""The end of a training: a bundle learns to judge its own results, on held cases in random appearances."""
+"""The end of a training: a bundle learns to judge its own results, on held cases that look like those it is for."""
 
 import logging
 import math
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from monai.transforms import Compose, RandAffined
 from monai.utils.enums import CommonKeys as Keys
@@ -28,6 +29,7 @@ from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.inference.whole_image import Judge, over_whole_image, whole_image
 from monai_transfer.losses import class_dice
 from monai_transfer.machine import choose_device
+from monai_transfer.transforms import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.presets import Augmentation, appearance
 from monai_transfer.workflows.choice import source_sizes, spread
 
@@ -37,14 +39,14 @@ LEAST_STEPS = 100
 """A shorter training is a trial: its network is not worth the minute that calibrating takes."""
 
 APPEARANCES = 32
-"""Images whose Dice is known, half of them to learn from; 16 in the other half give a label a quantile of its own."""
+"""Images whose Dice is known: each half teaches two lines of three quantities, and says how far the other's are off."""
 
 SEEN = 12
 """Images that tell what is usual."""
 
-_STYLES: tuple[tuple[Augmentation, ...], ...] = (("modality",), ("gin",), ("modality", "gin"), ("nnunet",))
-"""Appearances of which each image gets one in turn. Some are stronger than any real domain: an estimate for bad results
-has to have seen bad ones."""
+_STYLES: tuple[Augmentation, ...] = ("standard", "modality") * 3 + ("modality", "gin")
+"""Appearances of which each eight images get one each. All but the last paint the labels as they look in the images
+that were seen: results are as good there as they will be, while those in random appearances are worse."""
 
 
 def teach_judge(
@@ -106,7 +108,7 @@ def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str,
     if judge is not None:
         read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
         before = judge.familiarity.usual if judge.familiarity else None
-        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target, before)).as_dict())
+        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target, before)[0]).as_dict())
 
 
 def _measured(
@@ -119,32 +121,38 @@ def _measured(
 ) -> CaseJudge:
     judge = CaseJudge(source_sizes(source, plan.label_values), math.prod(plan.spacing) / 1000)
     read = read_bundle(bundle.root, device=plan.device)
-    estimator = None
-    if held is None:
-        say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
-    else:
-        known = known_in_appearances(judge, over_whole_image(read.network, read.window), plan, held)
-        estimator = DiceEstimator.calibrate(known)
-    if len(seen) < FEWEST_IMAGES:
-        say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
     other = None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
         predict = over_whole_image(read.network, read.window)
         other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
-    return replace(judge, estimator=estimator, familiarity=_familiarity(judge, read, seen, other))
+    if len(seen) < FEWEST_IMAGES:
+        say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
+    familiarity, look = _familiarity(judge, read, seen, other)
+    estimator = None
+    if held is None:
+        say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
+    else:
+        known = known_in_appearances(judge, over_whole_image(read.network, read.window), plan, held, look)
+        estimator = DiceEstimator.calibrate(known)
+    return replace(judge, estimator=estimator, familiarity=familiarity)
 
 
 def _familiarity(
     judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: ImageKind | None
-) -> Familiarity | None:
-    if len(seen) < FEWEST_IMAGES:
-        return None
+) -> tuple[Familiarity | None, ClassIntensities]:
+    """What is usual, where enough images were seen to tell, and how the labels look in them."""
     predict = over_whole_image(read.network, read.window)
-    sights, mirrored = [], []
+    enough = len(seen) >= FEWEST_IMAGES
+    sights, mirrored, profiles = [], [], []
     for image in _images(read, seen):
-        sights.append(judge.look(image, predict).description)
-        mirrored.append(judge.describe(image.flip(1), predict))
-    return Familiarity.learn(sights, mirrored=mirrored, other=other)
+        sight = judge.look(image, predict)
+        sights.append(sight.description)
+        profiles.append(IntensityProfile.measure(image, sight.logits.float().softmax(0)))
+        if enough:
+            mirrored.append(judge.describe(image.flip(1), predict))
+    look = ClassIntensities()
+    look.renew(profiles)
+    return Familiarity.learn(sights, mirrored=mirrored, other=other) if enough else None, look
 
 
 def _images(read: InferenceBundle, cases: CaseDataset) -> Iterator[Tensor]:
@@ -152,18 +160,21 @@ def _images(read: InferenceBundle, cases: CaseDataset) -> Iterator[Tensor]:
     return (whole_image(read, case.images, cases.reading) for case in spread(cases.cases, SEEN))
 
 
-def known_in_appearances(judge: CaseJudge, predict: Predictor, plan: Plan, held: CaseDataset) -> list[KnownLabel]:
-    """What is seen of the labels of held cases in random appearances, and their Dice.
+def known_in_appearances(
+    judge: CaseJudge, predict: Predictor, plan: Plan, held: CaseDataset, look: ClassIntensities
+) -> list[KnownLabel]:
+    """What is seen of the labels of held cases in other appearances, and their Dice.
 
     Args:
         judge: measures.
         predict: the network.
         plan: the choices of its training.
         held: labelled cases.
+        look: how the labels look in the images that the network is for.
     """
     known = []
     wanted = max(APPEARANCES, math.ceil(2 * FEWEST_LABELS / (plan.classes - 1)))
-    for number, (image, label) in enumerate(in_appearances(plan, held, wanted)):
+    for number, (image, label) in enumerate(in_appearances(plan, held, wanted, look)):
         sight = judge.look(image.to(plan.device), predict)
         dice = class_dice(sight.label, label.to(plan.device), plan.classes)
         present = torch.bincount(label.flatten(), minlength=plan.classes) > 0
@@ -175,13 +186,16 @@ def known_in_appearances(judge: CaseJudge, predict: Predictor, plan: Plan, held:
     return known
 
 
-def in_appearances(plan: Plan, held: CaseDataset, count: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Held cases as the training might have seen them: images ``(channels, *spatial)`` and labels ``(*spatial)``.
+def in_appearances(
+    plan: Plan, held: CaseDataset, count: int, look: ClassIntensities
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Held cases as the network will see others: images ``(channels, *spatial)`` and labels ``(*spatial)``.
 
     Args:
         plan: the choices of the training.
         held: labelled cases, each taken in turn.
         count: number of images.
+        look: how the labels look in the images that the network is for; random where it holds none.
     """
     read = plan.validation_preset(held.reading)
     cases = [read(item) for item in held.labelled.items()[:SEEN]]
@@ -195,10 +209,14 @@ def in_appearances(plan: Plan, held: CaseDataset, count: int) -> Iterator[tuple[
         mode=["bilinear", "nearest"],
         padding_mode="border",
     )
-    styles = [Compose([step for name in names for step in appearance(name)]) for names in _STYLES]
+    styles = [Compose(appearance(name, intensities=None if name == "gin" else look)) for name in _STYLES]
     for transform in (moved, *styles):
         transform.set_random_state(plan.seed)
+    rng = np.random.default_rng(plan.seed)
+    order: list[int] = []
     for number in range(count):
+        # shuffled, for cases in turn and appearances in turn would give a case the same ones again and again
+        order = order or rng.permutation(len(styles)).tolist()
         case: dict[str, Any] = {key: cases[number % len(cases)][key] for key in (Keys.IMAGE, Keys.LABEL)}
-        case = styles[number // len(cases) % len(styles)](moved(case))
+        case = styles[order.pop()](moved(case))
         yield torch.as_tensor(case[Keys.IMAGE]).float(), torch.as_tensor(case[Keys.LABEL])[0].long()
