@@ -122,7 +122,8 @@ class Familiarity:
             mirror = Rival.learn([_turned(*each) for each in zip(rests, seen, mirrored, strict=True)])
         if other is not None:
             nearest = Rival.learn([_between(rest, other, one) for one, rest in zip(seen, rests, strict=True)])
-        together = _TOGETHER * float(np.sqrt(np.mean(np.square(shares), axis=0)).max())
+        # copies of one image have no distance from each other, and another image none that can be divided by it
+        together = _TOGETHER * max(float(np.sqrt(np.mean(np.square(shares), axis=0)).max()), 1e-3)
         return cls(ImageKind.of(seen), limits, sides, together, mirror, other if nearest else None, nearest)
 
     @classmethod

@@ -170,6 +170,12 @@ def test_another_number_of_channels_is_unlike(usual: Familiarity) -> None:
     assert usual.unlike(_described(image.repeat(2, 1, 1, 1), label))
 
 
+def test_copies_of_one_image_are_a_kind_too() -> None:
+    copies = Familiarity.learn([_described(*_body(0))] * 4, mirrored=[_described(*_body(0))] * 4)
+    assert copies.unlike(_described(*_body(0))) == []
+    assert copies.unlike(_described(*_body(100, contrast=-0.6)))
+
+
 def test_too_few_images_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
         Familiarity.learn([_described(*_body(seed)) for seed in range(3)])

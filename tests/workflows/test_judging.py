@@ -82,6 +82,29 @@ def test_what_was_usual_before_is_another_kind_after_an_adaptation(
     assert after.familiarity.other.mean["intensities"] == pytest.approx(before.familiarity.usual.mean["intensities"])
 
 
+def test_a_bundle_that_is_taught_on_a_target_knows_its_source(
+    trained: Training, domains: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for room, name, value in (
+        (judging, "FEWEST_IMAGES", 3),
+        (familiarity, "FEWEST", 3),
+        (judging, "LEAST_STEPS", 1),
+        (judging, "APPEARANCES", 16),
+    ):
+        monkeypatch.setattr(room, name, value)
+    split = trained.split
+    target = read_dataset(domains / "ct")
+    judge = teach_judge(trained.bundle, trained.plan, source=split.training, held=split.held, seen=target)
+    assert judge is not None
+    assert judge.estimator is not None
+    assert judge.familiarity is not None
+    assert judge.familiarity.other is not None
+    kinds = judge.familiarity.usual, judge.familiarity.other
+    first, second = (kind.mean["intensities"] for kind in kinds)
+    assert first != pytest.approx(second, abs=0.05)
+    assert read_judge(trained.bundle.root) is not None
+
+
 def test_the_judgement_is_compared_with_the_truth_and_with_images_that_are_wrong(
     trained: Training, domains: Path
 ) -> None:
