@@ -121,6 +121,15 @@ def versions() -> dict[str, str]:
     return found
 
 
+def has_bfloat16() -> bool:
+    """Whether the processor multiplies in bfloat16; elsewhere PyTorch emulates it. Where nothing is told, it has."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
+    except OSError:
+        return True
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
 def _processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     if cpuinfo.is_file():

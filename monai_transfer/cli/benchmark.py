@@ -88,7 +88,7 @@ def _show(report: dict[str, Any]) -> None:
     table.add_row("peak MB", *(f"{report['peak_memory_mb'][name]:.0f}" for name in names))
     console.out.print(table)
     rows = {"ours": report, **{name: report[name] for name in names if name in report}}
-    kinds = ("speedup", "speedup_over_plain", "memory_ratio", "agreement", "network_share")
+    kinds = ("speedup", "processor_speedup", "speedup_over_plain", "memory_ratio", "agreement", "network_share")
     ratios = Table("side", *(kind for kind in kinds if kind in report), title="Against plain MONAI")
     for name, row in rows.items():
         ratios.add_row(name, *(f"{row[kind]:.4f}" for kind in kinds if kind in report))

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
+from monai_transfer.machine import has_bfloat16
 
 
 @pytest.mark.slow
@@ -15,8 +16,11 @@ def test_benchmark_inference() -> None:
     result = CliRunner().invoke(app, ["benchmark", "inference", *options])
     assert result.exit_code == 0
     report = json.loads(result.stdout)
-    assert {"speedup", "memory_ratio", "agreement", "seconds", "bfloat16", "skip_empty", "hardware"} <= set(report)
+    assert {"speedup", "memory_ratio", "agreement", "seconds", "skip_empty", "hardware"} <= set(report)
+    assert ("bfloat16" in report) == has_bfloat16()
     assert report["agreement"] >= 0.9999
+    took = report["processor_seconds"]
+    assert report["processor_speedup"] == pytest.approx(took["stock"] / took["ours"], rel=0.05)
     assert set(report["seconds"]["ours"]) == {"read", "preprocess", "network", "restore", "write", "total"}
 
 
