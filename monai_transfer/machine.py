@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
+_TRAINING = 4 << 30
+"""Bytes that have to be free for each of several trainings at once: with the planned windows one takes 2 to 3 GB."""
+
 _DENSEST, _SLACK = 16, 1 << 26
 """A network takes at most so many bytes for each byte of its weights, and these besides.
 
@@ -94,6 +97,19 @@ def free_cores() -> int:
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
     load = float(psutil.getloadavg()[0])
     return max(1, int(cores) - round(load))
+
+
+def trainings_at_once(device: "torch.device", wanted: int) -> int:
+    """How many of several trainings go on side by side unless the user says otherwise.
+
+    On a CPU as many as there are threads and memory for: two trainings of one thread each do nearly twice the steps of
+    one, which with two threads does a fifth more. Trainings on one GPU would share it, and its memory.
+    """
+    if device.type != "cpu" or launched() > 1:
+        return 1
+    import torch
+
+    return max(1, min(wanted, torch.get_num_threads(), free_memory() // _TRAINING))
 
 
 def hardware() -> dict[str, Any]:

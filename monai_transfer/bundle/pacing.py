@@ -41,22 +41,28 @@ class Pace:
 
     Attributes:
         minutes: of all of them together.
-        trainings: how many there are, an adapted one counting :data:`ADAPTED` times.
+        trainings: how many follow one another, an adapted one counting :data:`ADAPTED` times.
+        at_once: how many go on side by side and share the machine's threads.
         begun: a bundle that keeps the grid and steps of its training if that was begun; ``None`` measures anew.
 
     Example:
-        >>> Pace(60).trainings, Pace.of_adaptation(60, oracle=True).trainings
-        (1.0, 5.3)
+        >>> [Pace.of_adaptation(60, oracle=True, jobs=jobs).trainings for jobs in (1, 2)]
+        [5.3, 3.3]
     """
 
     minutes: Minutes
     trainings: float = 1.0
+    at_once: int = 1
     begun: Path | None = None
 
     @classmethod
-    def of_adaptation(cls, minutes: float, *, oracle: bool, begun: Path | None = None) -> Self:
-        """The pace of source-only, the adapted network and perhaps the oracle."""
-        return cls(minutes, 1 + ADAPTED + oracle, begun)
+    def of_adaptation(cls, minutes: float, *, oracle: bool, jobs: int = 1, begun: Path | None = None) -> Self:
+        """The pace of source-only, the adapted network and perhaps the oracle, the longest chain of them that is.
+
+        Beside the adapted network, which takes longer than the two others together, these are done meanwhile.
+        """
+        at_once = min(jobs, 2 + oracle)
+        return cls(minutes, ADAPTED if at_once > 1 else 1 + ADAPTED + oracle, at_once, begun)
 
     def plan(self, make: Callable[..., Plan], *, channels: int) -> Plan:
         """The plan with the finest grid on which the usual number of steps fits into the minutes.
@@ -77,7 +83,8 @@ class Pace:
             train = parse_config(begun)
             return make(steps=train["max_epochs"] * train["steps_per_epoch"], spacing=tuple(train["spacing"]))
         usual = make()
-        each = seconds_of_step(usual, channels) / math.prod(usual.roi_size)
+        threads = max(1, torch.get_num_threads() // self.at_once)
+        each = seconds_of_step(usual, channels, threads) / math.prod(usual.roi_size)
         budget = 60 * self.minutes / (LOOP * self.trainings)
 
         def affordable(plan: Plan) -> int:
@@ -106,7 +113,7 @@ def _possible(make: Callable[..., Plan]) -> list[Plan]:
     return list(plans.values())
 
 
-def seconds_of_step(plan: Plan, channels: int) -> float:
+def seconds_of_step(plan: Plan, channels: int, threads: int) -> float:
     """Seconds of a bare training step of a plan, forward, backward and optimizer, measured on its device."""
     definition = network_definition(plan.network, classes=plan.classes, channels=channels)
     # random numbers are drawn apart, so that nobody's own are moved
@@ -124,5 +131,5 @@ def seconds_of_step(plan: Plan, channels: int) -> float:
         optimizer.step()
 
     scope: dict[str, Any] = {"step": step}
-    timer = Timer("step()", globals=scope, num_threads=torch.get_num_threads())
+    timer = Timer("step()", globals=scope, num_threads=threads)
     return float(timer.blocked_autorange(min_run_time=2.0).median)

@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.request import Domains, PlanOptions, choose_domains, plan_adaptation
+from monai_transfer.bundle.request import Domains, PlanOptions, choose_domains
 from monai_transfer.errors import UserError
 from monai_transfer.files import LARGEST_OBJECT
 from monai_transfer.options import validated
@@ -71,13 +70,9 @@ class Pair:
             test_cases=self.test_cases,
         )
 
-    def plan(self, domains: Domains, options: PlanOptions) -> Plan:
-        """The training of every arm; what ``options`` sets goes before what the pair sets.
-
-        Raises:
-            UserError: for the first fault in any data set, or an option out of range.
-        """
-        return plan_adaptation(domains, **{**self.training.given, **options.given})
+    def options(self, given: PlanOptions) -> dict[str, Any]:
+        """Options of the training of every arm; what is given goes before what the pair sets."""
+        return {**self.training.given, **given.given}
 
 
 def read_pairs(path: str | Path) -> list[Pair]:

@@ -13,6 +13,7 @@ from monai_transfer.cli.options import (
     CasesOption,
     DeviceOption,
     DryRunOption,
+    JobsOption,
     JsonOption,
     MinutesOption,
     NetworkOption,
@@ -20,13 +21,14 @@ from monai_transfer.cli.options import (
     ResumeOption,
     SeedOption,
     SpacingOption,
+    StartOption,
     StepsOption,
     TaskOption,
     TrustOption,
 )
 from monai_transfer.cli.profile import adapt_to_profile_command, holds_profile
 from monai_transfer.errors import UserError
-from monai_transfer.options import given_of, refuse_given, require_options_of, split_list, split_numbers
+from monai_transfer.options import Jobs, checked, given_of, refuse_given, require_options_of, split_list, split_numbers
 
 
 def adapt_command(
@@ -55,9 +57,7 @@ def adapt_command(
     method: Annotated[
         list[str] | None, typer.Option(help="Method by name (DANN, MeanTeacher, …) or import path; repeat to combine.")
     ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="What every network starts from: shapes:unet, a file or a bundle.")
-    ] = None,
+    weights: StartOption = None,
     network: NetworkOption = None,
     spacing: SpacingOption = None,
     size: SizeOption = None,
@@ -76,6 +76,7 @@ def adapt_command(
     trust: TrustOption = False,
     overwrite: OverwriteOption = False,
     resume: ResumeOption = False,
+    jobs: JobsOption = None,
     dry_run: DryRunOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -92,7 +93,7 @@ def adapt_command(
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
-    segmenting |= {**reads, "weights": weights, "minutes": minutes}
+    segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs}
     require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
     if task == "diagnosis" and bundle is not None:
         refuse_given(
@@ -127,6 +128,7 @@ def adapt_command(
     if bundle is not None and labelled_target_cases:
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
     refuse_given({"bundle": minutes and bundle}, "{} is adapted within a minute or two: omit --minutes.")
+    refuse_given({"bundle": jobs and bundle}, "{} is adapted by one training: omit --jobs.")
     if bundle is not None and weights:
         raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
     if bundle is not None and resume:
@@ -164,8 +166,8 @@ def adapt_command(
         console.emit_result(free.as_report(), (*free.sentences, f"Bundle: {free.bundle.root}"), as_json=as_json)
     elif source and target.is_file() and holds_profile(target):
         chosen.pop("source_cases")
-        absent = {**chosen, "test": test, "method": method, "keep_adapted": keep_adapted, "source": source[1:]}
-        absent["labelled_target_cases"] = labelled_target_cases
+        absent: dict[str, object] = {**chosen, "test": test, "method": method, "keep_adapted": keep_adapted}
+        absent |= {"source": source[1:], "labelled_target_cases": labelled_target_cases, "jobs": jobs}
         refuse_given(absent, f"{{}} does not go with {target}, which holds no images of the target: omit it.")
         refuse_given({"minutes": minutes}, f"{{}} does not go with {target}, a profile: give --steps.")
         how = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
@@ -189,16 +191,20 @@ def adapt_command(
             reading=reading,
         )
 
-        from monai_transfer.workflows.adaptation import adapt, plan_from
+        from monai_transfer.machine import choose_device, launched, trainings_at_once
+        from monai_transfer.workflows.adaptation import ARMS, adapt, plan_from
         from monai_transfer.workflows.reporting import report_adaptation
         from monai_transfer.workflows.starting_point import read_starting_point
 
         start = None if weights is None else read_starting_point(weights)
+        refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
+        at_once = trainings_at_once(choose_device(device), len(ARMS)) if jobs is None else checked(Jobs, jobs)
         pace = None
         if minutes is not None:
             from monai_transfer.bundle.pacing import Pace
 
-            pace = Pace.of_adaptation(minutes, oracle=oracle and domains.has_oracle, begun=output if resume else None)
+            scored = oracle and domains.has_oracle
+            pace = Pace.of_adaptation(minutes, oracle=scored, jobs=at_once, begun=output if resume else None)
         plan = plan_from(domains, start, pace=pace, **options.given)
         for note in domains.notes:
             console.say(note)
@@ -214,6 +220,7 @@ def adapt_command(
             choose=not keep_adapted,
             overwrite=overwrite,
             resume=resume,
+            jobs=at_once,
             say=console.say_section,
         )
         page = report_adaptation(result, output)

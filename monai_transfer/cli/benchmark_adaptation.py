@@ -19,6 +19,7 @@ from monai_transfer.cli.options import (
     JsonOption,
     NetworkOption,
     SpacingOption,
+    StartOption,
     TaskOption,
 )
 from monai_transfer.errors import UserError
@@ -35,6 +36,7 @@ from monai_transfer.options import (
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.request import PlanOptions
+    from monai_transfer.workflows.starting_point import StartingPoint
 
 
 def adaptation(
@@ -61,6 +63,7 @@ def adaptation(
     steps: Annotated[int | None, typer.Option("--steps", "--budget", help="Optimizer steps of each training.")] = None,
     spacing: SpacingOption = None,
     network: NetworkOption = None,
+    weights: StartOption = None,
     task: TaskOption = "segmentation",
     size: SizeOption = None,
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
@@ -79,6 +82,7 @@ def adaptation(
     """
     from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
+    from monai_transfer.workflows.starting_point import read_starting_point
 
     at_once = _at_once(jobs, cluster)
     data: dict[str, Any] = {"source": source, "target": target, "test": test}
@@ -88,11 +92,12 @@ def adaptation(
     how: dict[str, Any] = {"seeds": _seeds(seeds), "dry_run": dry_run, "as_json": as_json}
     require_options_of(task, segmentation={}, diagnosis={"size": size})
     if task == "diagnosis":
-        many = {"jobs": at_once > 1, "cluster": cluster is not None}
+        many = {"weights": weights, "jobs": at_once > 1, "cluster": cluster is not None}
         _require_diagnosis({**cases, **reads, "pairs": pairs, **many}, source, target)
         how |= {"steps": steps, "size": size, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
     how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once, "cluster": cluster}
+    how["start"] = None if weights is None else read_starting_point(weights)
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
@@ -106,6 +111,7 @@ def _compare(
     output: Path,
     options: dict[str, Any],
     *,
+    start: "StartingPoint | None",
     arms: Any,
     seeds: list[int],
     jobs: int,
@@ -115,13 +121,13 @@ def _compare(
 ) -> None:
     """Compare on one pair, as the options name it."""
     from monai_transfer.volumes.volume import Reading
-    from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
+    from monai_transfer.workflows.adaptation import choose_domains, plan_from
     from monai_transfer.workflows.scoreboard import compare_methods, report_comparison
 
     if missing := next((name for name in ("source", "target") if data[name] is None), None):
         raise UserError(f"--{missing} is missing: give --source and --target, or --pairs.")
     domains = choose_domains(**data, **cases, reading=Reading(**reads))
-    plan = plan_adaptation(domains, **options)
+    plan = plan_from(domains, start, **options)
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)

@@ -15,6 +15,7 @@ from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.figures.pairs_report import bench_columns, bench_rows
 from monai_transfer.text import one_line
 from monai_transfer.workflows.pairs import compare_pairs, plan_pairs
+from monai_transfer.workflows.starting_point import StartingPoint
 
 
 def compare_listed(
@@ -22,6 +23,7 @@ def compare_listed(
     output: Path,
     options: PlanOptions,
     *,
+    start: StartingPoint | None,
     arms: Sequence[Arm],
     seeds: Sequence[int],
     jobs: int,
@@ -30,7 +32,7 @@ def compare_listed(
     as_json: bool,
 ) -> None:
     """Plan every pair of the file, say how, and compare; exit status 1 where a pair or a method failed."""
-    bench = plan_pairs(read_pairs(file), options)
+    bench = plan_pairs(read_pairs(file), options, start)
     for name, (domains, plan) in bench.planned.items():
         console.say_section(name)
         for note in domains.notes:

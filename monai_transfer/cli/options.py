@@ -26,6 +26,16 @@ OverwriteOption = Annotated[bool, typer.Option("--overwrite", help="Write into a
 ResumeOption = Annotated[
     bool, typer.Option("--resume", help="Go on with the same command's training that was cut off in --output.")
 ]
+JobsOption = Annotated[
+    int | None,
+    typer.Option(
+        help="Trainings at once, which share the threads; by default as many as a CPU has threads and memory for, and "
+        "one on a GPU."
+    ),
+]
+StartOption = Annotated[
+    str | None, typer.Option("--weights", help="What every network starts from: shapes:unet, a file or a bundle.")
+]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
 FoldOption = Annotated[
     int | None, typer.Option(help="Fold of a datalist that is held out and scored; the first by default.")

@@ -1,10 +1,14 @@
 """From a labelled source and an unlabelled target to a bundle for the target, beside its floor and its ceiling."""
 
-from collections.abc import Callable, Sequence
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
 from monai_transfer.bundle.configs import make_arm, split_source
@@ -34,6 +38,36 @@ ARMS = ("adapted", "source_only", "oracle")
 """What is trained, in this order: an interrupted run has the adapted weights first."""
 
 Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class ArmTraining:
+    """The training of a bundle that is compared.
+
+    Attributes:
+        bundle: as :func:`~monai_transfer.bundle.configs.make_arm` gives it.
+        plan: the choices.
+        title: of the arm, in a sentence.
+    """
+
+    bundle: BundleFolder
+    plan: Plan
+    title: str
+
+    @property
+    def folder(self) -> Path:
+        """Of the bundle."""
+        return self.bundle.root
+
+    def finished(self) -> BundleFolder | None:
+        """The bundle, where it is trained."""
+        return self.bundle if self.bundle.finished else None
+
+    def train(self, say: Say = lambda message: None) -> BundleFolder:
+        """Train it in this process."""
+        say(f"{self.title}: {self.plan.steps} steps on {self.plan.device}{self.bundle.standing}")
+        self.bundle.run("train", device=self.plan.device)
+        return self.bundle
 
 
 @dataclass
@@ -111,6 +145,7 @@ def adapt(
     choose: bool = True,
     overwrite: bool = False,
     resume: bool = False,
+    jobs: int = 1,
     say: Say = lambda message: None,
 ) -> Adaptation:
     """Train the adapted network and what it is compared with, and score them on the test cases.
@@ -126,6 +161,9 @@ def adapt(
             the adapted network all the same.
         overwrite: whether to write into a folder that holds something.
         resume: whether to go on with trainings of the same command that were cut off there.
+        jobs: trainings at once; beside the adapted network, which this process trains, the others are trained in
+            processes of their own, and all share this one's threads. A script that asks for more than one starts them
+            under ``if __name__ == "__main__":``, as :mod:`multiprocessing` demands.
         say: called with a sentence when a part begins.
 
     Raises:
@@ -133,30 +171,64 @@ def adapt(
         Interrupted: when a training was interrupted; its checkpoint is in place.
     """
     recipe = Arm("adapted", None if methods is None else tuple(methods))
-    bundle = make_arm(domains, plan, output, recipe, overwrite=overwrite, resume=resume, keep_checkpoints=choose)
-    arms = {"adapted": bundle}
-    result = Adaptation(bundle, arms, domains, plan)
-    wanted = [arm for arm in ARMS if arm != "oracle" or (oracle and domains.has_oracle)]
+    make = partial(make_arm, domains, plan, overwrite=overwrite, resume=resume)
+    bundle = make(output, recipe, keep_checkpoints=choose)
+    result = Adaptation(bundle, {"adapted": bundle}, domains, plan)
+    runs = _compared(result, make, oracle=oracle and domains.has_oracle)
     scorer: LabelFreeScorer | None = None
-    for number, arm in enumerate(wanted, start=1):
-        title = arm.replace("_", "-")
-        if arm != "adapted":
-            compared, root = (ORACLE if arm == "oracle" else SOURCE_ONLY), bundle.root / "comparison" / arm
-            arms[arm] = make_arm(domains, plan, root, compared, overwrite=overwrite, resume=resume, title=title)
-        say(f"{number}/{len(wanted)} {title}: {plan.steps} steps on {plan.device}{arms[arm].standing}")
-        arms[arm].run("train", device=plan.device)
-        if arm == "adapted" and choose:
-            scorer = LabelFreeScorer(bundle, plan, domains.source, domains.target)
-            _choose_checkpoint(result, scorer, resume=resume)
-        elif domains.test is not None:
-            result.scores[arm] = score_bundle(arms[arm], domains.test, device=str(plan.device))
+    with _begun(list(runs.values()), jobs, say) as train:
+        for arm, run in runs.items():
+            train(run, say)
+            if arm == "adapted" and choose:
+                scorer = LabelFreeScorer(bundle, plan, domains.source, domains.target)
+                _choose_checkpoint(result, scorer, resume=resume)
+            elif domains.test is not None:
+                result.scores[arm] = score_bundle(result.arms[arm], domains.test, device=str(plan.device))
     if scorer is not None:
-        result.choice = choose_weights(bundle, arms["source_only"], scorer)
+        result.choice = choose_weights(bundle, result.arms["source_only"], scorer)
         if result.choice.kept == "source_only":
-            keep_source_only(bundle, arms["source_only"])
+            keep_source_only(bundle, result.arms["source_only"])
     held = split_source(domains.source)[1] if len(domains.source) > 2 else None
     teach_judge(bundle, plan, source=domains.source, held=held, seen=domains.target, say=say)
     return result
+
+
+def _compared(result: Adaptation, make: Callable[..., BundleFolder], *, oracle: bool) -> dict[str, ArmTraining]:
+    """Make the bundles that the adapted one is compared with, and give the training of each arm."""
+    wanted = [arm for arm in ARMS if arm != "oracle" or oracle]
+    titles = {arm: arm.replace("_", "-") for arm in wanted}
+    for arm in wanted[1:]:
+        recipe, root = (ORACLE if arm == "oracle" else SOURCE_ONLY), result.bundle.root / "comparison" / arm
+        result.arms[arm] = make(root, recipe, title=titles[arm])
+    return {
+        arm: ArmTraining(result.arms[arm], result.plan, f"{number}/{len(wanted)} {titles[arm]}")
+        for number, arm in enumerate(wanted, start=1)
+    }
+
+
+@contextmanager
+def _begun(runs: Sequence[ArmTraining], jobs: int, say: Say) -> Iterator[Callable[[ArmTraining, Say], BundleFolder]]:
+    """Give what trains the first run here, and the others when they are asked for, or has begun them beside it."""
+    if jobs == 1 or len(runs) == 1:
+        yield lambda run, say: run.train(say)
+        return
+    from monai_transfer.workflows.side_by_side import side_by_side
+
+    main, *others = runs
+    threads = torch.get_num_threads()
+    share = max(1, threads // min(jobs, len(runs)))
+    torch.set_num_threads(share)
+    try:
+        with side_by_side(others, jobs - 1, threads=share) as wait:
+            for other in others:
+                say(f"{other.title}: beside the adapted network{other.bundle.standing}")
+            yield lambda run, say: run.train(say) if run is main else wait(run, say)
+    except BaseException:
+        if not (main.folder / "configs").is_dir():  # it refused to begin and is gone: so is what was beside it
+            shutil.rmtree(main.folder, ignore_errors=True)
+        raise
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _choose_checkpoint(result: Adaptation, scorer: LabelFreeScorer, *, resume: bool = False) -> None:

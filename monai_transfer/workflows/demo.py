@@ -29,6 +29,7 @@ def run_demo(
     device: str = "auto",
     seed: int = 0,
     size: float = 1.0,
+    jobs: int = 1,
     say: Say = lambda message: None,
 ) -> Adaptation:
     """Adapt from CT phantoms to MR phantoms (or back) and write ``report.html``, ``report.json`` and a picture.
@@ -40,6 +41,7 @@ def run_demo(
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         seed: seed of phantoms and training.
         size: share of the phantoms' usual number of voxels per axis.
+        jobs: trainings at once, as for :func:`~monai_transfer.workflows.adaptation.adapt`.
         say: called with a sentence when a part begins.
     """
     PlanOptions(device=device, spacing=SPACING, steps=steps, seed=seed)
@@ -58,7 +60,7 @@ def run_demo(
     test = [f"{target}_{TARGET_SUBJECTS + number + 1:03}" for number in range(TEST_SUBJECTS)]
     domains = choose_domains(folder / "data" / source, folder / "data" / target, test_cases=test)
     plan = plan_adaptation(domains, device=device, spacing=SPACING, steps=steps, seed=seed)
-    result = adapt(domains, plan, folder / "bundle", overwrite=True, say=say)
+    result = adapt(domains, plan, folder / "bundle", overwrite=True, jobs=jobs, say=say)
     report_adaptation(result, folder, title=f"Phantoms, {source.upper()} to {target.upper()}")
     save_figure(_picture(result), folder / "overview.png", dpi=110)
     return result

@@ -14,10 +14,10 @@ from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.evaluation.predicted_dice import write_known_labels
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.figures.pairs_report import write_pairs_report
-from monai_transfer.workflows.adaptation import Say
-from monai_transfer.workflows.scoreboard import Comparison, report_comparison
+from monai_transfer.workflows.adaptation import Say, plan_from
+from monai_transfer.workflows.scoreboard import Comparison, Train, report_comparison, trained
 from monai_transfer.workflows.scored_run import PlannedRun
-from monai_transfer.workflows.side_by_side import Train, side_by_side
+from monai_transfer.workflows.starting_point import StartingPoint
 
 logger = logging.getLogger(__name__)
 
@@ -52,18 +52,19 @@ class Bench:
         return not self.failures and not any(board.failures for board in self.boards.values())
 
 
-def plan_pairs(pairs: Sequence[Pair], options: PlanOptions | None = None) -> Bench:
+def plan_pairs(pairs: Sequence[Pair], options: PlanOptions | None = None, start: StartingPoint | None = None) -> Bench:
     """Check every case of every pair and plan the trainings; a pair with a fault is named among the failures.
 
     Args:
         pairs: see :func:`~monai_transfer.bundle.pairs.read_pairs`.
         options: go before those of the pairs.
+        start: weights that every arm starts from; ``None`` for fresh ones.
     """
     bench = Bench(pairs)
     for pair in pairs:
         try:
             domains = pair.domains()
-            bench.planned[pair.name] = domains, pair.plan(domains, options or PlanOptions())
+            bench.planned[pair.name] = domains, plan_from(domains, start, **pair.options(options or PlanOptions()))
         except UserError as error:
             bench.failures[pair.name] = str(error)
     return bench
@@ -103,7 +104,7 @@ def compare_pairs(
             comparisons[name] = comparison
         except UserError as error:
             bench.failures[name] = str(error)
-    with side_by_side(unfinished, jobs, cluster) as train:
+    with trained(unfinished, jobs, cluster) as train:
         for name, comparison in comparisons.items():
             _score_pair(bench, name, comparison, train, say)
             _report(bench, folder, arms=arms, seeds=seeds)

@@ -1,6 +1,7 @@
 """Adaptation methods compared on the user's own data, over several seeds; a second call goes on where one stopped."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,10 +20,13 @@ from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.adaptation import Say
 from monai_transfer.workflows.scored_run import PlannedRun
 from monai_transfer.workflows.scoring import overlay_cases
-from monai_transfer.workflows.side_by_side import Train, side_by_side
+from monai_transfer.workflows.side_by_side import side_by_side
 
 METHODS = (DEFAULT, AUGMENTATION, "MeanTeacher", "DANN")
 """What is compared when nothing is named."""
+
+Train = Callable[[PlannedRun, Say], ScoredRun]
+"""Trains a run, or waits for it; raises ``UserError`` where it cannot be trained."""
 
 
 @dataclass
@@ -115,7 +119,7 @@ class Comparison:
         """Take what was found finished and train the rest.
 
         Args:
-            train: of :func:`~monai_transfer.workflows.side_by_side.side_by_side`.
+            train: of :func:`trained`.
             say: called with a sentence when a run begins.
 
         Raises:
@@ -188,9 +192,24 @@ def compare_methods(
         UserError: without test labels or seeds, or when source-only or the oracle cannot be trained.
     """
     result = Comparison(domains, plan, Path(output), arms, seeds)
-    with side_by_side(result.unfinished, jobs, cluster) as train:
+    with trained(result.unfinished, jobs, cluster) as train:
         result.fill(train, say=say)
     return result
+
+
+def trained(runs: Sequence[PlannedRun], jobs: int, cluster: str | None = None) -> AbstractContextManager[Train]:
+    """What trains runs when they are asked for, or waits for those that have begun when the block did.
+
+    Args:
+        runs: to train; only these may be asked for.
+        jobs: so many at once; one at a time is trained in this process, more in processes of one thread each.
+        cluster: on the workers of a cluster instead, as for :func:`~monai_transfer.workflows.cluster.connected`.
+    """
+    if cluster is not None:
+        from monai_transfer.workflows.side_by_side_cluster import trained_on_cluster  # here: Dask
+
+        return trained_on_cluster(runs, cluster)
+    return side_by_side(runs, jobs) if jobs > 1 else nullcontext(lambda run, say: run.train(say))
 
 
 def report_comparison(comparison: Comparison) -> Path:

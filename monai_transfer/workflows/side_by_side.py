@@ -1,8 +1,8 @@
-"""Trainings side by side, each in a process of its own with one thread.
+"""Trainings side by side, each in a process of its own.
 
-A run is complete when its ``result.json`` is there, and one that was cut off is gone on with by the next call. So a
-process has nothing to hand back but the sentence for the user where it was refused, and one that dies, for want of
-memory say, takes no other with it.
+What a run leaves lies in its folder, and one that was cut off is gone on with by the next call. So a process has
+nothing to hand back but the sentence for the user where it was refused, and one that dies, for want of memory say,
+takes no other with it.
 """
 
 import os
@@ -13,15 +13,28 @@ from contextlib import contextmanager
 from multiprocessing import active_children, get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Protocol, TypeVar
 
 from monai_transfer.chatter import silence_chatter
 from monai_transfer.errors import Interrupted, UserError
-from monai_transfer.evaluation import ScoredRun
 from monai_transfer.workflows.adaptation import Say
-from monai_transfer.workflows.scored_run import PlannedRun
 
-Train = Callable[[PlannedRun, Say], ScoredRun]
-"""Trains a run, or waits for it; raises ``UserError`` where it cannot be trained."""
+T = TypeVar("T", covariant=True)
+
+
+class Trainable(Protocol[T]):
+    """A training that leaves all of its result in a folder."""
+
+    @property
+    def folder(self) -> Path:
+        """Where; no other run has it."""
+
+    def finished(self) -> T | None:
+        """The result, where it is there."""
+
+    def train(self, say: Say = ...) -> T:
+        """Train in this process, going on where a training was cut off."""
+
 
 # a forked process would share the threads and locks of torch in whatever state they are
 _CONTEXT = get_context("spawn")
@@ -29,29 +42,21 @@ _LOOK_EVERY = 0.2  # seconds
 
 
 @contextmanager
-def side_by_side(runs: Sequence[PlannedRun], jobs: int, cluster: str | None = None) -> Iterator[Train]:
+def side_by_side(
+    runs: Sequence[Trainable[T]], jobs: int, *, threads: int = 1
+) -> Iterator[Callable[[Trainable[T], Say], T]]:
     """Begin to train runs, in this order, and yield what waits for one of them.
 
-    With one job nothing begins: each run is trained in this process when it is asked for. When the block is left, what
-    has not begun is dropped; when it is left by an error or an interruption, trainings are ended too.
+    That raises ``UserError`` for a run that could not be trained. When the block is left, what has not begun is
+    dropped; when it is left by an error or an interruption, trainings are ended too.
 
     Args:
         runs: to train; only these may be asked for.
         jobs: so many at once.
-        cluster: on the workers of a cluster instead, see
-            :func:`~monai_transfer.workflows.side_by_side_cluster.trained_on_cluster`.
+        threads: of each process.
     """
-    if cluster is not None:
-        from monai_transfer.workflows.side_by_side_cluster import trained_on_cluster  # here: Dask
-
-        with trained_on_cluster(runs, cluster) as train:
-            yield train
-        return
-    if jobs == 1:
-        yield PlannedRun.train
-        return
     with ThreadPoolExecutor(jobs) as pool:
-        waiting = {run.folder: pool.submit(_in_own_process, run) for run in runs}
+        waiting = {run.folder: pool.submit(_in_own_process, run, threads) for run in runs}
         try:
             yield lambda run, say: waiting[run.folder].result()
         except BaseException:
@@ -61,11 +66,11 @@ def side_by_side(runs: Sequence[PlannedRun], jobs: int, cluster: str | None = No
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def _in_own_process(run: PlannedRun) -> ScoredRun:
+def _in_own_process(run: Trainable[T], threads: int) -> T:
     log = run.folder.with_name(f"{run.folder.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     receiving, sending = _CONTEXT.Pipe(duplex=False)
-    process = _CONTEXT.Process(target=_train_alone, args=(run, log, sending))
+    process = _CONTEXT.Process(target=_train_alone, args=(run, log, sending, threads))
     process.start()
     sending.close()  # of this side; the pipe then ends with the process
     try:
@@ -85,7 +90,7 @@ def _in_own_process(run: PlannedRun) -> ScoredRun:
     return finished
 
 
-def _train_alone(run: PlannedRun, log: Path, answer: Connection) -> None:
+def _train_alone(run: Trainable[object], log: Path, answer: Connection, threads: int) -> None:
     """What the process does."""
     import torch
 
@@ -95,7 +100,7 @@ def _train_alone(run: PlannedRun, log: Path, answer: Connection) -> None:
     with log.open("wb") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads)
     silence_chatter()
     try:
         run.train()
@@ -105,7 +110,7 @@ def _train_alone(run: PlannedRun, log: Path, answer: Connection) -> None:
         raise SystemExit(128 + stop.signal) from None
 
 
-def _end(waiting: Sequence[Future[ScoredRun]]) -> None:
+def _end(waiting: Sequence[Future[T]]) -> None:
     """End the trainings that have begun; asked once, each saves its checkpoint first."""
     for future in waiting:
         future.cancel()

@@ -42,7 +42,7 @@ PER_VOXEL = 1e-6
 
 @pytest.fixture(autouse=True)
 def steady(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pacing, "seconds_of_step", lambda plan, channels: PER_VOXEL * math.prod(plan.roi_size))
+    monkeypatch.setattr(pacing, "seconds_of_step", lambda plan, channels, threads: PER_VOXEL * math.prod(plan.roi_size))
 
 
 def seconds(plan: Plan) -> float:
@@ -80,6 +80,22 @@ def test_an_adaptation_is_three_trainings() -> None:
     assert (together.spacing, together.steps) == (alone.spacing, alone.steps)
 
 
+def test_side_by_side_the_longest_training_counts_at_a_share_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[int] = []
+
+    def step(plan: Plan, channels: int, threads: int) -> float:
+        used.append(threads)
+        return PER_VOXEL * math.prod(plan.roi_size)
+
+    monkeypatch.setattr(pacing, "seconds_of_step", step)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    alone = Pace(60).plan(make, channels=1)
+    beside = Pace.of_adaptation(60 * ADAPTED, oracle=True, jobs=2).plan(make, channels=1)
+    assert (beside.spacing, beside.steps) == (alone.spacing, alone.steps)
+    assert Pace.of_adaptation(60, oracle=False, jobs=5).at_once == 2
+    assert used == [8, 4]
+
+
 def test_too_short() -> None:
     with pytest.raises(UserError, match=r"--minutes 0\.1 is too short for this machine: give at least \d+\."):
         Pace(0.1).plan(make, channels=1)
@@ -98,5 +114,5 @@ def test_what_was_begun_is_kept(tmp_path: Path) -> None:
 
 def test_a_step_is_measured_and_moves_no_random_numbers() -> None:
     before = torch.get_rng_state()
-    assert 0 < seconds_of_step(make(spacing=(16.0,) * 3, batch_size=1), 1) < 60
+    assert 0 < seconds_of_step(make(spacing=(16.0,) * 3, batch_size=1), 1, 1) < 60
     assert torch.equal(torch.get_rng_state(), before)

@@ -13,9 +13,11 @@ from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.cli.app import app
 from monai_transfer.errors import Interrupted, UserError
 from monai_transfer.workflows import side_by_side as module
+from monai_transfer.workflows.adaptation import plan_from
 from monai_transfer.workflows.pairs import compare_pairs, plan_pairs
-from monai_transfer.workflows.scoreboard import choose_arms
+from monai_transfer.workflows.scoreboard import choose_arms, trained
 from monai_transfer.workflows.scored_run import PlannedRun
+from monai_transfer.workflows.starting_point import read_starting_point
 
 RUNNER = CliRunner()
 OPTIONS = PlanOptions(device="cpu", steps=2, spacing=(16.0, 16.0, 16.0))
@@ -83,6 +85,12 @@ def test_one_table_of_all_pairs_and_a_second_call_trains_nothing(pairs: Path, tm
     assert table.summary("Augmentation", ["mr-ct"]).dice == report["methods"]["Augmentation"]["kept_back"]["dice"]
 
 
+def test_every_arm_of_every_pair_starts_from_the_weights(pairs: Path) -> None:
+    bench = plan_pairs(read_pairs(pairs), OPTIONS, read_starting_point("shapes:unet"))
+    assert {plan.weights for _, plan in bench.planned.values()} == {"shapes:unet"}
+    assert {plan.steps for _, plan in bench.planned.values()} == {2}
+
+
 def test_an_unexpected_fault_of_one_pair_costs_the_others_nothing(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,7 +121,7 @@ def test_runs_side_by_side_hand_back_scores_or_a_sentence(pairs: Path, tmp_path:
 def test_runs_on_a_cluster_end_with_the_same_bits(pairs: Path, tmp_path: Path) -> None:
     pytest.importorskip("distributed")
     runs = [_first_run(pairs, tmp_path / name, method=name) for name in ("Augmentation", "AdaBN")]
-    with module.side_by_side(runs, 1, "local:1") as train:
+    with trained(runs, 1, "local:1") as train:
         scored = train(runs[0], print)
         with pytest.raises(UserError, match="batch normalisation"):
             train(runs[1], print)
@@ -148,7 +156,9 @@ def test_an_interruption_ends_the_processes(pairs: Path, tmp_path: Path) -> None
 def _first_run(pairs: Path, folder: Path, steps: int = 2, method: str = "Augmentation") -> PlannedRun:
     chosen = read_pairs(pairs)[0]
     domains = chosen.domains()
-    plan = chosen.plan(domains, PlanOptions(device="cpu", steps=steps, spacing=(16.0, 16.0, 16.0)))
+    plan = plan_from(
+        domains, None, **chosen.options(PlanOptions(device="cpu", steps=steps, spacing=(16.0, 16.0, 16.0)))
+    )
     return PlannedRun(domains, plan, choose_arms([method])[0], folder / "run", [])
 
 

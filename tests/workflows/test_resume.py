@@ -6,12 +6,14 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from multiprocessing import active_children
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.bundle.request import Domains
 from monai_transfer.engines import AdaptationTrainer
 from monai_transfer.errors import UserError
@@ -76,6 +78,25 @@ def test_an_adaptation_is_cut_off_between_all_its_parts(
                 _adapt(chosen, output, resume=True)
     assert _left(_adapt(chosen, output, resume=True)) == whole
     assert len(steps) == 3 * 4  # no arm is trained twice
+
+
+@pytest.mark.slow
+def test_arms_side_by_side_end_with_the_same_bits(chosen: Domains, tmp_path: Path) -> None:
+    said: list[str] = []
+    beside = _left(_adapt(chosen, tmp_path / "beside", jobs=3, say=said.append))
+    assert {"2/3 source-only: beside the adapted network", "1/3 adapted: 4 steps on cpu"} <= set(said)
+    assert beside == _left(_adapt(chosen, tmp_path / "alone"))
+    assert not list((tmp_path / "beside").rglob("*.log"))
+
+
+@pytest.mark.slow
+def test_an_adaptation_that_refuses_to_begin_leaves_nothing_of_the_arms_beside_it(
+    chosen: Domains, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match="batch normalisation"):
+        _adapt(chosen, tmp_path / "bundle", jobs=2, methods=method_definitions(["AdaBN"]))
+    assert not (tmp_path / "bundle").exists()
+    assert not active_children()
 
 
 def test_what_was_trained_in_another_way_is_refused_and_with_overwrite_replaced(domains: Path, tmp_path: Path) -> None:
