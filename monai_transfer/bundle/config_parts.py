@@ -37,8 +37,20 @@ def inference_config(plan: Plan, modality: Modality, channels: int, template: Ma
         ),
         "inferer#roi_size": list(plan.roi_size),
     }
+    *steps, save = template["postprocessing"]["transforms"]
+    if plan.single_pieces:
+        outputs = sorted(plan.label_names)
+        steps.append(
+            {
+                "_target_": "KeepLargestConnectedComponentd",
+                "keys": "pred",
+                "applied_labels": [outputs.index(value) for value in plan.single_pieces],
+                "is_onehot": False,
+                "independent": True,
+            }
+        )
+        changes["postprocessing#transforms"] = [*steps, save]
     if plan.label_values is not None:
-        *steps, save = template["postprocessing"]["transforms"]
         outputs = list(range(plan.classes))
         values = {
             "_target_": "MapLabelValued",

@@ -68,6 +68,7 @@ class Plan:
         device: where to train.
         channel_dropout: share of the training images of several channels that lose some of them.
         weights: SPEC of what every arm of an adaptation starts from; empty for fresh weights.
+        single_pieces: values of labels of which the bundle keeps the largest connected piece alone.
     """
 
     source_modality: Modality
@@ -85,6 +86,7 @@ class Plan:
     further_modalities: tuple[Modality, ...] = ()
     channel_dropout: ChannelDropout = 0.25
     weights: str = ""
+    single_pieces: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
@@ -208,8 +210,17 @@ def make_plan(
         device=device,
         steps=1000 if on_cpu else 5000,
         further_modalities=tuple(print_.modality for print_ in further),
+        single_pieces=_whole_everywhere([source, *further]),
     )
     return plan.with_options(**options)
+
+
+def _whole_everywhere(prints: Sequence[Fingerprint]) -> tuple[int, ...]:
+    """The labels that lie in one piece in every domain that has them."""
+    values = {value for print_ in prints for value in print_.whole_labels}
+    return tuple(
+        value for value in sorted(values) if all(value in p.whole_labels for p in prints if value in p.label_values)
+    )
 
 
 def require_one_meaning(

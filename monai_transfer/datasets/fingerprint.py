@@ -1,13 +1,14 @@
 """The figures that describe a data set: voxel size, extent, intensities, modality, volumes of the labels."""
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from monai_transfer.datasets.label_values import LabelMap
 from monai_transfer.volumes.volume import Volume, spacing_of, to_ras
 
 Modality = Literal["ct", "mr"]
@@ -15,6 +16,13 @@ Triple = tuple[float, float, float]
 
 SAMPLES = 100_000
 """How many voxels of an image the percentiles are taken from."""
+
+_FEWEST_WHOLE = 5
+"""Labelled cases from which on what is in one piece in all of them is taken to be so in others."""
+
+_ORGAN_RANGE = 8.0
+"""Largest ratio of the volumes of one organ: livers, spleens and kidneys of adults stay within five, lesions differ by
+hundreds."""
 
 _CT_AIR = -80.0
 _CT_NAMES = ("ct", "cbct", "computed tomography")
@@ -35,6 +43,8 @@ class Fingerprint:
         modality: ``ct`` when the first channel's name or the intensities say so, else ``mr``.
         label_values: the values that occur, with 0.
         label_volumes_ml: label value -> median volume in the cases that have it, ml.
+        whole_labels: values that lie in one piece in every labelled case, of much the same volume, as organs do; empty
+            with fewer than five cases.
         cases: number of sound cases.
         labelled: number of them with a label.
         spacing_range: smallest and largest voxel size per axis, mm.
@@ -63,6 +73,7 @@ class Fingerprint:
     cases: int
     labelled: int
     spacing_range: tuple[Triple, Triple]
+    whole_labels: tuple[int, ...] = ()
 
     @property
     def whole_mm(self) -> Triple:
@@ -92,6 +103,7 @@ class CaseFacts:
     shape: Triple
     images: tuple[ImageFacts, ...]
     volumes_ml: dict[int, float] | None
+    whole: frozenset[int] = frozenset()
 
 
 def image_facts(channel: NDArray[Any]) -> ImageFacts:
@@ -120,18 +132,19 @@ def guess_modality(values: NDArray[np.float32]) -> Modality:
     return "ct" if low < _CT_AIR and high > -_CT_AIR / 4 else "mr"
 
 
-def case_facts(first: Volume, images: Sequence[ImageFacts], label_counts: dict[int, int] | None) -> CaseFacts:
+def case_facts(first: Volume, images: Sequence[ImageFacts], label: LabelMap | None) -> CaseFacts:
     """The facts of a case.
 
     Args:
         first: its first image, which gives the grid.
         images: the facts of its channels.
-        label_counts: label value -> voxels, where the case has a label.
+        label: what is kept of its label map, where it has one.
     """
     spacing = spacing_of(first.affine)
-    volumes = None if label_counts is None else {value: n * first.voxel_ml for value, n in label_counts.items()}
     shape = np.array(first.shape, np.float64)
-    return CaseFacts(to_ras(first.affine, spacing), to_ras(first.affine, shape), tuple(images), volumes)
+    volumes = None if label is None else {value: n * first.voxel_ml for value, n in label.counts.items()}
+    whole = frozenset() if label is None else label.whole
+    return CaseFacts(to_ras(first.affine, spacing), to_ras(first.affine, shape), tuple(images), volumes, whole)
 
 
 def summarise(cases: Sequence[CaseFacts], channel_names: Sequence[str]) -> Fingerprint | None:
@@ -158,7 +171,16 @@ def summarise(cases: Sequence[CaseFacts], channel_names: Sequence[str]) -> Finge
         cases=len(cases),
         labelled=sum(case.volumes_ml is not None for case in cases),
         spacing_range=(_triple(spacings.min(axis=0)), _triple(spacings.max(axis=0))),
+        whole_labels=_whole_labels([case for case in cases if case.volumes_ml is not None], volumes),
     )
+
+
+def _whole_labels(labelled: Sequence[CaseFacts], volumes: Mapping[int, Sequence[float]]) -> tuple[int, ...]:
+    """The labels that lie in one piece wherever one looks, but for lesions, of which another body may have two."""
+    if len(labelled) < _FEWEST_WHOLE:
+        return ()
+    common = frozenset.intersection(*(case.whole for case in labelled))
+    return tuple(value for value in sorted(common) if max(volumes[value]) <= _ORGAN_RANGE * min(volumes[value]))
 
 
 def _intensity(images: Sequence[ImageFacts]) -> dict[str, float]:

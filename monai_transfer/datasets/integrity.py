@@ -134,7 +134,7 @@ def _check_case(case: Case, channel_names: Sequence[str], findings: _Findings) -
     assert first is not None, "a case has an image"
     label = _check_label(case, first, findings)
     if len(findings.faults) == before:
-        findings.facts[case.name] = case_facts(first, images, label.counts if label else None)
+        findings.facts[case.name] = case_facts(first, images, label)
 
 
 def _read(path: Path, case: Case, findings: _Findings) -> Volume | None:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from monai_transfer.datasets.cases import Case, Fault
 from monai_transfer.datasets.descriptions import LARGEST_VALUE
 from monai_transfer.errors import UserError
+from monai_transfer.volumes.pieces import in_one_piece
 
 ROUNDING = 1e-3
 """How far a value may lie off a whole number: scaling by a slope leaves 0.99999, resampling leaves far more."""
@@ -34,6 +35,7 @@ class LabelMap:
         case: the case that it belongs to.
         path: the file.
         counts: label value -> voxels.
+        whole: the values whose voxels hang together.
         rounded: how far the values were off whole numbers at most; 0 for whole ones.
 
     Example:
@@ -46,6 +48,7 @@ class LabelMap:
     path: Path
     counts: dict[int, int]
     rounded: float = 0.0
+    whole: frozenset[int] = frozenset()
 
     @property
     def foreground(self) -> set[int]:
@@ -64,7 +67,7 @@ def read_values(case: Case, path: Path, voxels: NDArray[Any]) -> LabelMap:
     values = np.flatnonzero(counts)
     if len(values) > _MOST_VALUES:
         raise LabelValueError(f"{path} has {len(values)} different values, as an image has: give the label map.")
-    return LabelMap(case, path, {int(value): int(counts[value]) for value in values}, off)
+    return LabelMap(case, path, {int(value): int(counts[value]) for value in values}, off, in_one_piece(labels))
 
 
 def as_labels(path: Path, voxels: NDArray[Any]) -> tuple[NDArray[np.uint16], float]:

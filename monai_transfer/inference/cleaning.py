@@ -1,11 +1,12 @@
 """What is mended in a finished label map: pieces, holes."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 from scipy import ndimage
 
 from monai_transfer.inference.segmentation import Cleaning, require_labels
+from monai_transfer.volumes.pieces import keep_pieces
 
 
 def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, str], voxel_ml: float) -> None:
@@ -35,12 +36,13 @@ def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, s
             part[ndimage.binary_fill_holes(kept) & (part == 0)] = number
 
 
-def keep_pieces(mask: np.ndarray, *, only_largest: bool, smallest: float) -> np.ndarray:
-    """The connected pieces (corners count) of a mask that have ``smallest`` voxels, or the largest of them only."""
-    pieces, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
-    sizes = np.bincount(pieces.ravel(), minlength=count + 1)
-    sizes[0] = 0
-    keep = sizes >= max(smallest, 1)
-    if only_largest:
-        keep &= np.arange(count + 1) == sizes.argmax()
-    return np.asarray(keep[pieces])
+def keep_single_pieces(labels: np.ndarray, classes: Collection[int]) -> None:
+    """Leave the largest piece alone of some classes of a label map ``(X, Y, Z)``, in place.
+
+    The same as MONAI's ``KeepLargestConnectedComponent`` with ``independent=True``, within the box of each class.
+    """
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None and number in classes:
+            part = labels[box]
+            mask = part == number
+            part[mask & ~keep_pieces(mask, only_largest=True)] = 0

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,15 @@ def test_values_with_gaps_have_an_output_each(tmp_path: Path, write_volume: Writ
     found = values({"pred": torch.tensor([[0.0, 1.0, 2.0]])})["pred"]
     assert np.asarray(found).tolist() == [[0.0, 17.0, 2035.0]]
     assert configs["inference"]["postprocessing"]["transforms"][-1]["output_dtype"] == "$numpy.uint16"
+
+
+def test_labels_in_one_piece_are_kept_in_one_before_they_get_their_values(tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 17: "ball", 2035: "body"}), domains(tmp_path, ["a", "b", "c"])
+    configs = adaptation_configs(replace(plan, single_pieces=(2035,)), where, RECIPE)
+    *_, pieces, values, _ = parse(configs["inference"], "postprocessing").transforms  # type: ignore[attr-defined]
+    found = values(pieces({"pred": torch.tensor([[[2.0, 2.0, 0.0, 2.0], [1.0, 0.0, 0.0, 1.0]]])}))["pred"]
+    assert np.asarray(found).tolist() == [[[2035.0, 2035.0, 0.0, 0.0], [17.0, 0.0, 0.0, 17.0]]]
+    assert "KeepLargest" not in json.dumps(adaptation_configs(plan, where, RECIPE)["inference"])
 
 
 def test_values_without_gaps_need_no_map(tmp_path: Path) -> None:

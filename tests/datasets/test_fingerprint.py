@@ -47,6 +47,29 @@ def test_medians_over_cases(write_volume: WriteVolume, tmp_path: Path) -> None:
     assert fingerprint.label_values == ()
 
 
+def test_organs_in_one_piece_and_what_is_none(write_volume: WriteVolume, tmp_path: Path) -> None:
+    def write(number: int) -> None:
+        label = np.zeros((12, 12, 12), np.uint8)
+        label[:4, :4, :4] = 1  # an organ
+        label[8, 8, : number + 1] = label[0, 8, 8] = 2  # a pair
+        label[6, 6, 6 : 7 + 9 * (number == 3)] = label[6:12, 4, 4] = 3
+        label[6 : 7 + 5 * (number % 2), 10, 10 : 11 + (number % 2)] = 4  # a lesion: 1 or 12 voxels
+        label[10, 0, :5] = 5 if number else 0  # not in everybody
+        write_volume(f"images/{number}.nii.gz", np.random.default_rng(number).normal(size=label.shape))
+        write_volume(f"labels/{number}.nii.gz", label)
+
+    for number in range(4):
+        write(number)
+    few = check_dataset(read_dataset(tmp_path)).fingerprint
+    write(4)
+    enough = check_dataset(read_dataset(tmp_path)).fingerprint
+    assert few is not None
+    assert enough is not None
+    assert few.whole_labels == ()
+    assert enough.whole_labels == (1,)
+    assert enough.label_values == (0, 1, 2, 3, 4, 5)
+
+
 @pytest.mark.parametrize("modality", ["ct", "mr"])
 @pytest.mark.parametrize("subject", range(3))
 def test_modality_of_phantoms(modality: str, subject: int) -> None:

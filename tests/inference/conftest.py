@@ -151,10 +151,12 @@ def stock(root: Path, image: Path) -> tuple[np.ndarray, np.ndarray]:
     data = parser.get_parsed_content("preprocessing")({"image": str(image)})
     with torch.no_grad():
         data["pred"] = parser.get_parsed_content("inferer")(data["image"][None], network)[0]
-    activate, invert, discrete = parser.get_parsed_content("postprocessing").transforms
+    activate, invert, *finish = parser.get_parsed_content("postprocessing").transforms
     data = invert(activate(data))
     probabilities = data["pred"].numpy().copy()
-    return discrete(data)["pred"].numpy(), probabilities
+    for step in finish:
+        data = step(data)
+    return data["pred"].numpy(), probabilities
 
 
 def body(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:

@@ -216,6 +216,23 @@ def test_the_bundles_own_cleaning_is_kept(make_bundle: MakeBundle, tmp_path: Pat
     assert not (labels[18:26, 18:26, 18:26] == 3).any()
 
 
+def test_labels_in_one_piece_are_those_of_monai(make_bundle: MakeBundle, tmp_path: Path) -> None:
+    root = make_bundle()
+    config = root / "configs" / "inference.json"
+    extra = (
+        '{"_target_": "KeepLargestConnectedComponentd", "keys": "pred", "applied_labels": [3, 2], '
+        '"is_onehot": false, "independent": true}'
+    )
+    config.write_text(config.read_text().replace('"argmax": true}', f'"argmax": true}}, {extra}'))
+    image = write_nifti(tmp_path / "image.nii.gz", two_cubes())
+    segmenter = Segmenter.from_bundle(root, device="cpu", options=EXACT)
+    assert segmenter.bundle.decision.single_pieces == (3, 2)
+    assert segmenter.bundle.decision.after == ()
+    assert (segmenter.segment(image).labels == 3).any()
+    assert not (segmenter.segment(image).labels[18:26, 18:26, 18:26] == 3).any()
+    assert agreement(root, image) == 1.0
+
+
 @pytest.mark.parametrize("shape", [(40, 33), (9, 12)])
 def test_2d(make_bundle: MakeBundle, tmp_path: Path, shape: tuple[int, int]) -> None:
     network = {**BANDS, "_target_": "UNet", "spatial_dims": 2, "channels": [4, 8], "strides": [2]}
