@@ -12,16 +12,7 @@ from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
-from monai.transforms import (
-    Activationsd,
-    AsDiscreted,
-    Compose,
-    Invertd,
-    KeepLargestConnectedComponentd,
-    MapLabelValued,
-    SaveImaged,
-    Transform,
-)
+from monai.transforms import Activationsd, AsDiscreted, Compose, Invertd, MapLabelValued, SaveImaged, Transform
 from monai.utils import ensure_tuple_rep
 from torch import nn
 
@@ -131,15 +122,13 @@ class Decision:
         activation: ``"softmax"``, ``"sigmoid"`` or ``"none"``.
         threshold: a class is present where its probability reaches this; None takes the largest class.
         nearest: restore by nearest neighbour (MONAI's ``nearest_interp=True``) instead of linearly.
-        single_pieces: classes of which only the largest connected piece is kept.
-        after: the bundle's own transforms of the finished label map besides, such as ``FillHolesd``.
+        after: the bundle's own transforms of the finished label map, such as ``FillHolesd``.
         label_values: the value of each class in label maps; None where it is the class's number.
     """
 
     activation: str = "softmax"
     threshold: float | None = None
     nearest: bool = False
-    single_pieces: tuple[int, ...] = ()
     after: tuple[Transform, ...] = ()
     label_values: tuple[int, ...] | None = None
 
@@ -149,11 +138,9 @@ def read_decision(post: Compose) -> Decision:
 
     The transforms that follow ``AsDiscreted``, save the one that writes, are kept to run on the finished label map.
     """
-    steps = list(post.flatten().transforms)
+    steps, after = list(post.flatten().transforms), []
     activation, threshold, nearest = "none" if steps else "softmax", None, False
     discrete, values = False, None
-    single: tuple[int, ...] = ()
-    after: list[Transform] = []
     for step in steps:
         if isinstance(step, Activationsd):
             activation = "softmax" if step.softmax[0] else "sigmoid" if step.sigmoid[0] else "none"
@@ -164,22 +151,11 @@ def read_decision(post: Compose) -> Decision:
             threshold = None if step.argmax[0] else step.threshold[0]
         elif discrete and isinstance(step, MapLabelValued):
             values = _class_values(step)
-        elif discrete and threshold is None and not after and _keeps_largest(step):
-            single += tuple(step.converter.applied_labels)
         elif discrete and not isinstance(step, SaveImaged):
             after.append(step)
     if activation == "sigmoid" and threshold is None and not discrete:
         threshold = 0.5
-    return Decision(activation, threshold, nearest, single, tuple(after), values)
-
-
-def _keeps_largest(step: Transform) -> bool:
-    """Whether a transform of label maps keeps the largest piece of each of some classes by itself, and does no more."""
-    if not isinstance(step, KeepLargestConnectedComponentd):
-        return False
-    one = step.converter
-    by_corners = one.connectivity in (None, 3)
-    return bool(one.applied_labels and one.independent and by_corners and one.num_components == 1 and not one.is_onehot)
+    return Decision(activation, threshold, nearest, tuple(after), values)
 
 
 def _class_values(step: MapLabelValued) -> tuple[int, ...]:

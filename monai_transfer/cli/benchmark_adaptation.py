@@ -49,9 +49,7 @@ def adaptation(
     source_cases: CasesOption = None,
     target_cases: CasesOption = None,
     test_cases: CasesOption = None,
-    pairs: Annotated[
-        Path | None, typer.Option(help="TOML file of pairs (docs/pairs.md), in place of one source and target.")
-    ] = None,
+    pairs: Annotated[Path | None, typer.Option(help="TOML file of pairs (docs/pairs.md), not one pair.")] = None,
     methods: Annotated[
         str | None,
         typer.Option(
@@ -82,7 +80,6 @@ def adaptation(
     """
     from monai_transfer.bundle.request import PlanOptions
     from monai_transfer.workflows.scoreboard import choose_arms
-    from monai_transfer.workflows.starting_point import read_starting_point
 
     at_once = _at_once(jobs, cluster)
     data: dict[str, Any] = {"source": source, "target": target, "test": test}
@@ -96,8 +93,7 @@ def adaptation(
         _require_diagnosis({**cases, **reads, "pairs": pairs, **many}, source, target)
         how |= {"steps": steps, "size": size, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
-    how |= {"arms": choose_arms(split_list(methods)), "jobs": at_once, "cluster": cluster}
-    how["start"] = None if weights is None else read_starting_point(weights)
+    how |= {"arms": choose_arms(split_list(methods)), "start": _start(weights), "jobs": at_once, "cluster": cluster}
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
@@ -158,6 +154,12 @@ def _require_diagnosis(refused: Mapping[str, object], source: Path | None, targe
     refuse_given(refused, "{} is for segmentation: omit it with --task diagnosis.")
     if source is None or target is None:
         raise UserError("Give --source and --target with --task diagnosis.")
+
+
+def _start(weights: str | None) -> "StartingPoint | None":
+    from monai_transfer.workflows.starting_point import read_starting_point
+
+    return None if weights is None else read_starting_point(weights)
 
 
 def _at_once(jobs: int, cluster: str | None) -> int:

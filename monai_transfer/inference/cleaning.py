@@ -3,10 +3,11 @@
 from collections.abc import Collection, Mapping
 
 import numpy as np
+from monai.transforms import KeepLargestConnectedComponent, Transform
 from scipy import ndimage
 
+from monai_transfer.datasets.label_values import keep_pieces
 from monai_transfer.inference.segmentation import Cleaning, require_labels
-from monai_transfer.volumes.pieces import keep_pieces
 
 
 def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, str], voxel_ml: float) -> None:
@@ -36,10 +37,18 @@ def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, s
             part[ndimage.binary_fill_holes(kept) & (part == 0)] = number
 
 
+def single_pieces_of(transform: Transform) -> tuple[int, ...]:
+    """The classes of which a transform keeps the largest piece, each by itself, where it does no more than that."""
+    one = getattr(transform, "converter", None)
+    if not isinstance(one, KeepLargestConnectedComponent) or one.is_onehot or not one.independent:
+        return ()
+    return tuple(one.applied_labels or ()) if one.num_components == 1 and one.connectivity in (None, 3) else ()
+
+
 def keep_single_pieces(labels: np.ndarray, classes: Collection[int]) -> None:
     """Leave the largest piece alone of some classes of a label map ``(X, Y, Z)``, in place.
 
-    The same as MONAI's ``KeepLargestConnectedComponent`` with ``independent=True``, within the box of each class.
+    As MONAI's ``KeepLargestConnectedComponent`` does with ``independent=True``, but within the box of each class.
     """
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None and number in classes:

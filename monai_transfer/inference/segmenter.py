@@ -13,7 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.cleaning import clean, keep_single_pieces
+from monai_transfer.inference.cleaning import clean
 from monai_transfer.inference.ensemble import require_same
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
@@ -241,8 +241,6 @@ class Segmenter:
         labels, probabilities, entropy = arrays
         with clock("restore"):
             overlapping = labels.ndim > len(volume.shape)
-            if self.bundle.decision.single_pieces:
-                keep_single_pieces(labels, self.bundle.decision.single_pieces)
             for transform in self.bundle.decision.after:
                 labels = apply_after(transform, labels, volume)
             if self.options.cleaning:

@@ -14,6 +14,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Transform
 
 from monai_transfer.bundle.reading import Decision
+from monai_transfer.inference.cleaning import keep_single_pieces, single_pieces_of
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE
 from monai_transfer.volumes.volume import Volume
 
@@ -241,10 +242,14 @@ def with_values_of(labels: np.ndarray, values: Sequence[int] | None, kept: Colle
 
 def apply_after(transform: Transform, labels: np.ndarray, volume: Volume) -> np.ndarray:
     """Run a transform of the bundle's postprocessing on the finished labels."""
+    exclusive = labels.ndim == len(volume.shape)
+    if exclusive and (classes := single_pieces_of(transform)):
+        keep_single_pieces(labels, classes)
+        return labels
     key = getattr(transform, "keys", ("pred",))[0]
-    channels = labels if labels.ndim > len(volume.shape) else labels[None]
+    channels = labels[None] if exclusive else labels
     tensor = MetaTensor(
         torch.from_numpy(np.ascontiguousarray(channels).astype(np.float32)), affine=torch.from_numpy(volume.affine)
     )
     result = np.asarray(transform({key: tensor})[key]).astype(labels.dtype)
-    return result if labels.ndim > len(volume.shape) else result[0]
+    return result[0] if exclusive else result

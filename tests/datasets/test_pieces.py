@@ -5,8 +5,8 @@ import pytest
 import torch
 from monai.transforms import KeepLargestConnectedComponent
 
+from monai_transfer.datasets.label_values import in_one_piece
 from monai_transfer.inference.cleaning import keep_single_pieces
-from monai_transfer.volumes.pieces import in_one_piece
 
 
 @pytest.mark.parametrize("seed", range(5))
