@@ -18,11 +18,14 @@ SAMPLES = 100_000
 """How many voxels of an image the percentiles are taken from."""
 
 _FEWEST_WHOLE = 5
-"""Labelled cases from which on what is in one piece in all of them is taken to be so in others."""
+"""Cases from which on a label that is in one piece in all of them is taken to be so in others."""
+
+_PRESENT = 0.9
+"""Share of the labelled cases that show an organ; lesions are often absent, and a kidney may be."""
 
 _ORGAN_RANGE = 8.0
-"""Largest ratio of the volumes of one organ: livers, spleens and kidneys of adults stay within five, lesions differ by
-hundreds."""
+"""Largest ratio of the 90th to the 10th percentile of the volumes of an organ: 5 for spleens of 20 adults; lesions
+differ by more."""
 
 _CT_AIR = -80.0
 _CT_NAMES = ("ct", "cbct", "computed tomography")
@@ -43,8 +46,8 @@ class Fingerprint:
         modality: ``ct`` when the first channel's name or the intensities say so, else ``mr``.
         label_values: the values that occur, with 0.
         label_volumes_ml: label value -> median volume in the cases that have it, ml.
-        whole_labels: values that lie in one piece in every labelled case, of much the same volume, as organs do; empty
-            with fewer than five cases.
+        whole_labels: values that lie in one piece in every case that has them, in nearly all and of much the same
+            volume, as organs do; none with fewer than five.
         cases: number of sound cases.
         labelled: number of them with a label.
         spacing_range: smallest and largest voxel size per axis, mm.
@@ -177,10 +180,14 @@ def summarise(cases: Sequence[CaseFacts], channel_names: Sequence[str]) -> Finge
 
 def _whole_labels(labelled: Sequence[CaseFacts], volumes: Mapping[int, Sequence[float]]) -> tuple[int, ...]:
     """The labels that lie in one piece wherever one looks, but for lesions, of which another body may have two."""
-    if len(labelled) < _FEWEST_WHOLE:
-        return ()
-    common = frozenset.intersection(*(case.whole for case in labelled))
-    return tuple(value for value in sorted(common) if max(volumes[value]) <= _ORGAN_RANGE * min(volumes[value]))
+    broken = {value for case in labelled for value in (case.volumes_ml or {}) if value not in case.whole}
+    whole = []
+    for value in sorted(volumes.keys() - broken):
+        small, large = np.percentile(volumes[value], (10, 90))
+        often = len(volumes[value]) >= max(_FEWEST_WHOLE, _PRESENT * len(labelled))
+        if often and large <= _ORGAN_RANGE * small:
+            whole.append(value)
+    return tuple(whole)
 
 
 def _intensity(images: Sequence[ImageFacts]) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What a label map holds: its values, which of them lie in one piece, and whether those of a data set belong together."""
+"""What a label map holds: its values, which of them lie in one piece, and whether those of a set go together."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
