@@ -36,7 +36,6 @@ from monai_transfer.options import (
 
 if TYPE_CHECKING:
     from monai_transfer.bundle.request import PlanOptions
-    from monai_transfer.workflows.starting_point import StartingPoint
 
 
 def adaptation(
@@ -93,7 +92,7 @@ def adaptation(
         _require_diagnosis({**cases, **reads, "pairs": pairs, **many}, source, target)
         how |= {"steps": steps, "size": size, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
-    how |= {"arms": choose_arms(split_list(methods)), "start": _start(weights), "jobs": at_once, "cluster": cluster}
+    how |= {"arms": choose_arms(split_list(methods)), "weights": weights, "jobs": at_once, "cluster": cluster}
     options = PlanOptions(steps=steps, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
@@ -107,7 +106,7 @@ def _compare(
     output: Path,
     options: dict[str, Any],
     *,
-    start: "StartingPoint | None",
+    weights: str | None,
     arms: Any,
     seeds: list[int],
     jobs: int,
@@ -119,10 +118,13 @@ def _compare(
     from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.adaptation import choose_domains, plan_from
     from monai_transfer.workflows.scoreboard import compare_methods, report_comparison
+    from monai_transfer.workflows.starting_point import start_of_adaptation
 
     if missing := next((name for name in ("source", "target") if data[name] is None), None):
         raise UserError(f"--{missing} is missing: give --source and --target, or --pairs.")
     domains = choose_domains(**data, **cases, reading=Reading(**reads))
+    channels = len(domains.source.channel_names)
+    start = start_of_adaptation(weights, network=options.get("network"), channels=channels)
     plan = plan_from(domains, start, **options)
     for note in domains.notes:
         console.say(note)
@@ -154,12 +156,6 @@ def _require_diagnosis(refused: Mapping[str, object], source: Path | None, targe
     refuse_given(refused, "{} is for segmentation: omit it with --task diagnosis.")
     if source is None or target is None:
         raise UserError("Give --source and --target with --task diagnosis.")
-
-
-def _start(weights: str | None) -> "StartingPoint | None":
-    from monai_transfer.workflows.starting_point import read_starting_point
-
-    return None if weights is None else read_starting_point(weights)
 
 
 def _at_once(jobs: int, cluster: str | None) -> int:

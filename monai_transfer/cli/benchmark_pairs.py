@@ -15,7 +15,6 @@ from monai_transfer.evaluation.pairs import PairTable
 from monai_transfer.figures.pairs_report import bench_columns, bench_rows
 from monai_transfer.text import one_line
 from monai_transfer.workflows.pairs import compare_pairs, plan_pairs
-from monai_transfer.workflows.starting_point import StartingPoint
 
 
 def compare_listed(
@@ -23,7 +22,7 @@ def compare_listed(
     output: Path,
     options: PlanOptions,
     *,
-    start: StartingPoint | None,
+    weights: str | None,
     arms: Sequence[Arm],
     seeds: Sequence[int],
     jobs: int,
@@ -32,7 +31,7 @@ def compare_listed(
     as_json: bool,
 ) -> None:
     """Plan every pair of the file, say how, and compare; exit status 1 where a pair or a method failed."""
-    bench = plan_pairs(read_pairs(file), options, start)
+    bench = plan_pairs(read_pairs(file), options, weights)
     for name, (domains, plan) in bench.planned.items():
         console.say_section(name)
         for note in domains.notes:

@@ -34,7 +34,11 @@ JobsOption = Annotated[
     ),
 ]
 StartOption = Annotated[
-    str | None, typer.Option("--weights", help="What every network starts from: shapes:unet, a file or a bundle.")
+    str | None,
+    typer.Option(
+        "--weights",
+        help="What every network starts from: a file, a bundle, or none; shapes:unet by default, where it fits.",
+    ),
 ]
 CasesOption = Annotated[str | None, typer.Option(help="Case names or patterns, separated by commas.")]
 FoldOption = Annotated[

@@ -78,11 +78,11 @@ def adapt_to_profile_command(
 ) -> None:
     """``adapt`` with the file of :func:`profile_command` as its target."""
     from monai_transfer.workflows.profile_adaptation import adapt_to_profile, plan_for_profile
-    from monai_transfer.workflows.starting_point import read_starting_point
+    from monai_transfer.workflows.starting_point import start_of_adaptation
     from monai_transfer.workflows.target_profile import TargetProfile
 
     profile = TargetProfile.read(target)
-    start = None if weights is None else read_starting_point(weights)
+    start = start_of_adaptation(weights, network=options.get("network"), channels=len(source.channel_names))
     plan = plan_for_profile(source, profile, start, **options)
     console.say_plan(plan)
     if dry_run:

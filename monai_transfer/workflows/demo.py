@@ -9,9 +9,10 @@ from monai_transfer.figures.overlays import overview_picture
 from monai_transfer.figures.slices import OverlayCase
 from monai_transfer.figures.style import save_figure
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows.adaptation import Adaptation, Say, adapt, choose_domains, plan_adaptation
+from monai_transfer.workflows.adaptation import Adaptation, Say, adapt, choose_domains, plan_from
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.scoring import overlay_cases
+from monai_transfer.workflows.starting_point import start_of_adaptation
 
 SOURCE_SUBJECTS = 8
 TARGET_SUBJECTS = 8
@@ -59,7 +60,8 @@ def run_demo(
         )
     test = [f"{target}_{TARGET_SUBJECTS + number + 1:03}" for number in range(TEST_SUBJECTS)]
     domains = choose_domains(folder / "data" / source, folder / "data" / target, test_cases=test)
-    plan = plan_adaptation(domains, device=device, spacing=SPACING, steps=steps, seed=seed)
+    start = start_of_adaptation(None, network=None, channels=1)
+    plan = plan_from(domains, start, device=device, spacing=SPACING, steps=steps, seed=seed)
     result = adapt(domains, plan, folder / "bundle", overwrite=True, jobs=jobs, say=say)
     report_adaptation(result, folder, title=f"Phantoms, {source.upper()} to {target.upper()}")
     save_figure(_picture(result), folder / "overview.png", dpi=110)

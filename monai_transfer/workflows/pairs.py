@@ -17,7 +17,7 @@ from monai_transfer.figures.pairs_report import write_pairs_report
 from monai_transfer.workflows.adaptation import Say, plan_from
 from monai_transfer.workflows.scoreboard import Comparison, Train, report_comparison, trained
 from monai_transfer.workflows.scored_run import PlannedRun
-from monai_transfer.workflows.starting_point import StartingPoint
+from monai_transfer.workflows.starting_point import start_of_adaptation
 
 logger = logging.getLogger(__name__)
 
@@ -52,19 +52,23 @@ class Bench:
         return not self.failures and not any(board.failures for board in self.boards.values())
 
 
-def plan_pairs(pairs: Sequence[Pair], options: PlanOptions | None = None, start: StartingPoint | None = None) -> Bench:
+def plan_pairs(pairs: Sequence[Pair], options: PlanOptions | None = None, weights: str | None = None) -> Bench:
     """Check every case of every pair and plan the trainings; a pair with a fault is named among the failures.
 
     Args:
         pairs: see :func:`~monai_transfer.bundle.pairs.read_pairs`.
         options: go before those of the pairs.
-        start: weights that every arm starts from; ``None`` for fresh ones.
+        weights: what every arm starts from, as for
+            :func:`~monai_transfer.workflows.starting_point.start_of_adaptation`.
     """
     bench = Bench(pairs)
     for pair in pairs:
         try:
             domains = pair.domains()
-            bench.planned[pair.name] = domains, plan_from(domains, start, **pair.options(options or PlanOptions()))
+            chosen = pair.options(options or PlanOptions())
+            channels = len(domains.source.channel_names)
+            start = start_of_adaptation(weights, network=chosen.get("network"), channels=channels)
+            bench.planned[pair.name] = domains, plan_from(domains, start, **chosen)
         except UserError as error:
             bench.failures[pair.name] = str(error)
     return bench

@@ -17,7 +17,6 @@ from monai_transfer.workflows.adaptation import plan_from
 from monai_transfer.workflows.pairs import compare_pairs, plan_pairs
 from monai_transfer.workflows.scoreboard import choose_arms, trained
 from monai_transfer.workflows.scored_run import PlannedRun
-from monai_transfer.workflows.starting_point import read_starting_point
 
 RUNNER = CliRunner()
 OPTIONS = PlanOptions(device="cpu", steps=2, spacing=(16.0, 16.0, 16.0))
@@ -86,7 +85,7 @@ def test_one_table_of_all_pairs_and_a_second_call_trains_nothing(pairs: Path, tm
 
 
 def test_every_arm_of_every_pair_starts_from_the_weights(pairs: Path) -> None:
-    bench = plan_pairs(read_pairs(pairs), OPTIONS, read_starting_point("shapes:unet"))
+    bench = plan_pairs(read_pairs(pairs), OPTIONS, "shapes:unet")
     assert {plan.weights for _, plan in bench.planned.values()} == {"shapes:unet"}
     assert {plan.steps for _, plan in bench.planned.values()} == {2}
 
