@@ -194,9 +194,7 @@ def adapt_command(
         from monai_transfer.machine import choose_device, launched, trainings_at_once
         from monai_transfer.workflows.adaptation import ARMS, adapt, plan_from
         from monai_transfer.workflows.reporting import report_adaptation
-        from monai_transfer.workflows.starting_point import start_of_adaptation
 
-        start = start_of_adaptation(weights, network=network, channels=len(domains.source.channel_names))
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
         at_once = trainings_at_once(choose_device(device), len(ARMS)) if jobs is None else checked(Jobs, jobs)
         pace = None
@@ -205,7 +203,7 @@ def adapt_command(
 
             scored = oracle and domains.has_oracle
             pace = Pace.of_adaptation(minutes, oracle=scored, jobs=at_once, begun=output if resume else None)
-        plan = plan_from(domains, start, pace=pace, **options.given)
+        plan = plan_from(domains, weights, pace=pace, **options.given)
         for note in domains.notes:
             console.say(note)
         console.say_plan(plan)

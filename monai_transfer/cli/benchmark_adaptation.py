@@ -118,14 +118,11 @@ def _compare(
     from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.adaptation import choose_domains, plan_from
     from monai_transfer.workflows.scoreboard import compare_methods, report_comparison
-    from monai_transfer.workflows.starting_point import start_of_adaptation
 
     if missing := next((name for name in ("source", "target") if data[name] is None), None):
         raise UserError(f"--{missing} is missing: give --source and --target, or --pairs.")
     domains = choose_domains(**data, **cases, reading=Reading(**reads))
-    channels = len(domains.source.channel_names)
-    start = start_of_adaptation(weights, network=options.get("network"), channels=channels)
-    plan = plan_from(domains, start, **options)
+    plan = plan_from(domains, weights, **options)
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)

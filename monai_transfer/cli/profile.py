@@ -77,8 +77,8 @@ def adapt_to_profile_command(
     **options: Any,
 ) -> None:
     """``adapt`` with the file of :func:`profile_command` as its target."""
+    from monai_transfer.workflows.adaptation import start_of_adaptation
     from monai_transfer.workflows.profile_adaptation import adapt_to_profile, plan_for_profile
-    from monai_transfer.workflows.starting_point import start_of_adaptation
     from monai_transfer.workflows.target_profile import TargetProfile
 
     profile = TargetProfile.read(target)

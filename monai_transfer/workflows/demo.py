@@ -12,7 +12,6 @@ from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.adaptation import Adaptation, Say, adapt, choose_domains, plan_from
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.scoring import overlay_cases
-from monai_transfer.workflows.starting_point import start_of_adaptation
 
 SOURCE_SUBJECTS = 8
 TARGET_SUBJECTS = 8
@@ -60,8 +59,7 @@ def run_demo(
         )
     test = [f"{target}_{TARGET_SUBJECTS + number + 1:03}" for number in range(TEST_SUBJECTS)]
     domains = choose_domains(folder / "data" / source, folder / "data" / target, test_cases=test)
-    start = start_of_adaptation(None, network=None, channels=1)
-    plan = plan_from(domains, start, device=device, spacing=SPACING, steps=steps, seed=seed)
+    plan = plan_from(domains, device=device, spacing=SPACING, steps=steps, seed=seed)
     result = adapt(domains, plan, folder / "bundle", overwrite=True, jobs=jobs, say=say)
     report_adaptation(result, folder, title=f"Phantoms, {source.upper()} to {target.upper()}")
     save_figure(_picture(result), folder / "overview.png", dpi=110)

@@ -17,7 +17,6 @@ from monai_transfer.figures.pairs_report import write_pairs_report
 from monai_transfer.workflows.adaptation import Say, plan_from
 from monai_transfer.workflows.scoreboard import Comparison, Train, report_comparison, trained
 from monai_transfer.workflows.scored_run import PlannedRun
-from monai_transfer.workflows.starting_point import start_of_adaptation
 
 logger = logging.getLogger(__name__)
 
@@ -58,17 +57,14 @@ def plan_pairs(pairs: Sequence[Pair], options: PlanOptions | None = None, weight
     Args:
         pairs: see :func:`~monai_transfer.bundle.pairs.read_pairs`.
         options: go before those of the pairs.
-        weights: what every arm starts from, as for
-            :func:`~monai_transfer.workflows.starting_point.start_of_adaptation`.
+        weights: what every arm starts from, as for :func:`~monai_transfer.workflows.adaptation.plan_from`.
     """
     bench = Bench(pairs)
     for pair in pairs:
         try:
             domains = pair.domains()
             chosen = pair.options(options or PlanOptions())
-            channels = len(domains.source.channel_names)
-            start = start_of_adaptation(weights, network=chosen.get("network"), channels=channels)
-            bench.planned[pair.name] = domains, plan_from(domains, start, **chosen)
+            bench.planned[pair.name] = domains, plan_from(domains, weights, **chosen)
         except UserError as error:
             bench.failures[pair.name] = str(error)
     return bench

@@ -19,12 +19,6 @@ from monai_transfer.options import given_of
 from monai_transfer.weights import LoadReport, locate, read_checkpoint, recognise
 from monai_transfer.weights.catalogue import SOURCES, find
 
-SHAPES, _SHAPES_NETWORK = "shapes:unet", "unet"
-"""Weights that come with the package, and the network that they are of."""
-
-_FRESH = "none"
-"""What is given in place of a SPEC for fresh weights."""
-
 
 @dataclass(frozen=True)
 class StartingPoint:
@@ -121,25 +115,6 @@ def read_starting_point(spec: str) -> StartingPoint:
         if facts.trains:
             return _from_bundle(spec, facts)
     return StartingPoint(spec, known_network(recognise(read_checkpoint(locate(spec)).tensors).backbone))
-
-
-def start_of_adaptation(spec: str | None, *, network: str | None, channels: int) -> StartingPoint | None:
-    """What every network of an adaptation starts from: the weights that are named, or those that come with the package.
-
-    Those know shapes in random contrasts, and no modality; on real CT and MR an adaptation from them was better than
-    one from fresh weights (docs/results.md).
-
-    Args:
-        spec: as given; ``"none"`` for fresh weights, ``None`` for the packaged ones where they fit.
-        network: as given; ``None`` for the usual one.
-        channels: of the images.
-
-    Raises:
-        UserError: the weights cannot be had.
-    """
-    if spec is None and network in (None, _SHAPES_NETWORK) and channels == 1:
-        spec = SHAPES
-    return None if spec in (None, _FRESH) else read_starting_point(spec)
 
 
 def try_weights(

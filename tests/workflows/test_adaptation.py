@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import nibabel as nib
@@ -17,10 +18,16 @@ from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows.adaptation import Adaptation, adapt, choose_domains, plan_adaptation, plan_from
+from monai_transfer.workflows.adaptation import (
+    Adaptation,
+    adapt,
+    choose_domains,
+    plan_adaptation,
+    plan_from,
+    start_of_adaptation,
+)
 from monai_transfer.workflows.reporting import report_adaptation
 from monai_transfer.workflows.segmenting import segment
-from monai_transfer.workflows.starting_point import read_starting_point
 
 OWN_METHOD = '''
 """A method from outside the package, in one file."""
@@ -41,8 +48,7 @@ class MeanMatching(AdaptationMethod):
 def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Adaptation:
     """A real, if short, adaptation with all three arms and its report, from pretrained weights."""
     chosen = choose_domains(domains / "ct", domains / "mr")
-    start = read_starting_point("shapes:unet")
-    plan = plan_from(chosen, start, device="cpu", spacing=[12.0] * 3, steps=3)
+    plan = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3)
     output = tmp_path_factory.mktemp("adapted") / "bundle"
     result = adapt(chosen, plan, output)
     report_adaptation(result, output)
@@ -73,10 +79,15 @@ def test_every_arm_starts_from_the_same_weights(finished: Adaptation) -> None:
 
 def test_weights_that_do_not_fit_are_told_before_anything_is_made(domains: Path, tmp_path: Path) -> None:
     chosen = choose_domains(domains / "ct", domains / "mr")
-    start = read_starting_point("shapes:unet")
     with pytest.raises(UserError, match="shapes:unet"):
-        plan_from(chosen, start, device="cpu", spacing=[12.0] * 3, network="vgg11")
-    assert plan_from(chosen, None, device="cpu", spacing=[12.0] * 3).weights == ""
+        plan_from(chosen, "shapes:unet", device="cpu", spacing=[12.0] * 3, network="vgg11")
+
+
+def test_the_packaged_weights_are_the_usual_start_where_they_fit(domains: Path) -> None:
+    plan = partial(plan_from, choose_domains(domains / "ct", domains / "mr"), device="cpu", spacing=[12.0] * 3)
+    assert plan().weights == plan(network="unet").weights == "shapes:unet"
+    assert plan("none").weights == plan(network="resnet18").weights == ""
+    assert start_of_adaptation(None, network=None, channels=2) is None
 
 
 def test_test_subjects_are_in_no_training_set(finished: Adaptation) -> None:

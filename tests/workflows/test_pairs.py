@@ -156,7 +156,7 @@ def _first_run(pairs: Path, folder: Path, steps: int = 2, method: str = "Augment
     chosen = read_pairs(pairs)[0]
     domains = chosen.domains()
     plan = plan_from(
-        domains, None, **chosen.options(PlanOptions(device="cpu", steps=steps, spacing=(16.0, 16.0, 16.0)))
+        domains, "none", **chosen.options(PlanOptions(device="cpu", steps=steps, spacing=(16.0, 16.0, 16.0)))
     )
     return PlannedRun(domains, plan, choose_arms([method])[0], folder / "run", [])
 
