@@ -95,6 +95,8 @@ def adapt_command(
     segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
     segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs}
     require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
+    if jobs is not None:
+        checked(Jobs, jobs)
     if task == "diagnosis" and bundle is not None:
         refuse_given(
             {"method": method, "network": network, "size": size, "resume": resume}, "{} goes with --source: omit it."
@@ -196,7 +198,7 @@ def adapt_command(
         from monai_transfer.workflows.reporting import report_adaptation
 
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
-        at_once = trainings_at_once(choose_device(device), len(ARMS)) if jobs is None else checked(Jobs, jobs)
+        at_once = jobs or trainings_at_once(choose_device(device), len(ARMS))
         pace = None
         if minutes is not None:
             from monai_transfer.bundle.pacing import Pace

@@ -1,14 +1,15 @@
 """``monai-transfer export``: a bundle's network as TorchScript or ONNX."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from monai_transfer.cli import console
-from monai_transfer.cli.options import JsonOption, TrustOption
+from monai_transfer.cli.options import AllowIrregularOption, AssumeAffineOption, JsonOption, TrustOption
 from monai_transfer.errors import UserError
-from monai_transfer.options import ExportFormat, LargestLoss, checked
+from monai_transfer.options import ExportFormat, LargestLoss, checked, refuse_given
 
 
 def export_command(
@@ -27,6 +28,8 @@ def export_command(
     ] = None,
     largest_loss: Annotated[float, typer.Option(help="Mean Dice that --int8 may cost.")] = 0.01,
     force: Annotated[bool, typer.Option("--force", help="Write the file of --int8 whatever it costs.")] = False,
+    assume_affine: AssumeAffineOption = False,
+    allow_irregular: AllowIrregularOption = False,
     trust: TrustOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -42,9 +45,12 @@ def export_command(
     if int8 and format == "torchscript":
         raise UserError("--int8 writes ONNX: omit --format torchscript.")
     checked(LargestLoss, largest_loss)
+    reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
+    refuse_given({} if int8 else reads, "{} is for the cases of --calibrate: omit it.")
     trusted = console.settle_trust([bundle], trust=trust)
     if calibrate is not None:
-        _quantized(bundle, calibrate, output, largest_loss, force=force, trust=trusted, as_json=as_json)
+        how = {"force": force, "trust": trusted, "as_json": as_json}
+        _quantized(bundle, calibrate, output, largest_loss, reads, **how)
         return
 
     from monai_transfer.workflows.exporting import export_bundle
@@ -61,13 +67,21 @@ def export_command(
 
 
 def _quantized(
-    bundle: Path, data: Path, output: Path | None, largest_loss: float, *, force: bool, trust: bool, as_json: bool
+    bundle: Path,
+    data: Path,
+    output: Path | None,
+    largest_loss: float,
+    reads: Mapping[str, bool],
+    *,
+    force: bool,
+    trust: bool,
+    as_json: bool,
 ) -> None:
+    from monai_transfer.volumes.volume import Reading
     from monai_transfer.workflows.quantizing import export_int8
 
-    found = export_int8(
-        bundle, data, output=output, largest_loss=largest_loss, force=force, trust=trust, say=console.say
-    )
+    how: dict[str, Any] = {"largest_loss": largest_loss, "reading": Reading(**reads), "force": force, "trust": trust}
+    found = export_int8(bundle, data, output=output, **how, say=console.say)
     if as_json:
         console.emit_json(found.as_json())
     else:

@@ -23,6 +23,7 @@ from monai_transfer.files import cannot_write, replacing
 from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.text import line_of
 from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.exporting import export_bundle, open_onnx
 
 LARGEST_LOSS = 0.01
@@ -79,6 +80,7 @@ def export_int8(
     *,
     output: str | Path | None = None,
     largest_loss: float = LARGEST_LOSS,
+    reading: Reading = Reading(),  # noqa: B008 (frozen)
     force: bool = False,
     trust: bool = False,
     say: Callable[[str], None] = lambda message: None,
@@ -93,6 +95,7 @@ def export_int8(
         data: labelled cases, which set the ranges of the activations and on which both networks are scored.
         output: the file; by default ``models/model_int8.onnx`` of the bundle.
         largest_loss: of the mean Dice, above which nothing is written.
+        reading: how strictly the cases are read.
         force: write it all the same.
         trust: let a bundle that was not made here run whatever code it names.
         say: called with the name of each case.
@@ -101,7 +104,7 @@ def export_int8(
         UserError: the network cannot be exported as ONNX, a package is missing, there are no labelled cases, its labels
             overlap, the loss is too large, or the file cannot be written.
     """
-    dataset = read_dataset(data).labelled
+    dataset = read_dataset(data, reading=reading).labelled
     if not dataset.cases:
         raise UserError(f"{data} has no labelled cases: give --calibrate a data set with images and labels.")
     with tempfile.TemporaryDirectory() as folder:

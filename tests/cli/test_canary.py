@@ -31,6 +31,10 @@ COMMANDS: dict[str, Arguments] = {
     "diagnose": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
     "explain": lambda bundle, data, out: [str(data / "images"), "--bundle", str(bundle), "--output", str(out)],
     "evaluate": lambda bundle, data, out: ["--bundle", str(bundle), "--data", str(data), "--output", str(out)],
+    "benchmark adaptation": lambda bundle, data, out: [
+        *("--source", str(data), "--target", str(data), "--weights", str(bundle), "--output", str(out)),
+        *("--steps", "1", "--device", "cpu"),
+    ],
     "adapt": lambda bundle, data, out: [
         *("--bundle", str(bundle), "--target", str(data), "--output", str(out), "--steps", "1", "--device", "cpu")
     ],
@@ -68,7 +72,8 @@ def test_every_command_that_opens_a_bundle_is_tried() -> None:
 
 def test_every_command_that_may_run_a_bundle_has_trust() -> None:
     with_trust = {name for name, command in FOUND.items() if "trust" in {p.name for p in command.params}}
-    assert with_trust == OPENING - {"weights inspect"}  # which reads tensors and nothing else
+    # the first reads tensors and nothing else, the second these and the values of a grid
+    assert with_trust == OPENING - {"weights inspect", "benchmark adaptation"}
 
 
 @pytest.fixture(scope="module")

@@ -50,6 +50,7 @@ BAD = [
     *((FINETUNE, "--unfreeze", value) for value in ("0", "x", "plateau:0")),
     (FINETUNE, "--batch-norm", "off"),
     (FINETUNE, "--compare", "nothing"),
+    *((ADAPT, "--jobs", value) for value in ("0", "-2", "9999")),
     (ADAPT, "--method", "Magic"),
     (ADAPT, "--method", "os.system"),
     *((SOURCE_FREE, "--steps", value) for value in ("0", "-1")),
