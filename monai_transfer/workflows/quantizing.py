@@ -87,8 +87,7 @@ def export_int8(
 ) -> Quantized:
     """Write the network of a bundle as ONNX with eight-bit convolutions, unless that costs too much Dice.
 
-    Post-training static quantisation of ONNX Runtime: weights of each output channel and activations of each layer as
-    eight-bit integers, see https://arxiv.org/abs/1712.05877.
+    Post-training static quantisation by ONNX Runtime, weights by channel, activations by layer (arXiv 1712.05877).
 
     Args:
         bundle: the bundle's folder.
@@ -101,8 +100,7 @@ def export_int8(
         say: called with the name of each case.
 
     Raises:
-        UserError: the network cannot be exported as ONNX, a package is missing, there are no labelled cases, its labels
-            overlap, the loss is too large, or the file cannot be written.
+        UserError: a package or labelled cases are missing, network or labels do not allow it, or it costs too much.
     """
     dataset = read_dataset(data, reading=reading).labelled
     if not dataset.cases:
