@@ -18,7 +18,7 @@ def silence_chatter() -> None:
     """
     os.environ.setdefault("HF_HUB_VERBOSITY", "error")  # without a network it tells of every retry
     # a filter, because the module sets its logger's level when it is imported later
-    logging.getLogger("monai.bundle.workflows").addFilter(_is_error)
+    logging.getLogger("monai.bundle.workflows").addFilter(is_error)
     warnings.filterwarnings("ignore", message="parsing config_file", module="monai")
     # Grad-CAM hooks layers of networks whose images need no gradients, which is as it should be
     warnings.filterwarnings("ignore", message="Full backward hook is firing")
@@ -27,5 +27,6 @@ def silence_chatter() -> None:
     warnings.filterwarnings("ignore", message="NvImgCodecPydicomReader", module="monai")
 
 
-def _is_error(record: logging.LogRecord) -> bool:
+def is_error(record: logging.LogRecord) -> bool:
+    """A filter of a logger that lets its errors alone through."""
     return record.levelno >= logging.ERROR

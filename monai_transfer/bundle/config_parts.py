@@ -37,30 +37,21 @@ def inference_config(plan: Plan, modality: Modality, channels: int, template: Ma
         ),
         "inferer#roi_size": list(plan.roi_size),
     }
+    values = sorted(plan.label_names)
     *steps, save = template["postprocessing"]["transforms"]
     if plan.single_pieces:
-        outputs = sorted(plan.label_names)
-        steps.append(
-            {
-                "_target_": "KeepLargestConnectedComponentd",
-                "keys": "pred",
-                "applied_labels": [outputs.index(value) for value in plan.single_pieces],
-                "is_onehot": False,
-                "independent": True,
-            }
-        )
-        changes["postprocessing#transforms"] = [*steps, save]
+        largest = {
+            "_target_": "KeepLargestConnectedComponentd",
+            "keys": "pred",
+            "is_onehot": False,
+            "independent": True,
+        }
+        steps.append({**largest, "applied_labels": [values.index(value) for value in plan.single_pieces]})
     if plan.label_values is not None:
         outputs = list(range(plan.classes))
-        values = {
-            "_target_": "MapLabelValued",
-            "keys": "pred",
-            "orig_labels": outputs,
-            "target_labels": plan.label_values,
-        }
-        kind = "$numpy.uint8" if max(plan.label_values) < 256 else "$numpy.uint16"
-        changes["postprocessing#transforms"] = [*steps, values, {**save, "output_dtype": kind}]
-    return changes
+        steps.append({"_target_": "MapLabelValued", "keys": "pred", "orig_labels": outputs, "target_labels": values})
+        save = {**save, "output_dtype": "$numpy.uint8" if max(values) < 256 else "$numpy.uint16"}
+    return {**changes, "postprocessing#transforms": [*steps, save]}
 
 
 def metadata_config(plan: Plan, modality: Modality, channel_names: Sequence[str]) -> dict[str, Any]:

@@ -48,10 +48,7 @@ def inference(
 
     Example: monai-transfer benchmark inference --shape 160,160,80 --json
     """
-    import json
-
     from monai_transfer.benchmarks import BenchmarkSettings, compare
-    from monai_transfer.files import write_text
     from monai_transfer.machine import choose_device
 
     settings = BenchmarkSettings(
@@ -70,12 +67,7 @@ def inference(
         seed=seed,
     )
     report = compare(settings, progress=console.say)
-    if output is not None:
-        write_text(output, json.dumps(report, indent=2) + "\n")
-    if as_json:
-        console.emit_json(report)
-    else:
-        _show(report)
+    console.emit_measured(report, _show, output=output, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

@@ -24,21 +24,13 @@ def growth(
 
     Example: monai-transfer benchmark growth --largest 128,128,128 --classes 20 --cases 10
     """
-    import json
-
     from monai_transfer.benchmarks.growth import GrowthSettings, measure_growth
-    from monai_transfer.files import write_text
 
     settings = GrowthSettings(
         largest=three_numbers(largest, "--largest", int), classes=classes, cases=cases, threads=threads, seed=seed
     )
     report = measure_growth(settings, progress=console.say)
-    if output is not None:
-        write_text(output, json.dumps(report, indent=2) + "\n")
-    if as_json:
-        console.emit_json(report)
-    else:
-        _show(report)
+    console.emit_measured(report, _show, output=output, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

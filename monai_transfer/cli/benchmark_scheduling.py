@@ -47,10 +47,7 @@ def scheduling(
         measured=measured,
         say=console.say,
     )
-    if as_json:
-        console.emit_json(report)
-    else:
-        _show(report)
+    console.emit_measured(report, _show, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

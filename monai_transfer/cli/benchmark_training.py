@@ -28,10 +28,7 @@ def training(
 
     Example: monai-transfer benchmark training --network unet --methods DANN,MeanTeacher --json
     """
-    import json
-
     from monai_transfer.benchmarks.step_cost import StepSettings, default_methods, step_costs
-    from monai_transfer.files import write_text
     from monai_transfer.machine import choose_device
 
     settings = StepSettings(
@@ -45,12 +42,7 @@ def training(
         seed=seed,
     )
     report = step_costs(settings, say=console.say)
-    if output is not None:
-        write_text(output, json.dumps(report, indent=2) + "\n")
-    if as_json:
-        console.emit_json(report)
-    else:
-        _show(report)
+    console.emit_measured(report, _show, output=output, as_json=as_json)
 
 
 def _show(report: dict[str, Any]) -> None:

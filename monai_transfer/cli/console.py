@@ -4,7 +4,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +69,20 @@ def emit_result(report: Any, sentences: Iterable[str], *, as_json: bool) -> None
         emit_json(report)
         return
     tell(*sentences)
+
+
+def emit_measured(
+    report: Mapping[str, Any], show: Callable[[Any], None], *, output: Path | None = None, as_json: bool
+) -> None:
+    """Print what a benchmark measured to standard output, as JSON or as ``show`` draws it; ``output`` gets the JSON."""
+    from monai_transfer.files import write_text  # here: every command imports this module
+
+    if output is not None:
+        write_text(output, json.dumps(report, indent=2) + "\n")
+    if as_json:
+        emit_json(report)
+    else:
+        show(report)
 
 
 def tell(*sentences: str) -> None:

@@ -22,19 +22,10 @@ def clean(labels: np.ndarray, cleaning: Cleaning, *, label_names: Mapping[int, s
     Raises:
         UserError: when a named label does not exist.
     """
-    require_labels(set(cleaning.largest_component) - {"all"}, label_names)
-    for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is None:
-            continue
-        part = labels[box]
-        mask = part == number
-        kept = mask
-        only_largest = bool({"all", label_names.get(number)} & set(cleaning.largest_component))
-        if only_largest or cleaning.smallest_ml > 0:
-            kept = keep_pieces(mask, only_largest=only_largest, smallest=cleaning.smallest_ml / voxel_ml)
-            part[mask & ~kept] = 0
-        if cleaning.fill_holes:
-            part[ndimage.binary_fill_holes(kept) & (part == 0)] = number
+    named = set(cleaning.largest_component)
+    require_labels(named - {"all"}, label_names)
+    single = [number for number in range(1, int(labels.max(initial=0)) + 1) if {"all", label_names.get(number)} & named]
+    _mend(labels, single, smallest=cleaning.smallest_ml / voxel_ml, fill_holes=cleaning.fill_holes)
 
 
 def single_pieces_of(transform: Transform) -> tuple[int, ...]:
@@ -50,8 +41,18 @@ def keep_single_pieces(labels: np.ndarray, classes: Collection[int]) -> None:
 
     As MONAI's ``KeepLargestConnectedComponent`` does with ``independent=True``, but within the box of each class.
     """
+    _mend(labels, classes)
+
+
+def _mend(labels: np.ndarray, single: Collection[int], *, smallest: float = 0.0, fill_holes: bool = False) -> None:
+    """In the box of each class, in place: one piece of those in ``single``, no piece of fewer voxels, no holes."""
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
-        if box is not None and number in classes:
-            part = labels[box]
-            mask = part == number
-            part[mask & ~keep_pieces(mask, only_largest=True)] = 0
+        if box is None or not (fill_holes or smallest > 0 or number in single):
+            continue
+        part = labels[box]
+        mask = kept = part == number
+        if number in single or smallest > 0:
+            kept = keep_pieces(mask, only_largest=number in single, smallest=smallest)
+            part[mask & ~kept] = 0
+        if fill_holes:
+            part[ndimage.binary_fill_holes(kept) & (part == 0)] = number

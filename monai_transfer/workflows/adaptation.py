@@ -245,10 +245,11 @@ def _begun(runs: Sequence[ArmTraining], jobs: int, say: Say) -> Iterator[Callabl
     share = max(1, threads // min(jobs, len(runs)))
     torch.set_num_threads(share)
     try:
-        with side_by_side(others, jobs - 1, threads=share) as wait:
-            for other in others:
-                say(f"{other.title}: beside the adapted network{other.bundle.standing}")
-            yield lambda run, say: run.train(say) if run is main else wait(run, say)
+        beside = [run for run in others if run.finished() is None]
+        with side_by_side(beside, jobs - 1, threads=share) as wait:
+            for run in beside:
+                say(f"{run.title}: beside the adapted network{run.bundle.standing}")
+            yield lambda run, say: wait(run, say) if run in beside else run.train(say)
     except BaseException:
         if not (main.folder / "configs").is_dir():  # it refused to begin and is gone: so is what was beside it
             shutil.rmtree(main.folder, ignore_errors=True)

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from monai_transfer.bundle.reading import InferenceBundle
+from monai_transfer.chatter import is_error
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.matching import label_dice
@@ -121,8 +122,8 @@ def export_int8(
                 Segmenter([replace(read, network=_Graph(small))], device="cpu", options=options), dataset
             )
         target = Path(output).expanduser() if output else read.root / "models" / "model_int8.onnx"
-        found = _compared(target, exported.window, before, after)
-        found = replace(found, windows=len(windows), size_ratio=small.stat().st_size / exact.stat().st_size)
+        measured = {**_compared(before, after), "size_ratio": small.stat().st_size / exact.stat().st_size}
+        found = Quantized(target, exported.window, len(before), len(windows), **measured)
         if found.loss > largest_loss and not force:
             raise UserError(
                 f"{read.root} was not exported: in eight bits its mean Dice on {found.cases} case(s) of {data} falls "
@@ -226,7 +227,7 @@ def _quantize(exact: Path, small: Path, windows: Sequence[np.ndarray]) -> None:
 @contextmanager
 def _in_one_sentence(bundle: InferenceBundle) -> Iterator[None]:
     """What ONNX Runtime says of a graph that it cannot quantise, as a sentence; its advice is not for users."""
-    logging.getLogger().addFilter(_is_error)
+    logging.getLogger().addFilter(is_error)
     try:
         yield
     except UserError:
@@ -234,15 +235,11 @@ def _in_one_sentence(bundle: InferenceBundle) -> Iterator[None]:
     except Exception as error:  # any of ONNX Runtime's own
         raise UserError(f"{bundle.root} cannot be quantised ({line_of(error)}): omit --int8.") from error
     finally:
-        logging.getLogger().removeFilter(_is_error)
+        logging.getLogger().removeFilter(is_error)
 
 
-def _is_error(record: logging.LogRecord) -> bool:
-    return record.levelno >= logging.ERROR
-
-
-def _compared(file: Path, window: tuple[int, ...], before: Sequence[_Result], after: Sequence[_Result]) -> Quantized:
-    """Both results on the same cases."""
+def _compared(before: Sequence[_Result], after: Sequence[_Result]) -> dict[str, Any]:
+    """Both results on the same cases, as :class:`Quantized` has them."""
     names = dict.fromkeys(name for result in (*before, *after) for name in result.dice)
     if not names:
         raise UserError("No label of the cases is one of the bundle's: give --calibrate cases with its label values.")
@@ -253,4 +250,4 @@ def _compared(file: Path, window: tuple[int, ...], before: Sequence[_Result], af
     labels = {name: (mean(before, name), mean(after, name)) for name in names}
     dice, dice_int8 = (float(np.mean([each[side] for each in labels.values()])) for side in (0, 1))
     equal = np.mean([(a.labels == b.labels).mean() for a, b in zip(before, after, strict=True)])
-    return Quantized(file, window, len(before), 0, dice, dice_int8, labels, float(equal), 0.0)
+    return {"dice": dice, "dice_int8": dice_int8, "labels": labels, "equal_labels": float(equal)}

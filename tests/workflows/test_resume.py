@@ -87,6 +87,9 @@ def test_arms_side_by_side_end_with_the_same_bits(chosen: Domains, tmp_path: Pat
     assert {"2/3 source-only: beside the adapted network", "1/3 adapted: 4 steps on cpu"} <= set(said)
     assert beside == _left(_adapt(chosen, tmp_path / "alone"))
     assert not list((tmp_path / "beside").rglob("*.log"))
+    said.clear()
+    assert _left(_adapt(chosen, tmp_path / "beside", jobs=3, resume=True, say=said.append)) == beside
+    assert [line.rpartition(", ")[2] for line in said] == ["finished before"] * 3  # no process was begun for them
 
 
 @pytest.mark.slow
