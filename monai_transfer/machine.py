@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import torch
     from torch.nn import Module
 
+    from monai_transfer.options import Precision
+
 _TRAINING = 4 << 30
 """Bytes that have to be free for each of several trainings at once: with the planned windows one takes 2 to 3 GB."""
 
@@ -144,6 +146,13 @@ def has_bfloat16() -> bool:
     except OSError:
         return True
     return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def usual_precision(device: "torch.device") -> "Precision":
+    """What a training computes in where nobody says: mixed precision on whatever is faster by it."""
+    if device.type == "cuda":
+        return "float16"
+    return "bfloat16" if has_bfloat16() else "float32"
 
 
 def _processor() -> str:

@@ -30,6 +30,8 @@ OTHER_RUNTIMES: tuple[Runtime, ...] = ("openvino", "onnx")
 
 STAGES = ("read", "preprocess", "network", "restore", "write", "total")
 
+_LOW_OPENVINO = "openvino_bfloat16"
+
 
 @validated
 class BenchmarkSettings:
@@ -109,7 +111,10 @@ def compare(settings: BenchmarkSettings, *, progress: Callable[[str], None] = la
                 if is_installed(runtime):
                     measured[runtime] = bench.run(runtime, "ours", {**plain, "runtime": runtime})
             if settings.device != "cpu" or has_bfloat16():
-                measured["bfloat16"] = bench.run("bfloat16", "ours", {**plain, "precision": "bfloat16"})
+                low = {**plain, "precision": "bfloat16"}
+                measured["bfloat16"] = bench.run("bfloat16", "ours", low)
+                if settings.device == "cpu" and is_installed("openvino"):
+                    measured[_LOW_OPENVINO] = bench.run(_LOW_OPENVINO, "ours", {**low, "runtime": "openvino"})
             measured["skip_empty"] = bench.run("skip_empty", "ours", {**plain, "skip_empty": True})
         return _report(bench, measured)
 
@@ -218,7 +223,7 @@ def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any
     }
     report["runtimes"] = {name: side["runtime"] for name, side in measured.items() if "runtime" in side}
     report["windows"] = {name: side["windows"] for name, side in measured.items() if "windows" in side}
-    report |= {name: against(name) for name in (*OTHER_RUNTIMES, "bfloat16", "skip_empty") if name in measured}
+    report |= {name: against(name) for name in measured if name not in ("ours", "stock")}
     report["stock_needs_at_least_mb"] = _stock_estimate_mb(bench.settings)
     report["settings"] = asdict(bench.settings)
     report["hardware"] = {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count()}

@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from statistics import median
 from time import perf_counter
 from typing import Any, Literal
@@ -28,6 +29,7 @@ class StepClock:
         loss: the supervised loss.
         device: where.
         discriminators: networks that are trained beside it.
+        amp: autocast the passes to bfloat16, as the trainer does.
     """
 
     def __init__(
@@ -38,9 +40,11 @@ class StepClock:
         *,
         device: torch.device,
         discriminators: Sequence[nn.Module] = (),
+        amp: bool = False,
     ) -> None:
         network = copy.deepcopy(trained)
         self.device = device
+        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=amp)
         self.network, self.batch, self.loss = network, batch, loss
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         self.needs: list[_Pass] = []
@@ -99,7 +103,7 @@ class StepClock:
     def _forward(self, number: int, need: "_Pass", *, plain: bool) -> list[Tensor]:
         """One forward pass; what its backward pass starts from."""
         domain = self.batch["source" if number == 0 else "target"]
-        with torch.set_grad_enabled(need.recorded), tap(self.network, self._features) as features:
+        with torch.set_grad_enabled(need.recorded), tap(self.network, self._features) as features, self._autocast():
             logits = self.network(domain["image"])
         if plain and number == 0:
             return [self.loss(logits.float(), domain["label"])]

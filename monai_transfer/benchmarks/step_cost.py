@@ -18,7 +18,7 @@ from monai_transfer.bundle.networks import network_definition, require_network
 from monai_transfer.engines import AdaptationTrainer, StrengthSchedule
 from monai_transfer.errors import UserError
 from monai_transfer.losses import ClassBalancedDiceCELoss
-from monai_transfer.machine import hardware, require_memory, versions
+from monai_transfer.machine import hardware, has_bfloat16, require_memory, versions
 from monai_transfer.networks import feature_channels
 from monai_transfer.options import BatchSize, Classes, Seed, validated
 from monai_transfer.transforms.target import PSEUDO_LABEL
@@ -69,7 +69,8 @@ def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> di
     The bare passes are the forward and backward passes of the network and of the discriminator that the method needs:
     those of a teacher have no backward, that of a method of features starts at the encoder; no loss, no optimizer, no
     moving average. ``overhead`` is the median over the steps of the ratio of both times. ``overhead_of_loop`` compares
-    with a plain loop: the same passes with the supervised loss and the optimizer's step.
+    with a plain loop: the same passes with the supervised loss and the optimizer's step. ``bfloat16`` is the time of a
+    step in mixed precision beside that of one in float32, where the processor multiplies in bfloat16.
 
     Returns:
         ``{"overhead": the greatest, "networks": {network: {method: {…}}}, …}``.
@@ -82,6 +83,9 @@ def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> di
             say(f"{network}, {name}")
             try:
                 found[network][name] = _measure(settings, network, definition)
+                if has_bfloat16():
+                    low = _measure(settings, network, definition, amp=True)["seconds"]["step"]
+                    found[network][name]["bfloat16"] = low / found[network][name]["seconds"]["step"]
             except UserError as error:
                 found[network][name] = {"overhead": None, "error": str(error)}
     measured = [entry["overhead"] for entries in found.values() for entry in entries.values() if entry["overhead"]]
@@ -103,7 +107,9 @@ def default_methods() -> tuple[str, ...]:
     return tuple(name for name in known_methods() if name not in _NEEDS_BATCH_NORM)
 
 
-def _measure(settings: StepSettings, network_name: str, definition: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _measure(
+    settings: StepSettings, network_name: str, definition: Sequence[dict[str, Any]], *, amp: bool = False
+) -> dict[str, Any]:
     torch.manual_seed(settings.seed)
     network, methods = _build(settings, network_name, definition)
     batch = _batch(settings)
@@ -119,10 +125,12 @@ def _measure(settings: StepSettings, network_name: str, definition: Sequence[dic
         methods=methods,
         max_grad_norm=5.0,
         train_handlers=[EMAHandler(network, momentum=0.02), StrengthSchedule(methods, warm_up=0, ramp=1)],
+        amp=amp,
+        amp_kwargs={"dtype": torch.bfloat16} if amp else None,
     )
     adversaries = [part for method in methods for part in method.modules() if isinstance(part, Adversary)]
     discriminators = [adversary.discriminator for adversary in adversaries]
-    clock = StepClock(network, batch, loss, device=settings.device, discriminators=discriminators)
+    clock = StepClock(network, batch, loss, device=settings.device, discriminators=discriminators, amp=amp)
     clock.attach(trainer)
     trainer.run()
     return clock.result()

@@ -5,9 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
+import torch
+
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import CaseDataset
+from monai_transfer.options import Precision
 from monai_transfer.text import literal
 from monai_transfer.transforms.presets import Modality
 
@@ -80,6 +83,19 @@ def metadata_config(plan: Plan, modality: Modality, channel_names: Sequence[str]
     }
     if plan.label_values is not None:
         changes["label_values"] = plan.label_values
+    return changes
+
+
+def precision_config(precision: Precision, device: torch.device) -> dict[str, Any]:
+    """Values of ``train.json`` for the passes of the network in training; none where the template's are those.
+
+    The template autocasts on a GPU, in float16, and computes in float32 elsewhere.
+    """
+    if precision == ("float16" if device.type == "cuda" else "float32"):
+        return {}
+    changes: dict[str, Any] = {"amp": precision != "float32"}
+    if device.type == "cuda" and precision == "bfloat16":
+        changes["train#trainer#amp_kwargs"] = {"dtype": "$torch.bfloat16"}
     return changes
 
 

@@ -18,6 +18,7 @@ from monai_transfer.bundle.config_parts import (
     folder_of,
     inference_config,
     metadata_config,
+    precision_config,
     read_by,
     with_values,
 )
@@ -227,6 +228,7 @@ def _training(plan: Plan, channels: int) -> dict[str, Any]:
         "val_interval": max(1, epochs // VALIDATIONS),
         "batch_size": plan.batch_size,
         "learning_rate": plan.learning_rate,
+        **precision_config(plan.precision, plan.device),
     }
 
 

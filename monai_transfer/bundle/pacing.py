@@ -124,9 +124,13 @@ def seconds_of_step(plan: Plan, channels: int, threads: int) -> float:
     image = torch.rand((plan.batch_size, channels, *plan.roi_size), generator=generator).to(plan.device)
     label = torch.randint(plan.classes, (plan.batch_size, *plan.roi_size), generator=generator).to(plan.device)
 
+    dtype: torch.dtype = getattr(torch, plan.precision)
+
     def step() -> None:
         optimizer.zero_grad()
-        loss: Tensor = cross_entropy(network(image), label)
+        with torch.autocast(plan.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+            logits = network(image)
+        loss: Tensor = cross_entropy(logits.float(), label)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
 

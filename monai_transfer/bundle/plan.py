@@ -14,12 +14,13 @@ from pydantic import WithJsonSchema
 from monai_transfer.bundle.networks import LIGHT, STEMMED, require_network
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
-from monai_transfer.machine import require_memory
+from monai_transfer.machine import require_memory, usual_precision
 from monai_transfer.options import (
     BatchSize,
     ChannelDropout,
     Hounsfield,
     LearningRate,
+    Precision,
     Seed,
     Spacing,
     Steps,
@@ -27,6 +28,7 @@ from monai_transfer.options import (
     checked,
     given_of,
     require_order,
+    require_precision,
     validated,
 )
 from monai_transfer.transforms.presets import Modality, preset
@@ -66,6 +68,7 @@ class Plan:
         batch_size: cases per domain and step.
         seed: seed of every random generator.
         device: where to train.
+        precision: of the network's passes in training; the weights are kept in float32 whatever it is.
         channel_dropout: share of the training images of several channels that lose some of them.
         weights: SPEC of what every arm of an adaptation starts from; empty for fresh weights.
         single_pieces: values of labels of which the bundle keeps the largest connected piece alone.
@@ -83,6 +86,7 @@ class Plan:
     learning_rate: LearningRate = 4e-3
     batch_size: BatchSize = 2
     seed: Seed = 0
+    precision: Precision = "float32"
     further_modalities: tuple[Modality, ...] = ()
     channel_dropout: ChannelDropout = 0.25
     weights: str = ""
@@ -92,6 +96,7 @@ class Plan:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
         require_network(self.network)
         require_order(self.window)
+        require_precision(self.precision, self.device.type)
         if self.classes > _MOST_CLASSES:
             raise UserError(
                 f"The data have {self.classes} label values: a training takes at most {_MOST_CLASSES}, so merge labels."
@@ -209,6 +214,7 @@ def make_plan(
         roi_size=_windows(prints, extent, chosen, light=light, on_cpu=on_cpu),
         device=device,
         steps=1000 if on_cpu else 5000,
+        precision=usual_precision(device),
         further_modalities=tuple(print_.modality for print_ in further),
         single_pieces=_whole_everywhere([source, *further]),
     )

@@ -10,6 +10,7 @@ from monai_transfer.bundle.config_parts import (
     channel_definition,
     folder_of,
     inference_preprocessing,
+    precision_config,
     read_by,
     with_values,
 )
@@ -19,6 +20,7 @@ from monai_transfer.bundle.plan import make_plan
 from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 from monai_transfer.datasets import CaseDataset, read_dataset, require_sound
 from monai_transfer.errors import UserError
+from monai_transfer.machine import usual_precision
 from monai_transfer.transforms.presets import Modality
 from monai_transfer.volumes.volume import Reading
 
@@ -160,8 +162,10 @@ def masked_configs(plan: PretrainingPlan, volumes: Volumes) -> Configs:
 
 def _training(plan: PretrainingPlan, definition: dict[str, Any]) -> dict[str, Any]:
     epochs, steps = plan.epochs
+    precision = plan.precision or usual_precision(plan.device)
     return {
         **template_config("pretraining", "train"),
+        **precision_config(precision, plan.device),
         "network_def": definition,
         "seed": plan.seed,
         "max_epochs": epochs,

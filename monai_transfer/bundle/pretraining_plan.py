@@ -8,7 +8,16 @@ from pydantic import Field, WithJsonSchema
 from monai_transfer.bundle.networks import LIGHT, MESHNETS, STEMMED, require_network
 from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.errors import UserError
-from monai_transfer.options import BatchSize, LearningRate, Minutes, Seed, Steps, validated
+from monai_transfer.options import (
+    BatchSize,
+    LearningRate,
+    Minutes,
+    Precision,
+    Seed,
+    Steps,
+    require_precision,
+    validated,
+)
 
 Recipe = Literal["shapes", "masked"]
 Objective = Literal["contrast", "segmentation", "both"]
@@ -34,6 +43,7 @@ class PretrainingPlan:
         batch_size: label maps per step, each in two appearances; or volumes per step of each folder.
         length: voxels along each axis of the largest volumes.
         learning_rate: peak learning rate.
+        precision: of the network's passes; ``None`` takes the device's usual one.
 
     Example:
         >>> plan = PretrainingPlan(device=torch.device("cpu"), steps=450)
@@ -51,10 +61,13 @@ class PretrainingPlan:
     batch_size: BatchSize = 2
     length: CubeLength = 64
     learning_rate: LearningRate = 2e-3
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
         """Refuse an unknown network, and a batch of one where it leaves batch normalisation a single voxel."""
         require_network(self.network)
+        if self.precision is not None:
+            require_precision(self.precision, self.device.type)
         # five halvings of a cube of 32 voxels; the light networks have four, MeshNet none
         deep = self.network not in (*LIGHT, *MESHNETS, STEMMED)
         if deep and self.recipe == "shapes" and self.batch_size < 2:

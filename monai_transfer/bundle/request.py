@@ -15,11 +15,13 @@ from monai_transfer.options import (
     Hounsfield,
     LearningRate,
     Minutes,
+    Precision,
     Seed,
     Spacing,
     Steps,
     given_of,
     require_order,
+    require_precision,
     validated,
 )
 from monai_transfer.volumes.volume import Reading
@@ -222,6 +224,7 @@ class PlanOptions:
         channel_dropout: share of the training images of several channels that lose some of them.
         seed: seed of every random generator.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
+        precision: ``float32``, ``bfloat16`` or ``float16``, of the network's passes in training.
 
     Example:
         >>> PlanOptions(steps=40, device="cpu").given
@@ -238,9 +241,10 @@ class PlanOptions:
     channel_dropout: ChannelDropout | None = None
     seed: Seed | None = None
     device: str = "auto"
+    precision: Precision | None = None
 
     def __post_init__(self) -> None:
-        """Refuse an unknown network or device, a window upside down, and steps beside the time that decides them."""
+        """Refuse what is unknown, absent or upside down, and steps beside the time that decides them."""
         if self.steps is not None and self.minutes is not None:
             raise UserError("--steps is decided by --minutes: give one of them.")
         if self.network is not None:
@@ -248,6 +252,8 @@ class PlanOptions:
         if self.window is not None:
             require_order(self.window)
         require_device(self.device)
+        if self.precision == "float16":  # of a GPU alone: whether ``auto`` is one takes torch to say
+            require_precision(self.precision, choose_device(self.device).type)
 
     @property
     def given(self) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from monai_transfer.cli.options import (
     StartOption,
     StepsOption,
     TaskOption,
+    TrainingPrecisionOption,
     TrustOption,
 )
 from monai_transfer.cli.profile import adapt_to_profile_command, holds_profile
@@ -65,6 +66,7 @@ def adapt_command(
     minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per domain and step.")] = None,
+    precision: TrainingPrecisionOption = None,
     oracle: Annotated[bool, typer.Option(help="Train the ceiling too, where target labels allow it.")] = True,
     keep_adapted: Annotated[
         bool, typer.Option("--keep-adapted", help="Keep the adapted weights even where source-only looks better.")
@@ -93,7 +95,7 @@ def adapt_command(
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
-    segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs}
+    segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs, "precision": precision}
     require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
     if jobs is not None:
         checked(Jobs, jobs)
@@ -131,6 +133,7 @@ def adapt_command(
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
     refuse_given({"bundle": minutes and bundle}, "{} is adapted within a minute or two: omit --minutes.")
     refuse_given({"bundle": jobs and bundle}, "{} is adapted by one training: omit --jobs.")
+    refuse_given({"precision": bundle and precision}, "{} goes with --source: omit it.")
     if bundle is not None and weights:
         raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
     if bundle is not None and resume:
@@ -148,6 +151,7 @@ def adapt_command(
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
+        precision=precision,
     )
     reading = Reading(**reads)
     if bundle is not None:

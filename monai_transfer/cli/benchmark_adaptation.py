@@ -21,6 +21,7 @@ from monai_transfer.cli.options import (
     SpacingOption,
     StartOption,
     TaskOption,
+    TrainingPrecisionOption,
 )
 from monai_transfer.errors import UserError
 from monai_transfer.options import (
@@ -61,6 +62,7 @@ def adaptation(
     spacing: SpacingOption = None,
     network: NetworkOption = None,
     weights: StartOption = None,
+    precision: TrainingPrecisionOption = None,
     task: TaskOption = "segmentation",
     size: SizeOption = None,
     jobs: Annotated[int, typer.Option(help="Trainings at once, each in a process with one thread.")] = 1,
@@ -88,12 +90,12 @@ def adaptation(
     how: dict[str, Any] = {"seeds": _seeds(seeds), "dry_run": dry_run, "as_json": as_json}
     require_options_of(task, segmentation={}, diagnosis={"size": size})
     if task == "diagnosis":
-        many = {"weights": weights, "jobs": at_once > 1, "cluster": cluster is not None}
+        many = {"weights": weights, "precision": precision, "jobs": at_once > 1, "cluster": cluster is not None}
         _require_diagnosis({**cases, **reads, "pairs": pairs, **many}, source, target)
         how |= {"steps": steps, "size": size, "methods": split_list(methods)}
         return compare_diagnosis_command(**data, output=output, **how, **common)
     how |= {"arms": choose_arms(split_list(methods)), "weights": weights, "jobs": at_once, "cluster": cluster}
-    options = PlanOptions(steps=steps, **common)
+    options = PlanOptions(steps=steps, precision=precision, **common)
     if pairs is not None:
         return _compare_pairs(pairs, output, options, {**data, **cases, **reads}, **how)
     _compare(data, {name: split_list(text) for name, text in cases.items()}, reads, output, options.given, **how)

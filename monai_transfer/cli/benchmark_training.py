@@ -48,12 +48,15 @@ def training(
 def _show(report: dict[str, Any]) -> None:
     from rich.table import Table
 
-    table = Table("network", "method", "step (ms)", "bare passes (ms)", "step / bare", "step / plain loop")
+    table = Table(
+        "network", "method", "step (ms)", "bare passes (ms)", "step / bare", "step / plain loop", "bfloat16 / float32"
+    )
     for network, methods in report["networks"].items():
         for method, entry in methods.items():
             if "error" in entry:
-                table.add_row(network, method, "–", "–", "–", "–")
+                table.add_row(network, method, *"–––––")
                 continue
             times = [f"{1000 * entry['seconds'][key]:.0f}" for key in ("step", "bare")]
-            table.add_row(network, method, *times, *(f"{entry[key]:.3f}" for key in ("overhead", "overhead_of_loop")))
+            ratios = ("overhead", "overhead_of_loop", "bfloat16")
+            table.add_row(network, method, *times, *(f"{entry[key]:.3f}" if key in entry else "–" for key in ratios))
     console.out.print(table)

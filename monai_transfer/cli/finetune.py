@@ -31,6 +31,7 @@ from monai_transfer.cli.options import (
     SpacingOption,
     StepsOption,
     TaskOption,
+    TrainingPrecisionOption,
     TrustOption,
 )
 from monai_transfer.errors import UserError
@@ -100,6 +101,7 @@ def finetune_command(
     ] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     channel_dropout: ChannelDropoutOption = None,
+    precision: TrainingPrecisionOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     size: SizeOption = None,
@@ -140,6 +142,7 @@ def finetune_command(
         batch_size=batch_size,
         channel_dropout=channel_dropout,
         seed=seed,
+        precision=precision,
     )
     strategy = Strategy(
         frozen=tuple(split_list(freeze)),
@@ -163,6 +166,7 @@ def finetune_command(
         "fold": fold is not None,
         "compare": compare,
         "channel_dropout": channel_dropout,
+        "precision": precision,
         **reads,
     }
     segmenting |= {"old_cases": old_cases, "joint": joint}

@@ -5,7 +5,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from monai_transfer.errors import UserError
-from monai_transfer.options import Task
+from monai_transfer.options import Precision, Task
 
 Number = TypeVar("Number", int, float)
 
@@ -50,6 +50,13 @@ SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one
 MinutesOption = Annotated[
     float | None,
     typer.Option(help="Time of all trainings together, in place of --steps: decides grid and steps by a measurement."),
+]
+TrainingPrecisionOption = Annotated[
+    Precision | None,
+    typer.Option(
+        "--precision",
+        help="Of the network in training: float32, bfloat16, float16 (GPU); by default bfloat16 on a CPU that has it.",
+    ),
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
 ChannelDropoutOption = Annotated[

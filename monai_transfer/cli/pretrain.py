@@ -17,6 +17,7 @@ from monai_transfer.cli.options import (
     ResumeOption,
     SeedOption,
     SpacingOption,
+    TrainingPrecisionOption,
 )
 from monai_transfer.options import checked, refuse_given, split_numbers
 
@@ -43,6 +44,7 @@ def pretrain_command(
     length: Annotated[int, typer.Option(help="Voxels along each axis of the largest volumes.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Label maps, or volumes of each folder, per step.")] = 2,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,
+    precision: TrainingPrecisionOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     device: DeviceOption = "auto",
@@ -76,6 +78,7 @@ def pretrain_command(
         batch_size=batch_size,
         learning_rate=learning_rate,
         seed=seed,
+        precision=precision,
     )
     volumes = _volumes(data or [], spacing, plan, reads) if plan.recipe == "masked" else None
     console.say(f"{plan.network} on {plan.device}, {plan.steps} steps, cubes of up to {plan.length} voxels.")

@@ -31,6 +31,7 @@ from monai_transfer.cli.options import (
     SeedOption,
     SpacingOption,
     StepsOption,
+    TrainingPrecisionOption,
 )
 from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
 from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
@@ -52,6 +53,7 @@ def train_command(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
     channel_dropout: ChannelDropoutOption = None,
+    precision: TrainingPrecisionOption = None,
     assume_affine: AssumeAffineOption = False,
     allow_irregular: AllowIrregularOption = False,
     size: SizeOption = None,
@@ -84,14 +86,15 @@ def train_command(
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
         both = {"refused": {**own, **split}, "weights": read_task_weights(task_weights), **how, **common}
-        both |= {"channel_dropout": channel_dropout, "sensitivity": sensitivity}
+        both |= {"channel_dropout": channel_dropout, "precision": precision, "sensitivity": sensitivity}
         return train_both_command(data, output, Reading(**reads), **both)
-    segmenting = {**split, "channel_dropout": channel_dropout, **reads}
+    segmenting = {**split, "channel_dropout": channel_dropout, "precision": precision, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
         return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
-    chosen = PlanOptions(channel_dropout=channel_dropout, minutes=minutes, **common)  # type: ignore[arg-type]
+    more: dict[str, Any] = {"channel_dropout": channel_dropout, "precision": precision, "minutes": minutes}
+    chosen = PlanOptions(**more, **common)  # type: ignore[arg-type]
     from monai_transfer.workflows.training import choose_cases
 
     parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))

@@ -106,11 +106,12 @@ class AdaptationTrainer(SupervisedTrainer):
             key_train_metric=key_train_metric,
             additional_metrics=additional_metrics,
             train_handlers=train_handlers,
-            amp=amp,
+            amp=amp and torch.device(device).type == "cuda",  # MONAI then scales the loss, on a GPU alone
             amp_kwargs=amp_kwargs,
             decollate=False,
             optim_set_to_none=True,
         )
+        self._mixed = amp
         self.handlers = list(train_handlers or ())
         self.methods = [method.to(self.state.device) for method in methods]
         self.regularizers = [regularizer.to(self.state.device) for regularizer in regularizers]
@@ -227,7 +228,7 @@ class AdaptationTrainer(SupervisedTrainer):
             scaler.update()
 
     def _autocast(self) -> Any:
-        if not self.amp:
+        if not self._mixed:
             return nullcontext()
         device = self.state.device.type
         options = {"dtype": torch.bfloat16} if device == "cpu" else {}

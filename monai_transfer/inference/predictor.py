@@ -21,7 +21,8 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork, is_installed, require_installed
-from monai_transfer.options import Precision, Runtime
+from monai_transfer.machine import has_bfloat16
+from monai_transfer.options import Precision, Runtime, require_precision
 
 logger = logging.getLogger(__name__)
 
@@ -29,9 +30,9 @@ T = TypeVar("T")
 _cores: ContextVar[int] = ContextVar("cores", default=0)
 """The cores that torch had before the calling thread was left one."""
 
-CPU_BATCH = 2
-"""Windows per forward pass on a CPU: with a single one torch takes its slow convolution for layers of few voxels
-(on 64³ windows five times slower than oneDNN's, which it takes for two), and more only take more memory."""
+_TORCH_BATCH = 2
+"""Windows per forward pass of PyTorch in float32 on a CPU: with a single one it takes its slow convolution for layers
+of few voxels (on 64³ windows five times slower than oneDNN's, which it takes for two); more only take more memory."""
 
 CPU_BATCH_MB = 150.0
 """Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
@@ -84,8 +85,7 @@ class Predictor:
     ) -> None:
         if precision not in PRECISIONS:
             raise UserError(f"--precision {precision} is not known: choose one of {', '.join(PRECISIONS)}.")
-        if precision == "float16" and device.type == "cpu":
-            raise UserError("--precision float16 needs a CUDA device: on the CPU choose bfloat16 or float32.")
+        require_precision(precision, device.type)
         if runtime not in ("auto", "torch"):
             require_installed(runtime)
             if device.type != "cpu" or compile:
@@ -119,8 +119,9 @@ class Predictor:
         self._running, self.used = self.networks, "torch"
         runtime = self.runtime
         if runtime == "auto":
-            on_cpu = self.device.type == "cpu" and not self.full_batches and self.dtype is None
-            runtime = "openvino" if on_cpu and voxels >= WORTH_CONVERTING and is_installed("openvino") else "torch"
+            able = self.dtype is None or has_bfloat16()
+            able &= self.device.type == "cpu" and not self.full_batches and is_installed("openvino")
+            runtime = "openvino" if able and voxels >= WORTH_CONVERTING else "torch"
         if runtime == "torch":
             return
         seen = window if self.flat_axis is None else window.squeeze(2 + self.flat_axis)
@@ -129,6 +130,11 @@ class Predictor:
             self._converted[shape] = self._convert(shape, runtime)
         if converted := self._converted[shape]:
             self._running, self.used = converted, runtime
+
+    @property
+    def cpu_batch(self) -> int:
+        """Windows per forward pass on a CPU; in bfloat16, and by another runtime, one is as fast as two or faster."""
+        return _TORCH_BATCH if self.used == "torch" and self.dtype is None else 1
 
     def _convert(self, shape: tuple[int, ...], runtime: Runtime) -> list[ConvertedNetwork] | None:
         threads = _cores.get() or torch.get_num_threads()

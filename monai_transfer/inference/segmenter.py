@@ -17,7 +17,6 @@ from monai_transfer.inference.cleaning import clean
 from monai_transfer.inference.ensemble import require_same
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
 from monai_transfer.inference.predictor import (
-    CPU_BATCH,
     CPU_BATCH_MB,
     Predictor,
     batch_for_memory,
@@ -289,7 +288,7 @@ class Segmenter:
         if self.options.batch is None and self._batch is None:
             if self.device.type == "cpu":
                 logits_mb = 4e-6 * self._count_channels(window) * len(self.bundles) * window[0, 0].numel()
-                self._batch = CPU_BATCH if logits_mb < CPU_BATCH_MB else 1
+                self._batch = self.predictor.cpu_batch if logits_mb < CPU_BATCH_MB else 1
             else:
                 self._batch = batch_for_memory(self.predictor, window)
             self.predictor.batch = self._batch

@@ -1,9 +1,14 @@
-"""NRRD and MetaImage files: the header's claims first, then the voxels by ITK."""
+"""NRRD and MetaImage files: the header's claims first, then the voxels by ITK.
 
+SimpleITK is imported with the first of them: it takes 97 MB, which who reads NIfTI need not have.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK
 
 from monai_transfer.volumes.guards import (
     GZIP_RATIO,
@@ -18,6 +23,9 @@ from monai_transfer.volumes.guards import (
 from monai_transfer.volumes.text_headers import meta_header, nrrd_header
 from monai_transfer.volumes.volume import Note, Reading, Volume, damaged
 
+if TYPE_CHECKING:
+    import SimpleITK
+
 NRRD_SUFFIXES = (".nrrd", ".nhdr")
 META_SUFFIXES = (".mha", ".mhd")
 
@@ -28,17 +36,24 @@ ITK does not unpack bzip2, and says so; until then nothing may be allocated for 
 """
 
 
-class _Listener(SimpleITK.LoggerBase):  # type: ignore[misc]
-    """Takes ITK's warnings, which would go to the terminal."""
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Take ITK's warnings, which would go to the terminal."""
+    import SimpleITK
 
-    def __init__(self, heard: list[str]) -> None:
-        super().__init__()
-        self.heard = heard
+    heard: list[str] = []
 
-    def DisplayText(self, text: str) -> None:  # noqa: N802 (ITK's name)
-        self.heard.append(text)
+    class _Listener(SimpleITK.LoggerBase):  # type: ignore[misc]
+        def DisplayText(self, text: str) -> None:  # noqa: N802 (ITK's name)
+            heard.append(text)
 
-    DisplayErrorText = DisplayWarningText = DisplayGenericOutputText = DisplayDebugText = DisplayText
+        DisplayErrorText = DisplayWarningText = DisplayGenericOutputText = DisplayDebugText = DisplayText
+
+    before = _Listener().SetAsGlobalITKLogger()
+    try:
+        yield heard
+    finally:
+        before.SetAsGlobalITKLogger()
 
 
 def read_with_itk(path: Path, reading: Reading) -> Volume:
@@ -47,6 +62,8 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
     Raises:
         VolumeError: the file is damaged, makes impossible claims, holds no grey values or does not say how it lies.
     """
+    import SimpleITK
+
     header = (nrrd_header if path.name.lower().endswith(NRRD_SUFFIXES) else meta_header)(path)
     for file in header.data:
         require_file(file)
@@ -61,12 +78,8 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
         for file in header.data:
             unpacked(file, header.claimed // len(header.data), offset=header.offset, wbits=ZLIB)
     notes = [] if header.placed else [unplaced(path, reading)]
-    heard: list[str] = []
-    before = _Listener(heard).SetAsGlobalITKLogger()
-    try:
+    with _heard() as heard:
         image = SimpleITK.ReadImage(str(path))
-    finally:
-        before.SetAsGlobalITKLogger()
     notes += [Note("library", f"{path}: {' '.join(text.split())}") for text in heard]
     components = image.GetNumberOfComponentsPerPixel()
     colour = header.colour or (components in (3, 4) and "8-bit unsigned" in image.GetPixelIDTypeAsString())
@@ -76,7 +89,9 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
     return Volume(path, _channels_first(image), _affine(image), notes=tuple(notes))
 
 
-def _channels_first(image: SimpleITK.Image) -> np.ndarray:
+def _channels_first(image: "SimpleITK.Image") -> np.ndarray:
+    import SimpleITK
+
     array: np.ndarray = SimpleITK.GetArrayFromImage(image)  # (t, z, y, x, channel) as far as they exist
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
@@ -87,7 +102,7 @@ def _channels_first(image: SimpleITK.Image) -> np.ndarray:
     return array.reshape(-1, *array.shape[-3:]).transpose(0, 3, 2, 1)
 
 
-def _affine(image: SimpleITK.Image) -> np.ndarray:
+def _affine(image: "SimpleITK.Image") -> np.ndarray:
     size = image.GetDimension()
     affine = np.eye(4)
     affine[:3, :3] = np.array(image.GetDirection()).reshape(size, size)[:3, :3] @ np.diag(image.GetSpacing()[:3])

@@ -8,6 +8,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm
+from monai_transfer.bundle.config_parts import precision_config
 from monai_transfer.bundle.configs import adaptation_configs, finetuning_configs, make_arm, supervised_configs
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
@@ -15,6 +16,7 @@ from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptati
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import Case, CaseDataset
+from monai_transfer.options import Precision
 from monai_transfer.phantoms import write_phantoms
 from tests.conftest import WriteVolume
 from tests.test_literals import CANARY, HOSTILE
@@ -150,3 +152,33 @@ def test_values_without_gaps_need_no_map(tmp_path: Path) -> None:
     configs = adaptation_configs(plan, where, RECIPE)
     assert configs["train"]["label_values"] is None
     assert "MapLabelValued" not in json.dumps(configs["inference"])
+
+
+@pytest.mark.parametrize(
+    ("precision", "device", "changes"),
+    [
+        ("float32", "cpu", {}),
+        ("bfloat16", "cpu", {"amp": True}),
+        ("float16", "cuda", {}),
+        ("float32", "cuda", {"amp": False}),
+        ("bfloat16", "cuda", {"amp": True, "train#trainer#amp_kwargs": {"dtype": "$torch.bfloat16"}}),
+    ],
+)
+def test_a_configuration_says_in_which_precision_it_trains(
+    precision: Precision, device: str, changes: dict[str, object]
+) -> None:
+    assert precision_config(precision, torch.device(device)) == changes
+
+
+@pytest.mark.parametrize("able", [True, False])
+def test_a_processor_that_multiplies_in_bfloat16_trains_in_it(
+    able: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("monai_transfer.machine.has_bfloat16", lambda: able)
+    write_phantoms(tmp_path / "ct", modality="ct", subjects=3, size=0.2)
+    where = choose_domains(tmp_path / "ct", tmp_path / "ct")
+    usual, chosen = plan_adaptation(where, device="cpu"), plan_adaptation(where, device="cpu", precision="float32")
+    train = adaptation_configs(usual, where, RECIPE)["train"]
+    assert usual.precision == ("bfloat16" if able else "float32")
+    assert ConfigParser({**train, "device": torch.device("cpu")}).get_parsed_content("amp") is able
+    assert chosen.precision == "float32"

@@ -50,6 +50,8 @@ BAD = [
     *((FINETUNE, "--unfreeze", value) for value in ("0", "x", "plateau:0")),
     (FINETUNE, "--batch-norm", "off"),
     (FINETUNE, "--compare", "nothing"),
+    *((command, "--precision", value) for command in (TRAIN, FINETUNE, ADAPT) for value in ("float16", "double")),
+    *((PRETRAIN, "--precision", value) for value in ("float16", "half")),
     *((ADAPT, "--jobs", value) for value in ("0", "-2", "9999")),
     (ADAPT, "--method", "Magic"),
     (ADAPT, "--method", "os.system"),

@@ -213,10 +213,14 @@ def test_two_labelled_domains_are_weighted() -> None:
 
 
 def test_autocast_trains_on_a_cpu() -> None:
-    network = UNet(2, 1, 2, (4, 8), (2,))
+    network, seen = UNet(2, 1, 2, (4, 8), (2,)), set()
     trainer = make(network, [DANN(8)], amp=True)
+    network.register_forward_hook(lambda module, inputs, output: seen.add(output.dtype))
     trainer.run()
+    assert seen == {torch.bfloat16}
+    assert trainer.scaler is None
     assert trainer.state.output[LOSSES]["domain"].dtype == torch.float32
+    assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
 def test_three_dimensions() -> None:
