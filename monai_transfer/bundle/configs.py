@@ -169,6 +169,11 @@ def split_source(source: CaseDataset) -> tuple[CaseDataset, CaseDataset]:
     return source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
 
 
+def held_source(source: CaseDataset) -> CaseDataset | None:
+    """The source's cases that an adaptation does not learn from; ``None`` where there are too few to hold any back."""
+    return split_source(source)[1] if len(source) > 2 else None
+
+
 def make_arm(
     domains: Domains,
     plan: Plan,

@@ -38,9 +38,7 @@ def pretrain_command(
     network: Annotated[str, typer.Option(help="unet, unet_bn, resnet10, resnet18, …")] = "unet",
     objective: Annotated[str, typer.Option(help="contrast, segmentation or both.")] = "both",
     steps: Annotated[int, typer.Option(help="Optimizer steps.")] = 4000,
-    minutes: Annotated[
-        float | None, typer.Option(help="End after so many minutes, if that is before the last step.")
-    ] = None,
+    minutes: Annotated[float | None, typer.Option(help="End after so many minutes, if --steps take longer.")] = None,
     length: Annotated[int, typer.Option(help="Voxels along each axis of the largest volumes.")] = 64,
     batch_size: Annotated[int, typer.Option(help="Label maps, or volumes of each folder, per step.")] = 2,
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.")] = 2e-3,

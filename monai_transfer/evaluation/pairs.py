@@ -11,7 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from monai_transfer.evaluation.pair_score import PairScore, Summary
-from monai_transfer.evaluation.predicted_dice import KnownLabel, known_labels, learn_dice, prediction_errors
+from monai_transfer.evaluation.predicted_dice import KnownLabel, known_labels, learn_dice, own_errors, prediction_errors
 from monai_transfer.evaluation.scoreboard import Scoreboard
 from monai_transfer.evaluation.table import readable
 from monai_transfer.files import write_record, write_text
@@ -166,14 +166,11 @@ class PairTable:
     @property
     def sentences(self) -> list[str]:
         """What there is to say beside the headline."""
-        if not self.prediction_errors:
-            return []
-        mean = fmean(self.prediction_errors.values())
-        worst, error = max(self.prediction_errors.items(), key=lambda item: item[1])
-        return [
-            "Predicted without labels, by a rule that the other pairs teach, the Dice of a label is "
-            f"{mean:.2f} off on average, and {error:.2f} on the worst pair, {worst}."
-        ]
+        told = {
+            "Predicted without labels, as the other pairs teach it, the Dice of a label": self.prediction_errors,
+            "Estimated by the adapted bundle itself, the mean Dice of a label": own_errors(self.boards),
+        }
+        return [f"{what} is {_off(errors)}." for what, errors in told.items() if errors]
 
     @property
     def warnings(self) -> list[str]:
@@ -213,6 +210,7 @@ class PairTable:
                 "mean_absolute_error": fmean(self.prediction_errors.values()) if self.prediction_errors else None,
                 "pairs": self.prediction_errors,
                 "labels": len(self.known_labels),
+                "by_the_bundle": own_errors(self.boards),
                 "rule": rule.as_dict() if (rule := learn_dice(self.known_labels, self.kept_back)) else None,
             },
             "warnings": self.warnings,
@@ -284,6 +282,11 @@ class PairTable:
 def _mean(values: Sequence[float], *, of: int) -> float | None:
     """The mean where every one of so many is there."""
     return sum(values) / of if of and len(values) == of else None
+
+
+def _off(errors: Mapping[str, float]) -> str:
+    worst, error = max(errors.items(), key=lambda item: item[1])
+    return f"{fmean(errors.values()):.3f} off on average, and {error:.3f} on the worst pair, {worst}"
 
 
 def _or_nothing(value: float | None) -> float:

@@ -176,6 +176,22 @@ def prediction_errors(known: Iterable[KnownLabel], kept_back: Sequence[str] = ()
     return errors
 
 
+def own_errors(boards: Mapping[str, Scoreboard]) -> dict[str, float]:
+    """Pair -> mean absolute error of the mean Dice of a label as the adapted bundles themselves estimate it."""
+    errors = {}
+    for pair, board in boards.items():
+        off = [
+            abs(run.estimated[label] - summary.mean["dice"])
+            for runs in board.methods.values()
+            for run in runs.values()
+            for label, summary in run.table.summaries.items()
+            if label in run.estimated and math.isfinite(summary.mean["dice"])
+        ]
+        if off:
+            errors[pair] = float(np.mean(off))
+    return errors
+
+
 def _values(evidence: LabelEvidence) -> list[float]:
     """The quantities as numbers; NaN where one could not be measured."""
     values = {name: math.nan if value is None else value for name, value in evidence.as_dict().items()}

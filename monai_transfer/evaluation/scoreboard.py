@@ -31,6 +31,8 @@ class ScoredRun:
         peak_memory_mb: greatest memory of the process (or, on a GPU, of its tensors there) during the training.
         evidence: name of a label -> what was seen of it in target training images, no label of theirs being read;
             empty where nobody looked.
+        estimated: name of a label -> its mean Dice on the test cases as the bundle itself estimates it, without their
+            labels; empty where it cannot.
 
     Example:
         >>> run = ScoredRun(ScoreTable(rows=()), seconds=12.5, peak_memory_mb=900.0)
@@ -42,6 +44,7 @@ class ScoredRun:
     seconds: float
     peak_memory_mb: float
     evidence: Mapping[str, LabelEvidence] = field(default_factory=dict)
+    estimated: Mapping[str, float] = field(default_factory=dict)
 
 
 Runs = Mapping[int, ScoredRun]

@@ -208,11 +208,9 @@ def load_weights(network: nn.Module, checkpoint: Path) -> None:
         UserError: the file is not a checkpoint of plain tensors, does not fit the network, or holds NaN or infinity.
     """
     tensors = read_checkpoint(checkpoint).tensors
-    own = network.state_dict()
-    # taken over as they are where they are of its kind: copied, they would be in memory twice
-    alike = all(name in own and own[name].dtype == tensor.dtype for name, tensor in tensors.items())
-    try:
-        network.load_state_dict(tensors, assign=alike and all(tensor.device.type == "cpu" for tensor in own.values()))
+    kinds = {name: (tensor.dtype, tensor.device) for name, tensor in network.state_dict().items()}
+    try:  # taken over where they are of its kind: copied, they would be in memory twice
+        network.load_state_dict(tensors, assign=kinds == {name: (t.dtype, t.device) for name, t in tensors.items()})
     except RuntimeError as error:
         first = str(error).strip().splitlines()[-1].strip()
         raise UserError(f"{checkpoint} does not fit the bundle's network_def: {first}") from error

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
-from monai_transfer.bundle.configs import make_arm, split_source
+from monai_transfer.bundle.configs import held_source, make_arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
@@ -214,8 +214,7 @@ def adapt(
         result.choice = choose_weights(bundle, result.arms["source_only"], scorer)
         if result.choice.kept == "source_only":
             keep_source_only(bundle, result.arms["source_only"])
-    held = split_source(domains.source)[1] if len(domains.source) > 2 else None
-    teach_judge(bundle, plan, source=domains.source, held=held, seen=domains.target, say=say)
+    teach_judge(bundle, plan, source=domains.source, held=held_source(domains.source), seen=domains.target, say=say)
     return result
 
 

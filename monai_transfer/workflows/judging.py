@@ -12,9 +12,11 @@ from monai.transforms import Compose, RandAffined
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
+from monai_transfer.bundle.configs import held_source
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
+from monai_transfer.bundle.request import Domains
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.case_judge import JUDGE, CaseJudge, read_judge
@@ -109,6 +111,26 @@ def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str,
         read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
         before = judge.familiarity.usual if judge.familiarity else None
         bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target, before)[0]).as_dict())
+
+
+def estimated_unseen(bundle: BundleFolder, plan: Plan, domains: Domains) -> dict[str, float]:
+    """Let an adapted bundle learn to judge its results, and estimate them on the test cases, whose labels are not read.
+
+    Returns:
+        Name of a label -> mean of its estimated Dice; nothing where it cannot be estimated.
+    """
+    held = held_source(domains.source)
+    judge = teach_judge(bundle, plan, source=domains.source, held=held, seen=domains.target)
+    if judge is None or judge.estimator is None or domains.test is None:
+        return {}
+    read = read_bundle(bundle.root, device=plan.device)
+    names, predict = {n: name for n, name in plan.class_names.items() if n}, over_whole_image(read.network, read.window)
+    found: dict[str, list[float]] = {}
+    for case in domains.test.cases:
+        image = whole_image(read, case.images, domains.test.reading)
+        for name, estimate in judge.judge(image, predict, names)["estimated_dice"].items():
+            found.setdefault(name, []).append(estimate["dice"])
+    return {name: float(np.mean(values)) for name, values in found.items()}
 
 
 def _measured(

@@ -22,6 +22,7 @@ from monai_transfer.evaluation.label_evidence import LabelEvidence
 from monai_transfer.files import write_text
 from monai_transfer.machine import peak_memory_mb, reset_peak_memory, versions
 from monai_transfer.workflows.adaptation import Say
+from monai_transfer.workflows.judging import estimated_unseen
 from monai_transfer.workflows.label_measures import measure_labels
 from monai_transfer.workflows.scoring import score_bundle
 
@@ -72,7 +73,8 @@ class PlannedRun:
                 return None
             evidence = {label: LabelEvidence.from_dict(one) for label, one in content.get("label_free", {}).items()}
             table = ScoreTable.from_dict(content["scores"])
-            return ScoredRun(table, content["seconds"], content["peak_memory_mb"], evidence)
+            estimated = {label: float(dice) for label, dice in content.get("estimated_dice", {}).items()}
+            return ScoredRun(table, content["seconds"], content["peak_memory_mb"], evidence, estimated)
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
 
@@ -102,15 +104,20 @@ class PlannedRun:
         return self.observed(run)
 
     def observed(self, run: ScoredRun) -> ScoredRun:
-        """The finished run with what can be seen of its labels in the target without labels, measured if need be."""
+        """The finished run with what can be seen of its labels in the target without labels, measured if need be.
+
+        An adapted network estimates its Dice on the test cases as well.
+        """
         if run.evidence:
             return run
+        bundle, adapted = BundleFolder(self.folder), self.arm.labels_of == "all"
         try:
-            evidence = measure_labels(BundleFolder(self.folder), self.plan, self.domains)
+            evidence = measure_labels(bundle, self.plan, self.domains)
+            estimated = estimated_unseen(bundle, self.plan, self.domains) if adapted else {}
         except Exception:  # the run has its scores: no fault of what is measured beside them may cost it
             logger.warning("%s: its labels could not be looked at in the target", self.folder, exc_info=True)
             return run
-        seen = replace(run, evidence=evidence)
+        seen = replace(run, evidence=evidence, estimated=estimated)
         self._write(seen)
         return seen
 
@@ -123,6 +130,7 @@ class PlannedRun:
             "peak_memory_mb": run.peak_memory_mb,
             "scores": run.table.as_dict(),
             "label_free": {label: evidence.as_dict() for label, evidence in run.evidence.items()},
+            "estimated_dice": dict(run.estimated),
         }
         write_text(self.folder / _RESULT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,3 +158,15 @@ def test_nothing_scored_is_said(tmp_path: Path) -> None:
     assert empty.headline == "No pair could be scored."
     assert "a could not be scored: no." in (tmp_path / "t.html").read_text()
     json.dumps(empty.as_report(), allow_nan=False)
+
+
+def test_what_bundles_estimate_of_themselves_is_compared_with_their_dice() -> None:
+    board = _board(First=(0.9, 0.6))
+    (run,) = board.methods["First"].values()
+    estimated = replace(run, estimated={"liver": 0.8, "spleen": 0.7})
+    table = PairTable({"one": replace(board, methods={"First": {0: estimated}}), "two": board})
+    assert table.as_report()["predicted_dice"]["by_the_bundle"] == {"one": pytest.approx(0.1)}
+    assert table.sentences == [
+        "Estimated by the adapted bundle itself, the mean Dice of a label is 0.100 off on average, and 0.100 on the "
+        "worst pair, one."
+    ]
