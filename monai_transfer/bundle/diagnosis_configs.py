@@ -166,14 +166,18 @@ def image_transforms(plan: DiagnosisPlan) -> list[dict[str, Any]]:
 
 
 def _random_transforms(template: Sequence[dict[str, Any]], spatial_dims: int) -> list[dict[str, Any]]:
-    """The template's augmentation, whose numbers for two axes are repeated for three; organs of volumes have a side."""
-    turned, *others, mirrored = template
-    axes = {
-        "rotate_range": turned["rotate_range"][:1] * (1 if spatial_dims == 2 else 3),
-        "scale_range": turned["scale_range"][:1] * spatial_dims,
-        "translate_range": turned["translate_range"][:1] * spatial_dims,
-    }
-    return [{**turned, **axes}, *others, *([mirrored] if spatial_dims == 2 else [])]
+    """The template's augmentation for pictures; what it becomes for volumes.
+
+    Volumes lie on a grid in mm, so that sizes are findings, which nothing may change: scaled by a tenth, as pictures
+    are, an organ has a third more volume, and large hippocampi have a fifth more than small ones. And organs have a
+    side.
+    """
+    turned, *others, _ = template
+    if spatial_dims == 2:
+        return [dict(one) for one in template]
+    moved = {key: value for key, value in turned.items() if key != "scale_range"}
+    axes = {name: turned[name][:1] * 3 for name in ("rotate_range", "translate_range")}
+    return [{**moved, **axes}, *others]
 
 
 def _inference(

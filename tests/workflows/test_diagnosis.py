@@ -201,6 +201,9 @@ def test_volumes(tmp_path: Path) -> None:
     options = ["--steps", "3", "--spacing", "10", "--batch-size", "2", "--device", "cpu", "--mixup", "0.4"]
     result = RUNNER.invoke(app, [*arguments, *options])
     assert result.exit_code == 0, result.output
+    moved, *_ = json.loads((output / "configs" / "train.json").read_text())["random_transforms"]
+    assert len(moved["translate_range"]) == 3
+    assert "scale_range" not in moved  # sizes in mm are findings
     image = tmp_path / "ct" / "images" / "ct_001.nii.gz"
     arguments = ["diagnose", str(image), "--bundle", str(output), "--output", str(tmp_path / "said")]
     result = RUNNER.invoke(app, [*arguments, "--explain", "gradcam++"])
