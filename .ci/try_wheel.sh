@@ -23,6 +23,8 @@ run python "$here/.ci/dicom_folder.py" demo/data/mr series
 run monai-transfer segment series --bundle demo/bundle --output labels --preview --statistics
 run python -W error - <<'PYTHON'
 import json
+import platform
+from importlib.metadata import version
 from pathlib import Path
 
 import nibabel
@@ -32,5 +34,6 @@ assert report.rstrip().endswith("</html>") and "<img" in report and 'src="http' 
 (case,) = json.loads(Path("labels/manifest.json").read_text())["cases"]
 assert case["status"] == "ok", case
 assert nibabel.load(case["output"]).shape and Path("labels/statistics.csv").stat().st_size
-print("tried:", case["output"])
+parts = ", ".join(f"{name} {version(name)}" for name in ("monai-transfer", "torch", "monai"))
+print(f"tried on Python {platform.python_version()}: {parts}; the demo, and {case['output']} from a DICOM folder")
 PYTHON
