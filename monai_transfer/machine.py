@@ -140,12 +140,12 @@ def versions() -> dict[str, str]:
 
 
 def has_bfloat16() -> bool:
-    """Whether the processor multiplies in bfloat16; elsewhere PyTorch emulates it. Where nothing is told, it has."""
+    """Whether the processor is known to multiply in bfloat16 as PyTorch does; elsewhere that may be emulated."""
     try:
         flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split())
     except OSError:
-        return True
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+        return False
+    return bool(flags & {"avx512_bf16", "amx_bf16"})
 
 
 def usual_precision(device: "torch.device") -> "Precision":
