@@ -32,7 +32,7 @@ from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal
-from monai_transfer.transforms.presets import Modality
+from monai_transfer.transforms.presets import Augmentation, Modality
 
 Configs = dict[str, dict[str, Any]]
 """Name of a file in ``configs`` without its suffix -> its content."""
@@ -44,13 +44,16 @@ _VALIDATED_SHARE = 0.2
 """Share of the source's cases that an adaptation watches, where there are more than two of them."""
 
 
-def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDataset | None) -> Configs:
+def supervised_configs(
+    plan: Plan, training: CaseDataset, validation: CaseDataset | None, *, augmentation: Augmentation = "standard"
+) -> Configs:
     """A training on one labelled set, from the template ``segmentation_transfer``.
 
     Args:
         plan: the choices.
         training: labelled cases to learn from.
         validation: labelled cases of the same set to watch; ``None`` watches the training cases.
+        augmentation: of the training images' appearance, see :func:`~monai_transfer.transforms.preset`.
     """
     names = training.channel_names
     train = with_values(
@@ -59,6 +62,7 @@ def supervised_configs(plan: Plan, training: CaseDataset, validation: CaseDatase
             **_training(plan, len(names)),
             "channel_dropout": plan.channel_dropout if len(names) > 1 else 0.0,
             "modality": plan.source_modality,
+            "augmentation": augmentation,
             "dataset_dir": folder_of(training),
             "train_cases": case_names(training),
             "validation_cases": case_names(validation or training),

@@ -37,6 +37,9 @@ from monai_transfer.cli.options import (
 from monai_transfer.errors import UserError
 from monai_transfer.options import JointWeight, checked, require_options_of, split_list, split_numbers
 
+SCRATCH = "scratch"
+"""What ``--compare`` calls fresh weights."""
+
 
 def finetune_command(
     data: Annotated[Path, typer.Option(help="Labelled data set.")],
@@ -76,9 +79,10 @@ def finetune_command(
     ] = None,
     minimum: Annotated[float, typer.Option(help="Share of the encoder that the weights must cover.")] = 0.9,
     compare: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
-            help="scratch: the same training from fresh weights beside it; what is better on validation cases is kept.",
+            help="scratch: the same training from fresh weights beside it; what is better on validation cases is kept. "
+            "With --fractions also other weights; repeat it for each.",
             show_default=False,
         ),
     ] = None,
@@ -130,8 +134,9 @@ def finetune_command(
     from monai_transfer.datasets import read_dataset
     from monai_transfer.volumes.volume import Reading
 
-    if compare not in (None, "scratch"):
-        raise UserError(f"--compare {compare} is not known: the only comparison is scratch.")
+    compared = [spec for spec in compare or () if spec != SCRATCH]
+    if compared and not fractions:
+        raise UserError(f"--compare {compared[0]} is for --fractions: give these, or compare with scratch.")
     checked(JointWeight, joint_weight)
     options = PlanOptions(
         device=device,
@@ -203,7 +208,7 @@ def finetune_command(
     from monai_transfer.workflows.finetuning_cases import choose_finetuning_cases, with_joint
     from monai_transfer.workflows.starting_point import read_starting_point
 
-    baselines = work.Baselines(scratch=compare is not None, fractions=shares, seeds=seeds)
+    baselines = work.Baselines(scratch=bool(compare), fractions=shares, seeds=seeds)
     start = read_starting_point(weights)
     reading = Reading(**reads)
     chosen = choose_finetuning_cases(
@@ -232,9 +237,11 @@ def finetune_command(
     if dry_run and start.concerns:
         return  # trying the weights would build the network, which here means to run foreign code
     channels = len(chosen.training.channel_names)
-    loaded = work.check_weights(start, plan, strategy, channels=channels, trust=trusted)
-    for line in (loaded.summary(), *loaded.remarks()):
-        console.say(line)
+    others = [read_starting_point(spec).into(start) for spec in compared]
+    for point in (start, *others):
+        loaded = work.check_weights(point, plan, strategy, channels=channels, trust=trusted)
+        for line in (loaded.summary(), *loaded.remarks()):
+            console.say(line)
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
     result = work.finetune(
@@ -244,6 +251,7 @@ def finetune_command(
         strategy,
         output,
         baselines=baselines,
+        others=others,
         old=old,
         trust=trusted,
         overwrite=overwrite,

@@ -34,7 +34,11 @@ from monai_transfer.cli.options import (
     TrainingPrecisionOption,
 )
 from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
+from monai_transfer.errors import UserError
 from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
+
+TRAINABLE = ("standard", "modality", "gin", "nnunet", "none")
+"""Augmentations that need no images but those that are learnt from."""
 
 if TYPE_CHECKING:
     from monai_transfer.workflows.training import LabelledSplit
@@ -52,6 +56,14 @@ def train_command(
     minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
+    augmentation: Annotated[
+        str | None,
+        typer.Option(
+            help="Appearance in training: standard; modality (random contrasts: to fine-tune on another); gin, nnunet, "
+            "none.",
+            show_default="standard",
+        ),
+    ] = None,
     channel_dropout: ChannelDropoutOption = None,
     precision: TrainingPrecisionOption = None,
     assume_affine: AssumeAffineOption = False,
@@ -82,6 +94,7 @@ def train_command(
     own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "class_weights": class_weights}
     own |= {"label_smoothing": label_smoothing}
     split: dict[str, Any] = {"cases": cases, "fold": fold is not None, "minutes": minutes}
+    split |= {"augmentation": augmentation}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
@@ -98,7 +111,7 @@ def train_command(
     from monai_transfer.workflows.training import choose_cases
 
     parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))
-    _train_segmentation(parts, chosen.given, output, minutes, **how)
+    _train_segmentation(parts, chosen.given, output, minutes, augmentation or "standard", **how)
 
 
 def _train_segmentation(
@@ -106,6 +119,7 @@ def _train_segmentation(
     options: dict[str, Any],
     output: Path,
     minutes: float | None,
+    augmentation: str,
     *,
     overwrite: bool,
     resume: bool,
@@ -115,9 +129,12 @@ def _train_segmentation(
     from monai_transfer.bundle.pacing import Pace
     from monai_transfer.workflows.training import plan_training, train
 
+    if augmentation not in TRAINABLE:
+        raise UserError(f"--augmentation {augmentation} is not known: choose from {', '.join(TRAINABLE)}.")
     pace = None if minutes is None else Pace(minutes, begun=output if resume else None)
     console.say_plan(plan := plan_training(parts, pace=pace, **options))
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
-    result = train(parts, plan, output, overwrite=overwrite, resume=resume, say=console.say_section)
+    how: dict[str, Any] = {"augmentation": augmentation}
+    result = train(parts, plan, output, **how, overwrite=overwrite, resume=resume, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)

@@ -1,5 +1,6 @@
 """From pretrained weights and a labelled data set to a bundle, beside the same training from scratch."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -64,8 +65,9 @@ class FineTuning:
 
     @property
     def sentences(self) -> list[str]:
-        """The result in plain words."""
-        return [*self.report["sentences"], f"Bundle: {self.bundle.root}"]
+        """The result in plain words, after a table where more than one pair of trainings is compared."""
+        table = self.report["table"].splitlines() if len(self.runs) > 2 else []
+        return [*table, *self.report["sentences"], f"Bundle: {self.bundle.root}"]
 
 
 def plan_finetuning(cases: FineTuningCases, start: StartingPoint, *, device: str = "auto", **options: Any) -> Plan:
@@ -109,6 +111,7 @@ def finetune(
     output: str | Path,
     *,
     baselines: Baselines | None = None,
+    others: Sequence[StartingPoint] = (),
     old: CaseDataset | None = None,
     trust: bool = False,
     overwrite: bool = False,
@@ -124,6 +127,7 @@ def finetune(
         strategy: what is frozen, when it is freed, and what holds the weights back.
         output: the bundle folder to make; the other trainings go to its ``comparison``.
         baselines: what it is compared with.
+        others: further weights to compare with on the shares of ``baselines``; the bundle starts from ``start``.
         old: labelled cases of the bundle that is fine-tuned, to report what is forgotten.
         trust: let the network of a foreign bundle name whatever code it likes.
         overwrite: whether to write into a folder that holds something.
@@ -150,17 +154,9 @@ def finetune(
     folder = tuned.bundle.root / "comparison"
     runs = [tuned]
     if compared.fractions:
-        runs = label_efficiency(
-            cases,
-            plan,
-            start,
-            strategy,
-            folder,
-            fractions=compared.fractions,
-            seeds=[one.seed for one in seeded],
-            existing=existing,
-            say=say,
-        )
+        seeds = [one.seed for one in seeded]
+        shares: dict[str, Any] = {"fractions": compared.fractions, "seeds": seeds, "others": others}
+        runs = label_efficiency(cases, plan, start, strategy, folder, **shares, existing=existing, say=say)
     elif compared.scratch:
         say(f"from scratch: {plan.steps} steps on {plan.device}")
         for one in seeded:

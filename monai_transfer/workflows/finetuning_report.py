@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
@@ -21,32 +21,33 @@ from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.finetuning_choice import StartChoice
 from monai_transfer.workflows.finetuning_runs import Run
+from monai_transfer.workflows.finetuning_table import SCRATCH, mean_curve, start_table, starts_of, steps_to_reach
 from monai_transfer.workflows.scoring import overlay_cases
 from monai_transfer.workflows.starting_point import StartingPoint
 
-COLOURS = {"transfer": "#0072B2", "scratch": "#D55E00"}
-WORDS = {"transfer": "fine-tuned", "scratch": "from scratch"}
+COLOURS = ("#D55E00", "#0072B2", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+"""Of scratch, and of each start in the order of the command; further ones begin anew with the second."""
 NOTEWORTHY = 0.005
+_LEGEND = 30
+"""So many letters of a SPEC fit into a legend."""
 
 
-def steps_to_reach(curve: Sequence[tuple[int, float]], score: float) -> int | None:
-    """The first step at which a validation curve reaches ``score``, None where it never does."""
-    return next((step for step, value in curve if value >= score), None)
-
-
-def comparison_sentences(runs: Sequence[Run], spec: str) -> list[str]:
+def comparison_sentences(runs: Sequence[Run]) -> list[str]:
     """Say for each number of subjects what the weights brought: the gain, negative transfer, and the steps saved."""
     sentences = []
+    groups = starts_of(runs)
+    several = len(groups) > 2
     for cases in sorted({run.cases for run in runs}):
-        arms = {arm: [run for run in runs if run.arm == arm and run.cases == cases] for arm in WORDS}
-        if not all(arms.values()):
-            continue
-        scores = {arm: [run.dice for run in members if run.dice is not None] for arm, members in arms.items()}
-        if all(scores.values()):
-            sentences.append(
-                _gain(cases, mean(scores["transfer"]), mean(scores["scratch"]), len(arms["transfer"]), spec)
-            )
-        sentences += _saving(cases, arms["transfer"], arms["scratch"])
+        scratch = [run for run in groups.get(SCRATCH, ()) if run.cases == cases]
+        for spec, members in groups.items():
+            tuned = [run for run in members if run.cases == cases]
+            if spec == SCRATCH or not tuned or not scratch:
+                continue
+            scores, others = ([run.dice for run in part if run.dice is not None] for part in (tuned, scratch))
+            if scores and others:
+                sentences.append(_gain(cases, mean(scores), mean(others), len(tuned), spec))
+            if not several:  # the table has the steps of each
+                sentences += _saving(cases, tuned, scratch)
     return sentences
 
 
@@ -76,13 +77,6 @@ def _saving(cases: int, transfer: Sequence[Run], scratch: Sequence[Run]) -> list
     ]
 
 
-def mean_curve(runs: Sequence[Run]) -> list[tuple[int, float]]:
-    """Mean of the validation curves at the steps that all runs have."""
-    curves = [dict(run.curve) for run in runs]
-    steps = sorted(set.intersection(*(set(curve) for curve in curves))) if curves else []
-    return [(step, mean(curve[step] for curve in curves)) for step in steps]
-
-
 def report_finetuning(
     run: Run,
     runs: Sequence[Run],
@@ -110,7 +104,7 @@ def report_finetuning(
         The content of ``report.json``.
     """
     folder = run.bundle.root
-    sentences = comparison_sentences(runs, start.spec) or _alone(run, start)
+    sentences = comparison_sentences(runs) or _alone(run, start)
     if choice is not None:
         sentences.append(choice.sentence)
     if forgotten is not None:
@@ -119,6 +113,7 @@ def report_finetuning(
         "weights": start.spec,
         "strategy": strategy.describe(),
         "sentences": sentences,
+        "table": start_table(runs),
         "choice": None if choice is None else asdict(choice),
         "load_report": _load_summary(folder),
         "runs": [_as_row(one) for one in runs],
@@ -137,7 +132,9 @@ def report_finetuning(
         )
         page = folder / "report.html"
         write_evaluation_report(page, run.table, overlays=overlays, run=described, title=title)
-    scores = {WORDS[one.arm]: one.table for one in runs if one.table is not None and one.cases == run.cases}
+    words = {start.spec: "fine-tuned", "": "from scratch"}
+    shown = [one for one in runs if one.cases == run.cases and one.weights in words]
+    scores = {words[one.weights]: one.table for one in shown if one.table is not None}
     write_model_card(run.bundle, title=title, plan=plan, sentences=sentences, scores=scores, run=described)
     return content
 
@@ -157,30 +154,37 @@ def forgetting_sentence(before: ScoreTable, after: ScoreTable) -> str:
 def comparison_figure(runs: Sequence[Run]) -> Figure:
     """Draw the validation curves and, for several numbers of subjects, Dice by number of subjects."""
     counts = sorted({run.cases for run in runs})
-    scored = [run for run in runs if run.dice is not None]
-    efficiency = len(counts) > 1 and bool(scored)
+    efficiency = len(counts) > 1 and any(run.dice is not None for run in runs)
     panels = len(counts) + (1 if efficiency else 0)
     columns = min(3, panels)
     figure = new_figure(3.6 * columns, 3.0 * math.ceil(panels / columns))
+    groups = list(_coloured(runs))
     for index, count in enumerate(counts):
         axes = figure.add_subplot(math.ceil(panels / columns), columns, index + 1)
-        for arm, colour in COLOURS.items():
-            members = [run for run in runs if run.arm == arm and run.cases == count]
-            for run in members:
+        for name, colour, group in groups:
+            members = [run for run in group if run.cases == count]
+            for run in members if len(groups) < 3 else ():  # of more starts the means alone can be told apart
                 axes.plot(*_columns(run.curve), color=colour, lw=0.8, alpha=0.35 if len(members) > 1 else 1.0)
-            axes.plot(*_columns(mean_curve(members)), color=colour, lw=2.0, label=WORDS[arm])
+            axes.plot(*_columns(mean_curve(members)), color=colour, lw=2.0, label=name)
         axes.set(title=f"{count} subject(s)", xlabel="step", ylabel="validation Dice", ylim=(0, 1))
         _dress(axes, legend=index == 0)
     if efficiency:
         axes = figure.add_subplot(math.ceil(panels / columns), columns, panels)
-        for arm, colour in COLOURS.items():
-            points = [(run.cases, run.dice) for run in scored if run.arm == arm and run.dice is not None]
+        for name, colour, group in groups:
+            points = [(run.cases, run.dice) for run in group if run.dice is not None]
             means = [(n, mean(dice for cases, dice in points if cases == n)) for n in sorted({n for n, _ in points})]
             axes.plot(*_columns(points), "o", color=colour, ms=4, mfc="white")
-            axes.plot(*_columns(means), color=colour, lw=2.0, label=WORDS[arm])
+            axes.plot(*_columns(means), color=colour, lw=2.0, label=name)
         axes.set(title="label efficiency", xlabel="training subjects", ylabel="test Dice", ylim=(0, 1), xticks=counts)
         _dress(axes, legend=False)
     return figure
+
+
+def _coloured(runs: Sequence[Run]) -> Iterator[tuple[str, str, list[Run]]]:
+    """The end of each start's SPEC, its colour, and its runs."""
+    for number, (name, members) in enumerate(starts_of(runs).items()):
+        colour = COLOURS[number if number < len(COLOURS) else 1 + (number - 1) % (len(COLOURS) - 1)]
+        yield name if len(name) <= _LEGEND else f"…{name[-_LEGEND:]}", colour, members
 
 
 def _dress(axes: Any, *, legend: bool) -> None:
@@ -205,6 +209,7 @@ def _alone(run: Run, start: StartingPoint) -> list[str]:
 def _as_row(run: Run) -> dict[str, Any]:
     return {
         "arm": run.arm,
+        "weights": run.weights,
         "cases": run.cases,
         "seed": run.seed,
         "dice": run.dice,

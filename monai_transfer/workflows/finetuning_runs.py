@@ -1,6 +1,7 @@
 """The trainings of a fine-tuning: from the weights and from scratch, on all cases or on growing shares of them."""
 
 import random
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ class Run:
         bundle: what it made.
         table: scores on the held cases.
         curve: step and validation Dice.
+        weights: SPEC of what it started from; empty from scratch.
     """
 
     arm: Arm
@@ -45,6 +47,7 @@ class Run:
     bundle: BundleFolder
     table: ScoreTable | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
+    weights: str = ""
 
     @property
     def dice(self) -> float | None:
@@ -118,7 +121,8 @@ def train_arm(
         "segmentation_transfer", output, configs=configs, overwrite=existing.overwrite, resume=existing.resume
     )
     bundle.run("train", "finetune", device=plan.device)
-    run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle))
+    weights = start.spec if transfer else ""
+    run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle), weights=weights)
     if cases.held is not None:
         run.table = score_bundle(bundle, cases.held, device=str(plan.device))
     return run
@@ -133,13 +137,13 @@ def label_efficiency(
     *,
     fractions: Sequence[float],
     seeds: Sequence[int],
-    arms: Sequence[Arm] = ("transfer", "scratch"),
+    others: Sequence[StartingPoint] = (),
     existing: Existing = Existing(),
     say: Say = lambda message: None,
 ) -> list[Run]:
     """Train on growing shares of the subjects, with and without the weights, for the same number of steps.
 
-    Each seed draws its own order of the subjects; a larger share holds the smaller ones.
+    Each seed draws its own order of the subjects; a larger share holds the smaller ones. All starts see the same.
 
     Args:
         cases: what to learn from, watch and score.
@@ -149,25 +153,37 @@ def label_efficiency(
         output: folder that gets a bundle per training.
         fractions: shares in percent; each takes at least one subject.
         seeds: seeds of the order of subjects and of the training.
-        arms: what to train.
+        others: further weights, fine-tuned in the same way.
         existing: what becomes of what is in the folders already.
         say: called with a sentence before each training.
     """
     counts = share_counts(fractions, len(cases.training))
+    arms: list[tuple[str, Arm, StartingPoint]] = [("transfer", "transfer", start)]
+    arms += [(arm_folder(number, other), "transfer", other) for number, other in enumerate(others, start=2)]
+    arms.append(("scratch", "scratch", start))
     runs = []
     for seed in seeds:
         order = list(cases.training.names)
         random.Random(seed).shuffle(order)
+        own = replace(plan, seed=seed)
         for count in counts:
             part = cases.only(order[:count])
-            for arm in arms:
-                say(f"{arm}, {count} case(s), seed {seed}: {plan.steps} steps")
-                folder = Path(output) / f"{count}_cases" / f"seed_{seed}" / arm
-                run = train_arm(
-                    arm, part, replace(plan, seed=seed), start, strategy, folder, existing=existing, every_epoch=True
-                )
-                runs.append(run)
+            for name, arm, point in arms:
+                origin = "from scratch" if arm == "scratch" else f"from {point.spec}"
+                say(f"{origin}, {count} case(s), seed {seed}: {plan.steps} steps")
+                folder = Path(output) / f"{count}_cases" / f"seed_{seed}" / name
+                runs.append(train_arm(arm, part, own, point, strategy, folder, existing=existing, every_epoch=True))
     return runs
+
+
+def arm_folder(number: int, start: StartingPoint) -> str:
+    """Name of the folder of further weights.
+
+    Example:
+        >>> arm_folder(2, StartingPoint("shapes:unet", None))
+        '2_shapes_unet'
+    """
+    return f"{number}_" + re.sub(r"[^A-Za-z0-9]+", "_", start.spec).strip("_")[-40:].strip("_")
 
 
 def share_counts(fractions: Sequence[float], cases: int) -> list[int]:

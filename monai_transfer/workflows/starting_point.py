@@ -1,7 +1,7 @@
 """What the weights that a fine-tuning starts from say about its network, working grid and labels."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,10 @@ class StartingPoint:
         definition = network_definition(plan.network, classes=plan.classes, channels=channels)
         try_weights(self, definition, label_names=plan.class_names)
         return plan
+
+    def into(self, other: "StartingPoint") -> "StartingPoint":
+        """These weights for the network of ``other``, so that the two can be compared; none of their own is built."""
+        return replace(self, network=other.network, definition=other.definition, bundle=None, concerns=())
 
     def require_bundle(self, option: str) -> Path:
         """The bundle that the weights are, for an option that needs one.

@@ -14,6 +14,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.figures.report import write_evaluation_report
 from monai_transfer.machine import choose_device
+from monai_transfer.transforms.presets import Augmentation
 from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.judging import teach_judge
@@ -117,10 +118,16 @@ def plan_training(split: LabelledSplit, *, device: str = "auto", pace: "Pace | N
 
 
 def prepare_bundle(
-    split: LabelledSplit, plan: Plan, output: str | Path, *, overwrite: bool = False, resume: bool = False
+    split: LabelledSplit,
+    plan: Plan,
+    output: str | Path,
+    *,
+    augmentation: Augmentation = "standard",
+    overwrite: bool = False,
+    resume: bool = False,
 ) -> BundleFolder:
     """A copy of ``segmentation_transfer`` that is ready to train on these cases, or to go on with that."""
-    configs = supervised_configs(plan, split.training, split.held)
+    configs = supervised_configs(plan, split.training, split.held, augmentation=augmentation)
     return BundleFolder.create("segmentation_transfer", output, configs=configs, overwrite=overwrite, resume=resume)
 
 
@@ -129,6 +136,7 @@ def train(
     plan: Plan,
     output: str | Path,
     *,
+    augmentation: Augmentation = "standard",
     overwrite: bool = False,
     resume: bool = False,
     say: Callable[[str], None] = lambda message: None,
@@ -139,6 +147,7 @@ def train(
         split: the cases.
         plan: the choices.
         output: the bundle folder to make.
+        augmentation: of the images' appearance; ``modality`` teaches networks that other contrasts are to come.
         overwrite: whether to write into a folder that holds something.
         resume: whether to go on with a training of the same command that was cut off there.
         say: called with a sentence when the training begins.
@@ -146,7 +155,7 @@ def train(
     Raises:
         UserError: when the output folder is taken or training fails for a reason that the user can mend.
     """
-    bundle = prepare_bundle(split, plan, output, overwrite=overwrite, resume=resume)
+    bundle = prepare_bundle(split, plan, output, augmentation=augmentation, overwrite=overwrite, resume=resume)
     say(f"training: {plan.steps} steps on {plan.device}{bundle.standing}")
     bundle.run("train", device=plan.device)
     teach_judge(bundle, plan, source=split.training, held=split.held, seen=split.training, say=say)

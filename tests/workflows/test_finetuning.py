@@ -14,13 +14,9 @@ from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.finetuning import Baselines, finetune, plan_finetuning
 from monai_transfer.workflows.finetuning_cases import LEAST_TO_CHOOSE, choose_finetuning_cases
 from monai_transfer.workflows.finetuning_choice import choose_start
-from monai_transfer.workflows.finetuning_report import (
-    comparison_figure,
-    comparison_sentences,
-    forgetting_sentence,
-    steps_to_reach,
-)
+from monai_transfer.workflows.finetuning_report import comparison_figure, comparison_sentences, forgetting_sentence
 from monai_transfer.workflows.finetuning_runs import Run, label_efficiency, share_counts, train_arm
+from monai_transfer.workflows.finetuning_table import start_table, steps_to_reach
 from monai_transfer.workflows.starting_point import StartingPoint, merged_labels, read_starting_point
 from tests.weights.published import write_published
 
@@ -166,26 +162,59 @@ def test_label_efficiency_is_nested_and_compared(phantoms, pretrained, tmp_path)
     chosen = [json.loads((run.bundle.root / "configs" / "train.json").read_text())["train_cases"] for run in runs]
     assert set(chosen[0]) == set(chosen[1]) < set(chosen[2]) == set(chosen[3])
     assert len(comparison_figure(runs).axes) == 3
-    assert len(comparison_sentences(runs, "base")) >= 2
+    assert len(comparison_sentences(runs)) >= 2
 
 
-def run_of(arm, dice, curve, cases=2):
+def run_of(arm, dice, curve, cases=2, weights="w"):
     class Table:
         def mean(self, metric):
             return dice
 
-    return Run(arm, cases, 0, None, Table(), curve)
+    return Run(arm, cases, 0, None, Table(), curve, "" if arm == "scratch" else weights)
 
 
 def test_negative_transfer_is_said():
     runs = [run_of("transfer", 0.6, [(10, 0.5), (20, 0.6)]), run_of("scratch", 0.7, [(10, 0.4), (20, 0.7)])]
-    assert comparison_sentences(runs, "w") == [
+    assert comparison_sentences(runs) == [
         "2 case(s): Dice 0.600 from w, 0.700 from scratch. Negative transfer: the weights cost 0.100.",
         "2 case(s): fine-tuning does not reach the final validation Dice from scratch (0.700).",
     ]
     runs = [run_of("transfer", 0.8, [(10, 0.7), (20, 0.8)]), run_of("scratch", 0.7, [(10, 0.4), (20, 0.7)])]
-    assert comparison_sentences(runs, "w")[1].endswith("after 10 of 20 steps.")
+    assert comparison_sentences(runs)[1].endswith("after 10 of 20 steps.")
     assert steps_to_reach([(1, 0.1)], 0.2) is None
+
+
+def test_one_table_of_several_starts():
+    """Each start beside the twin of its seed, with the steps that it saves; scratch is trained once for all."""
+    runs = [
+        run_of("transfer", 0.8, [(10, 0.7), (20, 0.8)], cases=1, weights="a|b"),
+        run_of("transfer", 0.6, [(10, 0.1), (20, 0.6)], cases=1, weights="shapes:unet"),
+        run_of("scratch", 0.7, [(10, 0.4), (20, 0.7)], cases=1),
+        run_of("transfer", 0.9, [(10, 0.7), (20, 0.9)], weights="a|b"),
+    ]
+    assert start_table(runs).splitlines() == [
+        "| start, 1 seed(s) | Dice, 1 case(s) | change | steps | Dice, 2 case(s) | change | steps |",
+        "|---|---|---|---|---|---|---|",
+        "| scratch | 0.700 |  |  | – |  |  |",
+        "| a\\|b | 0.800 | +0.100 | 10 of 20 | 0.900 | – | – |",
+        "| shapes:unet | 0.600 | -0.100 | not in 20 | – | – | – |",
+    ]
+    assert len(comparison_sentences(runs)) == 2
+    axes = comparison_figure(runs).axes
+    assert [text.get_text() for text in axes[0].get_legend().get_texts()] == ["scratch", "a|b", "shapes:unet"]
+
+
+def test_command_with_several_starts(phantoms, pretrained, tmp_path):
+    arguments = ["--data", str(phantoms), "--weights", str(pretrained), "--output", str(tmp_path / "out")]
+    options = ["--compare", "scratch", "--compare", "shapes:unet", "--fractions", "25", "--steps", "2"]
+    result = RUNNER.invoke(app, ["finetune", *arguments, *options])
+    assert result.exit_code == 0, result.output
+    table = result.stdout[result.stdout.index("| start") :].splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in table[2:5]] == ["scratch", str(pretrained), "shapes:unet"]
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert [row["weights"] for row in report["runs"]] == [str(pretrained), "shapes:unet", ""]
+    folder = tmp_path / "out" / "comparison" / "1_cases" / "seed_0"
+    assert {path.name for path in folder.iterdir()} == {"transfer", "2_shapes_unet", "scratch"}
 
 
 def test_a_start_that_is_a_burden_on_validation_cases_of_its_own(phantoms):
