@@ -53,6 +53,10 @@ ExportFormat = Literal["torchscript", "onnx"]
 Backbone = Literal["unet", "resnet18", "pointwise"]
 Blending = Literal["gaussian", "constant"]
 Task = Literal["segmentation", "diagnosis"]
+# those that need no images but the ones that are learnt from
+TrainingAugmentation = Annotated[
+    Literal["standard", "modality", "gin", "nnunet", "none"], Field(title="--augmentation")
+]
 Policy = Literal["train", "follow_freezing", "frozen_statistics", "frozen_affine"]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)

@@ -34,13 +34,17 @@ from monai_transfer.cli.options import (
     TrainingPrecisionOption,
 )
 from monai_transfer.cli.two_tasks import BothTasksOption, TaskWeightsOption, read_task_weights, train_both_command
-from monai_transfer.errors import UserError
-from monai_transfer.options import refuse_given, require_options_of, split_list, split_numbers
-
-TRAINABLE = ("standard", "modality", "gin", "nnunet", "none")
-"""Augmentations that need no images but those that are learnt from."""
+from monai_transfer.options import (
+    TrainingAugmentation,
+    checked,
+    refuse_given,
+    require_options_of,
+    split_list,
+    split_numbers,
+)
 
 if TYPE_CHECKING:
+    from monai_transfer.transforms.presets import Augmentation
     from monai_transfer.workflows.training import LabelledSplit
 
 
@@ -59,8 +63,8 @@ def train_command(
     augmentation: Annotated[
         str | None,
         typer.Option(
-            help="Appearance in training: standard; modality (random contrasts: to fine-tune on another); gin, nnunet, "
-            "none.",
+            help="Of the images' appearance: standard, modality (random contrasts, to be fine-tuned on another one), "
+            "gin, nnunet or none.",
             show_default="standard",
         ),
     ] = None,
@@ -106,12 +110,13 @@ def train_command(
     refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
         return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
+    appearance = checked(TrainingAugmentation, augmentation or "standard")
     more: dict[str, Any] = {"channel_dropout": channel_dropout, "precision": precision, "minutes": minutes}
     chosen = PlanOptions(**more, **common)  # type: ignore[arg-type]
     from monai_transfer.workflows.training import choose_cases
 
     parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))
-    _train_segmentation(parts, chosen.given, output, minutes, augmentation or "standard", **how)
+    _train_segmentation(parts, chosen.given, output, minutes, appearance, **how)
 
 
 def _train_segmentation(
@@ -119,7 +124,7 @@ def _train_segmentation(
     options: dict[str, Any],
     output: Path,
     minutes: float | None,
-    augmentation: str,
+    augmentation: "Augmentation",
     *,
     overwrite: bool,
     resume: bool,
@@ -129,12 +134,10 @@ def _train_segmentation(
     from monai_transfer.bundle.pacing import Pace
     from monai_transfer.workflows.training import plan_training, train
 
-    if augmentation not in TRAINABLE:
-        raise UserError(f"--augmentation {augmentation} is not known: choose from {', '.join(TRAINABLE)}.")
     pace = None if minutes is None else Pace(minutes, begun=output if resume else None)
     console.say_plan(plan := plan_training(parts, pace=pace, **options))
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)
-    how: dict[str, Any] = {"augmentation": augmentation}
-    result = train(parts, plan, output, **how, overwrite=overwrite, resume=resume, say=console.say_section)
+    how: dict[str, Any] = {"augmentation": augmentation, "overwrite": overwrite, "resume": resume}
+    result = train(parts, plan, output, **how, say=console.say_section)
     console.emit_result(result.as_report(), result.sentences, as_json=as_json)

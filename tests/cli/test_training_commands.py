@@ -130,8 +130,12 @@ def test_several_sources_and_some_target_labels_are_options(domains: Path, tmp_p
 
 def test_train_makes_a_scored_bundle(domains: Path, tmp_path: Path) -> None:
     output = tmp_path / "bundle"
-    result = RUNNER.invoke(app, ["train", "--data", str(domains / "ct"), "--output", str(output), "--json", *QUICK])
+    command = ["train", "--data", str(domains / "ct"), "--output", str(output), "--json", *QUICK]
+    with pytest.raises(UserError, match="--augmentation histogram"):  # it borrows from images of another set
+        app([*command, "--augmentation", "histogram"], standalone_mode=False)
+    result = RUNNER.invoke(app, [*command, "--augmentation", "modality"])
     assert result.exit_code == 0, result.output
+    assert json.loads((output / "configs" / "train.json").read_text())["augmentation"] == "modality"
     assert json.loads(result.stdout)["scores"]["cases"] == 1
     assert (output / "models" / "model.pt").is_file()
     assert (output / "report.html").is_file()
