@@ -52,17 +52,19 @@ def start_table(runs: Sequence[Run]) -> str:
         cells = []
         for count in counts:
             own, scratch = ([run for run in part if run.cases == count] for part in (members, groups.get(SCRATCH, [])))
-            cells += [spread([run.dice for run in own if run.dice is not None])]
-            cells += ["", ""] if name == SCRATCH else [spread(changes_of(own, scratch), sign="+"), _steps(own, scratch)]
+            cells += [mean_sd([run.dice for run in own if run.dice is not None])]
+            cells += (
+                ["", ""] if name == SCRATCH else [mean_sd(changes_of(own, scratch), sign="+"), _steps(own, scratch)]
+            )
         lines.append(f"| {markdown(name)} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
-def spread(values: Sequence[float], *, sign: str = "") -> str:
+def mean_sd(values: Sequence[float], *, sign: str = "") -> str:
     """Mean and standard deviation of a sample in words.
 
     Example:
-        >>> spread([0.7, 0.8]), spread([0.1], sign="+"), spread([])
+        >>> mean_sd([0.7, 0.8]), mean_sd([0.1], sign="+"), mean_sd([])
         ('0.750 ± 0.071', '+0.100', '–')
     """
     if not values:
