@@ -34,8 +34,8 @@ class Baselines:
     """What a fine-tuning is compared with; by default with nothing.
 
     Attributes:
-        scratch: whether the same training from fresh weights runs beside it; where there are validation cases apart
-            from the held ones, the bundle keeps what is better on them.
+        scratch: whether the same training from fresh weights runs beside it; the bundle keeps what is better, see
+            :func:`~monai_transfer.workflows.finetuning_choice.choose_start`.
         fractions: shares of the training cases in percent, each trained on with and without the weights.
         seeds: trainings of each, every one with a seed of its own.
 
@@ -162,7 +162,9 @@ def finetune(
         for one in seeded:
             place = folder / f"seed_{one.seed}"
             runs.append(train_arm("scratch", cases, one, start, strategy, place, existing=existing, every_epoch=True))
-    choice = choose_start(runs, cases) if compared.scratch and not compared.fractions else None
+    choice = None
+    if compared.scratch and not compared.fractions and old is None:  # scratch knows nothing of the old cases
+        choice = choose_start(runs, cases, strategy)
     kept = tuned
     if choice is not None and choice.kept == "scratch":
         keep_scratch(tuned.bundle, runs[1].bundle)

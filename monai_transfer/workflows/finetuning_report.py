@@ -213,6 +213,7 @@ def _as_row(run: Run) -> dict[str, Any]:
         "cases": run.cases,
         "seed": run.seed,
         "dice": run.dice,
+        "training_loss": run.loss,
         "per_label": None if run.table is None else {n: s.mean["dice"] for n, s in run.table.summaries.items()},
         "curve": run.curve,
         "bundle": str(run.bundle.root),

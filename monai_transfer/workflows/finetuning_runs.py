@@ -25,6 +25,7 @@ Arm = Literal["transfer", "scratch"]
 Say = Callable[[str], None]
 
 SCORE = "val_mean_dice"
+LOSS = "source/supervised"
 
 
 @dataclass
@@ -39,6 +40,7 @@ class Run:
         table: scores on the held cases.
         curve: step and validation Dice.
         weights: SPEC of what it started from; empty from scratch.
+        loss: mean loss of the training cases in the last epoch.
     """
 
     arm: Arm
@@ -48,6 +50,7 @@ class Run:
     table: ScoreTable | None = None
     curve: list[tuple[int, float]] = field(default_factory=list)
     weights: str = ""
+    loss: float | None = None
 
     @property
     def dice(self) -> float | None:
@@ -121,8 +124,10 @@ def train_arm(
         "segmentation_transfer", output, configs=configs, overwrite=existing.overwrite, resume=existing.resume
     )
     bundle.run("train", "finetune", device=plan.device)
-    weights = start.spec if transfer else ""
-    run = Run(arm, len(cases.training), plan.seed, bundle, curve=_curve(bundle), weights=weights)
+    lines = read_history(bundle.root / "eval" / "history.jsonl")
+    run = Run(arm, len(cases.training), plan.seed, bundle, weights=start.spec if transfer else "")
+    run.curve = [(int(line["step"]), float(line["metrics"][SCORE])) for line in lines if SCORE in line["metrics"]]
+    run.loss = float(lines[-1]["losses"][LOSS]) if lines else None
     if cases.held is not None:
         run.table = score_bundle(bundle, cases.held, device=str(plan.device))
     return run
@@ -209,8 +214,3 @@ def forgetting(
         found = Predictions.by_bundle(folder, old, output, device=device, trust=trust)
         tables.append(score_folder(found.where, old, label_names=found.label_names))
     return tables[0], tables[1]
-
-
-def _curve(bundle: BundleFolder) -> list[tuple[int, float]]:
-    lines = read_history(bundle.root / "eval" / "history.jsonl")
-    return [(int(line["step"]), float(line["metrics"][SCORE])) for line in lines if SCORE in line["metrics"]]

@@ -13,7 +13,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.finetuning import Baselines, finetune, plan_finetuning
 from monai_transfer.workflows.finetuning_cases import LEAST_TO_CHOOSE, choose_finetuning_cases
-from monai_transfer.workflows.finetuning_choice import choose_start
+from monai_transfer.workflows.finetuning_choice import LEAST_GAIN, choose_start
 from monai_transfer.workflows.finetuning_report import comparison_figure, comparison_sentences, forgetting_sentence
 from monai_transfer.workflows.finetuning_runs import Run, label_efficiency, share_counts, train_arm
 from monai_transfer.workflows.finetuning_table import start_table, steps_to_reach
@@ -231,6 +231,20 @@ def test_a_start_that_is_a_burden_on_validation_cases_of_its_own(phantoms):
     alike = [run_of("transfer", 0.1, [(10, 0.60)]), run_of("scratch", 0.9, [(10, 0.604)])]
     assert choose_start(alike, watched).kept == "transfer"
     assert choose_start(alike[:1], watched) is None
+
+
+def test_the_training_loss_decides_where_no_case_is_left_for_it(phantoms):
+    held = choose_finetuning_cases(phantoms, strategy=Strategy(), choose_start=True)
+    runs = [run_of("transfer", 0.1, []), run_of("scratch", 0.9, [])]
+    assert choose_start(runs, held) is None  # nothing is known of their losses
+    for saved, kept in ((LEAST_GAIN + 0.001, "transfer"), (LEAST_GAIN - 0.001, "scratch")):
+        runs[0].loss, runs[1].loss = 0.5, 0.5 + saved
+        choice = choose_start(runs, held)
+        assert choice is not None
+        assert choice.kept == kept
+        assert choice.sentence.startswith("By the training loss the start is")
+    assert choose_start(runs, held, Strategy(minimum_share=0.5)) is not None
+    assert choose_start(runs, held, Strategy(dropout=0.5)) is None  # dropout raises the loss of one of them alone
 
 
 def test_the_bundle_keeps_scratch_where_that_is_better(phantoms, pretrained, tmp_path, monkeypatch):
