@@ -59,6 +59,14 @@ TrainingPrecisionOption = Annotated[
     ),
 ]
 StepsOption = Annotated[int | None, typer.Option(help="Optimizer steps.")]
+AugmentationOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Of the images' appearance: standard, modality (random contrasts, to be fine-tuned on another one), "
+        "gin, nnunet or none.",
+        show_default="standard",
+    ),
+]
 ChannelDropoutOption = Annotated[
     float | None, typer.Option(help="Share of the training images of several channels that lose some; 0.25 by default.")
 ]

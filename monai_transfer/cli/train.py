@@ -18,6 +18,7 @@ from monai_transfer.cli.diagnosis_training import (
 from monai_transfer.cli.options import (
     AllowIrregularOption,
     AssumeAffineOption,
+    AugmentationOption,
     CasesOption,
     ChannelDropoutOption,
     DeviceOption,
@@ -60,14 +61,7 @@ def train_command(
     minutes: MinutesOption = None,
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per step.")] = None,
-    augmentation: Annotated[
-        str | None,
-        typer.Option(
-            help="Of the images' appearance: standard, modality (random contrasts, to be fine-tuned on another one), "
-            "gin, nnunet or none.",
-            show_default="standard",
-        ),
-    ] = None,
+    augmentation: AugmentationOption = None,
     channel_dropout: ChannelDropoutOption = None,
     precision: TrainingPrecisionOption = None,
     assume_affine: AssumeAffineOption = False,
@@ -95,28 +89,26 @@ def train_command(
 
     common: dict[str, object] = {"device": device, "network": network, "seed": seed, "steps": steps}
     common |= {"learning_rate": learning_rate, "batch_size": batch_size, "spacing": split_numbers(spacing, "--spacing")}
-    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "class_weights": class_weights}
-    own |= {"label_smoothing": label_smoothing}
-    split: dict[str, Any] = {"cases": cases, "fold": fold is not None, "minutes": minutes}
-    split |= {"augmentation": augmentation}
+    own: dict[str, Any] = {"size": size, "focal": focal, "mixup": mixup, "label_smoothing": label_smoothing}
+    own["class_weights"] = class_weights
+    both_take: dict[str, Any] = {"channel_dropout": channel_dropout, "precision": precision}
+    split = {"cases": cases, "fold": fold is not None, "minutes": minutes, "augmentation": augmentation}
     reads = {"assume_affine": assume_affine, "allow_irregular": allow_irregular}
     how: dict[str, Any] = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
     if task == "both":
         both = {"refused": {**own, **split}, "weights": read_task_weights(task_weights), **how, **common}
-        both |= {"channel_dropout": channel_dropout, "precision": precision, "sensitivity": sensitivity}
-        return train_both_command(data, output, Reading(**reads), **both)
-    segmenting = {**split, "channel_dropout": channel_dropout, "precision": precision, **reads}
+        return train_both_command(data, output, Reading(**reads), sensitivity=sensitivity, **both, **both_take)
+    segmenting = {**split, **both_take, **reads}
     require_options_of(task, segmentation=segmenting, diagnosis={**own, "sensitivity": sensitivity})
     refuse_given({"task_weights": task_weights is not None}, f"{{}} is for --task both: omit it with --task {task}.")
     if task == "diagnosis":
         return train_diagnosis_command(data, output, sensitivity=sensitivity, **{**how, **own, **common})
-    appearance = checked(TrainingAugmentation, augmentation or "standard")
-    more: dict[str, Any] = {"channel_dropout": channel_dropout, "precision": precision, "minutes": minutes}
-    chosen = PlanOptions(**more, **common)  # type: ignore[arg-type]
+    how["augmentation"] = checked(TrainingAugmentation, augmentation or "standard")
+    options = PlanOptions(minutes=minutes, **both_take, **common).given  # type: ignore[arg-type]
     from monai_transfer.workflows.training import choose_cases
 
     parts = choose_cases(data, split_list(cases), fold=fold, reading=Reading(**reads))
-    _train_segmentation(parts, chosen.given, output, minutes, appearance, **how)
+    _train_segmentation(parts, options, output, minutes, **how)
 
 
 def _train_segmentation(
@@ -124,8 +116,8 @@ def _train_segmentation(
     options: dict[str, Any],
     output: Path,
     minutes: float | None,
-    augmentation: "Augmentation",
     *,
+    augmentation: "Augmentation",
     overwrite: bool,
     resume: bool,
     dry_run: bool,
