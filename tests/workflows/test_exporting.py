@@ -18,6 +18,7 @@ from monai_transfer.bundle.trust import remember
 from monai_transfer.errors import UserError
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.workflows import exporting
+from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_from
 from monai_transfer.workflows.exporting import export_bundle
 
 ROI = (32, 32, 32)
@@ -97,6 +98,19 @@ def test_onnx_runs_without_pytorch(tmp_path: Path, name: str) -> None:
     subprocess.run([sys.executable, "-c", WITHOUT_TORCH, exported.file, given, taken], check=True)
     network = torch.jit.load(export_bundle(root).file)
     np.testing.assert_allclose(np.load(taken), network(torch.from_numpy(windows)).detach().numpy(), atol=1e-3)
+
+
+@pytest.mark.slow
+def test_an_adapted_bundle_makes_the_round_trip(domains: Path, tmp_path: Path) -> None:
+    where = choose_domains(domains / "ct", domains / "mr")
+    made = adapt(
+        where, plan_from(where, device="cpu", steps=2, spacing=(8.0, 8.0, 8.0)), tmp_path / "made", oracle=False
+    )
+    for kind in ("torchscript", "onnx"):
+        exported = export_bundle(made.bundle.root, format=kind)
+        assert exported.file.is_file()
+        assert exported.largest_difference < 1e-3
+        assert exported.equal_labels > 0.9999
 
 
 def test_a_file_that_computes_something_else_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
