@@ -64,6 +64,12 @@ def require_device(name: str) -> None:
         raise UserError(f"--device {name} is not possible: there are {count} CUDA device(s), counted from cuda:0.")
 
 
+def require_precision(precision: str, device: str) -> None:
+    """Refuse a precision in which a kind of device (``"cpu"``, ``"cuda"``) does not compute."""
+    if precision == "float16" and device == "cpu":
+        raise UserError("--precision float16 needs a CUDA device: on the CPU choose bfloat16 or float32.")
+
+
 def choose_device(name: str) -> "torch.device":
     """The device of a name; ``auto`` is CUDA where there is one.
 

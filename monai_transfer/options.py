@@ -243,9 +243,3 @@ def require_order(window: Sequence[float]) -> None:
     """Refuse a window of intensities that is upside down."""
     if window[0] >= window[1]:
         raise UserError(f"--window {window} is not possible: the first HU value has to be the lower one.")
-
-
-def require_precision(precision: str, device: str) -> None:
-    """Refuse a precision in which a kind of device (``"cpu"``, ``"cuda"``) does not compute."""
-    if precision == "float16" and device == "cpu":
-        raise UserError("--precision float16 needs a CUDA device: on the CPU choose bfloat16 or float32.")

@@ -14,7 +14,7 @@ from pydantic import WithJsonSchema
 from monai_transfer.bundle.networks import LIGHT, STEMMED, require_network
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
-from monai_transfer.machine import require_memory, usual_precision
+from monai_transfer.machine import require_memory, require_precision, usual_precision
 from monai_transfer.options import (
     BatchSize,
     ChannelDropout,
@@ -28,7 +28,6 @@ from monai_transfer.options import (
     checked,
     given_of,
     require_order,
-    require_precision,
     validated,
 )
 from monai_transfer.transforms.presets import Modality, preset

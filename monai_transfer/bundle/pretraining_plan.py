@@ -8,16 +8,8 @@ from pydantic import Field, WithJsonSchema
 from monai_transfer.bundle.networks import LIGHT, MESHNETS, STEMMED, require_network
 from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.errors import UserError
-from monai_transfer.options import (
-    BatchSize,
-    LearningRate,
-    Minutes,
-    Precision,
-    Seed,
-    Steps,
-    require_precision,
-    validated,
-)
+from monai_transfer.machine import require_precision
+from monai_transfer.options import BatchSize, LearningRate, Minutes, Precision, Seed, Steps, validated
 
 Recipe = Literal["shapes", "masked"]
 Objective = Literal["contrast", "segmentation", "both"]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from monai_transfer.bundle.networks import require_network
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
-from monai_transfer.machine import choose_device, require_device
+from monai_transfer.machine import choose_device, require_device, require_precision
 from monai_transfer.options import (
     BatchSize,
     ChannelDropout,
@@ -21,7 +21,6 @@ from monai_transfer.options import (
     Steps,
     given_of,
     require_order,
-    require_precision,
     validated,
 )
 from monai_transfer.volumes.volume import Reading

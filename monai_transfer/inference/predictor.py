@@ -21,8 +21,8 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork, is_installed, require_installed
-from monai_transfer.machine import has_bfloat16
-from monai_transfer.options import Precision, Runtime, require_precision
+from monai_transfer.machine import has_bfloat16, require_precision
+from monai_transfer.options import Precision, Runtime
 
 logger = logging.getLogger(__name__)
 
@@ -119,9 +119,9 @@ class Predictor:
         self._running, self.used = self.networks, "torch"
         runtime = self.runtime
         if runtime == "auto":
-            able = self.dtype is None or has_bfloat16()
-            able &= self.device.type == "cpu" and not self.full_batches and is_installed("openvino")
-            runtime = "openvino" if able and voxels >= WORTH_CONVERTING else "torch"
+            pays = voxels >= WORTH_CONVERTING and (self.dtype is None or has_bfloat16())
+            able = pays and self.device.type == "cpu" and not self.full_batches and is_installed("openvino")
+            runtime = "openvino" if able else "torch"
         if runtime == "torch":
             return
         seen = window if self.flat_axis is None else window.squeeze(2 + self.flat_axis)

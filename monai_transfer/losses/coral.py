@@ -24,8 +24,8 @@ def coral_loss(source: Tensor, target: Tensor) -> Tensor:
 
     Example:
         >>> vectors = torch.tensor([[0.0, 0.0], [2.0, 0.0], [0.0, 2.0]])
-        >>> float(coral_loss(vectors, vectors + 5)), round(float(coral_loss(vectors, 2 * vectors)), 2)
-        (0.0, 2.5)
+        >>> [round(float(coral_loss(vectors, other)), 2) for other in (vectors + 5, 2 * vectors)]
+        [0.0, 2.5]
     """
     if source.shape[1] != target.shape[1] or min(len(source), len(target)) < 2:
         raise ValueError(

@@ -31,7 +31,7 @@ def sites(tmp_path: Path) -> dict[str, Path]:
 def bundle(sites: dict[str, Path], tmp_path: Path) -> Path:
     """A bundle of ``train`` on the first, with weights to begin with."""
     split = choose_cases(sites["one"])
-    plan = plan_training(split, device="cpu", spacing=(16.0, 16.0, 16.0), steps=STEPS, seed=0)
+    plan = plan_training(split, device="cpu", spacing=(16.0, 16.0, 16.0), steps=STEPS, seed=0, precision="float32")
     prepared = prepare_bundle(split, plan, tmp_path / "bundle")
     prepared.run("train", device=plan.device)
     return prepared.root
