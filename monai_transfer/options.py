@@ -57,6 +57,9 @@ Task = Literal["segmentation", "diagnosis"]
 TrainingAugmentation = Annotated[
     Literal["standard", "modality", "gin", "nnunet", "none"], Field(title="--augmentation")
 ]
+SCRATCH = "scratch"
+"""What ``--compare`` and the tables call fresh weights."""
+
 Policy = Literal["train", "follow_freezing", "frozen_statistics", "frozen_affine"]
 
 _CONFIG = ConfigDict(arbitrary_types_allowed=True, allow_inf_nan=False)

@@ -20,7 +20,7 @@ from pydantic import Field
 from monai_transfer.benchmarks.scene import write_bundle, write_ct
 from monai_transfer.errors import UserError
 from monai_transfer.inference.conversion import is_installed
-from monai_transfer.machine import choose_device, has_bfloat16, require_memory, versions
+from monai_transfer.machine import choose_device, hardware, has_bfloat16, require_memory, versions
 from monai_transfer.options import Backbone, Blending, Classes, Runtime, Seed, Spacing, Threads, validated
 
 Voxels = Annotated[int, Field(title="--shape", ge=1, le=4096)]
@@ -226,7 +226,7 @@ def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any
     report |= {name: against(name) for name in measured if name not in ("ours", "stock")}
     report["stock_needs_at_least_mb"] = _stock_estimate_mb(bench.settings)
     report["settings"] = asdict(bench.settings)
-    report["hardware"] = {"machine": platform.machine(), "processor": _processor(), "cores": os.cpu_count()}
+    report["hardware"] = {"machine": platform.machine(), **hardware()}
     report["versions"] = versions()
     return report
 
@@ -234,11 +234,3 @@ def _report(bench: _Bench, measured: dict[str, dict[str, Any]]) -> dict[str, Any
 def _stock_estimate_mb(settings: BenchmarkSettings) -> float:
     """A lower bound of what MONAI's side holds at once: the native class probabilities in float64 and float32."""
     return round(float(np.prod(settings.shape)) * settings.classes * (8 + 4) / 2**20, 1)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor()

@@ -78,12 +78,13 @@ def step_costs(settings: StepSettings, *, say: Say = lambda message: None) -> di
     """
     definitions = {name: method_definitions(name.split("+")) or [] for name in settings.methods}
     found: dict[str, dict[str, Any]] = {network: {} for network in settings.networks}
+    mixed = has_bfloat16()
     for network in settings.networks:
         for name, definition in definitions.items():
             say(f"{network}, {name}")
             try:
                 found[network][name] = _measure(settings, network, definition)
-                if has_bfloat16():
+                if mixed:
                     low = _measure(settings, network, definition, amp=True)["seconds"]["step"]
                     found[network][name]["bfloat16"] = low / found[network][name]["seconds"]["step"]
             except UserError as error:

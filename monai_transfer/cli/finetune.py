@@ -35,10 +35,7 @@ from monai_transfer.cli.options import (
     TrustOption,
 )
 from monai_transfer.errors import UserError
-from monai_transfer.options import JointWeight, checked, require_options_of, split_list, split_numbers
-
-SCRATCH = "scratch"
-"""What ``--compare`` calls fresh weights."""
+from monai_transfer.options import SCRATCH, JointWeight, checked, require_options_of, split_list, split_numbers
 
 
 def finetune_command(

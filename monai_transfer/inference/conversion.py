@@ -192,9 +192,8 @@ def _open_openvino(file: Path, threads: int, bfloat16: bool) -> Compute:
         "NUM_STREAMS": 1,  # one window at a time on all cores: two at a time would need twice the memory
         "ENABLE_CPU_PINNING": False,  # on a shared machine the core that a thread is bound to may be busy
     }
-    core.set_property(
-        {"ENABLE_MMAP": False}
-    )  # the plugin packs the weights anew, and would keep the mapped ones as well
+    # the plugin packs the weights anew, and would keep the mapped ones as well
+    core.set_property({"ENABLE_MMAP": False})
     compiled = core.compile_model(str(file), "CPU", settings)
     request = compiled.create_infer_request()
 

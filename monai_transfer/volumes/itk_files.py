@@ -86,16 +86,15 @@ def read_with_itk(path: Path, reading: Reading) -> Volume:
     require_grey(path, components=components if colour else 1, is_complex="complex" in image.GetPixelIDTypeAsString())
     size = (*image.GetSize(), 1)[: max(3, image.GetDimension())]  # a picture is a volume of one slice here
     require_voxels(path, (*size, components) if components > 1 else size)
-    return Volume(path, _channels_first(image), _affine(image), notes=tuple(notes))
+    array = _channels_first(SimpleITK.GetArrayFromImage(image), several=components > 1)
+    return Volume(path, array, _affine(image), notes=tuple(notes))
 
 
-def _channels_first(image: "SimpleITK.Image") -> np.ndarray:
-    import SimpleITK
-
-    array: np.ndarray = SimpleITK.GetArrayFromImage(image)  # (t, z, y, x, channel) as far as they exist
+def _channels_first(array: np.ndarray, *, several: bool) -> np.ndarray:
+    """ITK's array, (t, z, y, x, channel) as far as they exist, with the channels first; ``several`` of each voxel."""
     if array.dtype.kind == "f":
         array = array.astype(np.float32, copy=False)
-    if image.GetNumberOfComponentsPerPixel() > 1:
+    if several:
         return np.moveaxis(array, -1, 0).transpose(0, 3, 2, 1)
     if array.ndim == 3:
         return array.T[None]

@@ -17,11 +17,12 @@ from monai_transfer.figures.report import write_evaluation_report
 from monai_transfer.figures.style import INK, RULE, bare_axes, new_figure, save_figure
 from monai_transfer.files import write_text
 from monai_transfer.machine import hardware, versions
+from monai_transfer.options import SCRATCH
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.finetuning_choice import StartChoice
 from monai_transfer.workflows.finetuning_runs import Run
-from monai_transfer.workflows.finetuning_table import SCRATCH, mean_curve, start_table, starts_of, steps_to_reach
+from monai_transfer.workflows.finetuning_table import catching_up, mean_curve, start_table, starts_of
 from monai_transfer.workflows.scoring import overlay_cases
 from monai_transfer.workflows.starting_point import StartingPoint
 
@@ -64,11 +65,9 @@ def _gain(cases: int, transfer: float, scratch: float, seeds: int, spec: str) ->
 
 def _saving(cases: int, transfer: Sequence[Run], scratch: Sequence[Run]) -> list[str]:
     """One sentence on the mean validation curves over seeds."""
-    ours, theirs = mean_curve(transfer), mean_curve(scratch)
-    if not ours or not theirs:
+    if (found := catching_up(transfer, scratch)) is None:
         return []
-    last, final = theirs[-1]
-    reached = steps_to_reach(ours, final)
+    reached, last, final = found
     if reached is None:
         return [f"{cases} case(s): fine-tuning does not reach the final validation Dice from scratch ({final:.3f})."]
     return [

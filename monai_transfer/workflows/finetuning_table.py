@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from statistics import mean, stdev
 
+from monai_transfer.options import SCRATCH
 from monai_transfer.text import markdown
 from monai_transfer.workflows.finetuning_runs import Run
-
-SCRATCH = "scratch"
 
 Curve = list[tuple[int, float]]
 
@@ -29,6 +28,18 @@ def mean_curve(runs: Sequence[Run]) -> Curve:
 def steps_to_reach(curve: Sequence[tuple[int, float]], score: float) -> int | None:
     """The first step at which a validation curve reaches ``score``, None where it never does."""
     return next((step for step, value in curve if value >= score), None)
+
+
+def catching_up(runs: Sequence[Run], scratch: Sequence[Run]) -> tuple[int | None, int, float] | None:
+    """When the mean curve reaches the final value from scratch: that step, the last step, and the value.
+
+    The step is ``None`` where it never does, the whole where there is no curve to compare.
+    """
+    ours, theirs = mean_curve(runs), mean_curve(scratch)
+    if not ours or not theirs:
+        return None
+    last, final = theirs[-1]
+    return steps_to_reach(ours, final), last, final
 
 
 def changes_of(runs: Sequence[Run], scratch: Sequence[Run]) -> list[float]:
@@ -74,9 +85,7 @@ def mean_sd(values: Sequence[float], *, sign: str = "") -> str:
 
 
 def _steps(runs: Sequence[Run], scratch: Sequence[Run]) -> str:
-    ours, theirs = mean_curve(runs), mean_curve(scratch)
-    if not ours or not theirs:
+    if (found := catching_up(runs, scratch)) is None:
         return "–"
-    last, final = theirs[-1]
-    reached = steps_to_reach(ours, final)
+    reached, last, _ = found
     return f"not in {last}" if reached is None else f"{reached} of {last}"
