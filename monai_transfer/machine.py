@@ -1,5 +1,6 @@
 """On what, and with which versions, figures were measured; how much memory is free and how much was taken."""
 
+import ctypes
 import importlib.metadata
 import os
 import platform
@@ -30,6 +31,9 @@ _DENSEST, _SLACK = 16, 1 << 26
 Four-bit weights become eight times as large; the rest is for a file that is small because it is damaged, which deserves
 the sentence about itself.
 """
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Names of what ``mallopt`` adjusts, from ``malloc.h``."""
 
 PACKAGES = (
     "monai-transfer",
@@ -247,6 +251,18 @@ def require_disk(folder: Path, needed: float, what: str) -> None:
             f"{what} take at least {needed / 1e6:.1f} MB while {free / 1e6:.1f} MB are free in {there}; free some "
             "space or choose another --output."
         )
+
+
+def keep_memory() -> None:
+    """Keep the memory of freed tensors for the next ones, where the C library is GNU's; elsewhere nothing happens.
+
+    It gives blocks of megabytes back to the system at once, and gets new ones page by page, each of them cleared: in a
+    training step, which frees and takes the same blocks again, that is an eighth to a fifth of the time.
+    """
+    with suppress(OSError, AttributeError):
+        adjust = ctypes.CDLL(None).mallopt
+        adjust(_M_MMAP_THRESHOLD, 1 << 30)
+        adjust(_M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
 def reset_peak_memory() -> None:

@@ -1,4 +1,7 @@
 import json
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -22,6 +25,28 @@ def test_versions_of_what_decides_the_figures() -> None:
 def test_free_and_peak_memory() -> None:
     assert 0 < free_memory() < 1 << 50
     assert peak_memory_mb() > 50
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only GNU's C library is told what to do with memory")
+def test_memory_of_freed_tensors_is_kept_for_the_next_ones() -> None:
+    script = """
+import resource, torch
+from monai_transfer.machine import keep_memory
+
+def pages(times):
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(times):
+        torch.ones(16 << 20)  # 64 MB
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+given_back = pages(4)
+keep_memory()
+pages(1)
+print(given_back, pages(4))
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 4
 
 
 def test_trainings_share_threads_and_memory_of_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from torch.optim import Optimizer
 from monai_transfer.adaptation import AdaptationMethod, Outputs
 from monai_transfer.engines.health import require_finite_gradient, require_finite_loss
 from monai_transfer.errors import UserError
+from monai_transfer.machine import keep_memory
 from monai_transfer.networks import feature_layers, tap
 from monai_transfer.processes import average_gradients, common_step, rank, require_alike, require_joined
 
@@ -128,6 +129,7 @@ class AdaptationTrainer(SupervisedTrainer):
         """Train; several processes that train together draw different random numbers."""
         if rank() > 0:
             torch.manual_seed(torch.initial_seed() + rank())
+        keep_memory()
         super().run()
 
     def _default_layers(self) -> Sequence[str]:
