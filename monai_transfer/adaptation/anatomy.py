@@ -16,6 +16,9 @@ _BINS = 64
 _RANGE = (0.005, 0.995)
 _SAMPLES = 1_000_000
 
+_SHARES = torch.linspace(0.525, 0.975, 10)
+"""Shares of an organ in a voxel of its border that still counts as the organ."""
+
 _RIM = 2
 """Voxels outside a class that it is compared with: its borders, and little else."""
 
@@ -147,20 +150,29 @@ def _overlap(first: Tensor, second: Tensor) -> float:
 
 @torch.no_grad()
 def refine_probabilities(
-    image: Tensor, probabilities: Tensor, *, blur: float = 0.5, band: int = 5, outliers: float = 0.02
+    image: Tensor,
+    probabilities: Tensor,
+    *,
+    blur: float = 0.5,
+    band: int = 5,
+    outliers: float = 0.02,
+    mixed: float = 0.25,
+    rounds: int = 2,
 ) -> Tensor:
     r"""Combine a network's prediction with how each class looks in this very volume.
 
     A network that has never seen the target's labels knows where an organ lies better than where it ends: next to a
     tissue without a label it draws the border by shape. The interior that it is sure of tells the organ's intensity in
-    this volume, and the intensity tells the border. One step of expectation maximisation with the prediction as the
-    prior (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
+    this volume, and the intensity tells the border. Expectation maximisation with the prediction as the prior
+    (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
 
     .. math:: q_{vc} \propto \tilde p_{vc} \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
 
     where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
     breadth stays, and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
-    of the voxels predicted to be :math:`c`. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
+    of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and holds half
+    to all of the organ, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them an organ would
+    lose its border voxels. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
     background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
     background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
     any intensity. Channels are taken as independent.
@@ -171,6 +183,8 @@ def refine_probabilities(
         blur: standard deviation in voxels.
         band: voxels around a class that count as its surroundings; no label changes beyond them.
         outliers: share in (0, 1) of voxels whose intensity tells nothing.
+        mixed: share in [0, 1) of an organ's voxels that hold something else as well.
+        rounds: how often intensities are measured and labels drawn, at least once.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
@@ -180,19 +194,31 @@ def refine_probabilities(
     near = torch.stack(around).any(0)
     if not bool(near.any()):
         return probabilities
-    # zero evidence leaves the prior alone: the background, and classes of too few voxels
-    evidence = torch.zeros_like(probabilities)
-    for channel in image.float():
-        bins = _binned(channel, near)
-        index = bins.round().long()
-        for number, surroundings in enumerate(around, start=1):
-            found = label == number
-            if int(found.sum()) >= LEAST_VOXELS:
-                inside = _mixed(_gaussian(bins[found]), outliers)
-                outside = _mixed(_histogram(index[surroundings], probabilities[0][surroundings]), outliers)
-                evidence[number] += (inside / outside).log()[index]
     prior = blurred(probabilities, blur).clamp(min=1e-6).log()
-    return torch.where(near, (prior + evidence).softmax(0), probabilities)
+    binned = [_binned(channel, near) for channel in image.float()]
+    refined = probabilities
+    for _ in range(rounds):
+        evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
+        refined = torch.where(near, (prior + evidence).softmax(0), probabilities)
+    return refined
+
+
+def _evidence(
+    binned: Sequence[Tensor], refined: Tensor, around: Sequence[Tensor], *, outliers: float, mixed: float
+) -> Tensor:
+    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, *spatial)``."""
+    # zero evidence leaves the prior alone: the background, and classes of too few voxels
+    evidence = torch.zeros_like(refined)
+    label = refined.argmax(0)
+    for number, surroundings in enumerate(around, start=1):
+        found = (label == number) & surroundings
+        if int(found.sum()) >= LEAST_VOXELS:
+            for bins in binned:
+                index = bins.round().long()
+                rest = _histogram(index[surroundings], refined[0][surroundings])
+                organ = _organ(bins[found], rest, mixed)
+                evidence[number] += (_tolerant(organ, outliers) / _tolerant(rest, outliers)).log()[index]
+    return evidence
 
 
 def _binned(image: Tensor, near: Tensor) -> Tensor:
@@ -204,20 +230,36 @@ def _binned(image: Tensor, near: Tensor) -> Tensor:
     return places.clamp(0, _BINS - 1)
 
 
-def _mixed(table: Tensor, outliers: float) -> Tensor:
+def _tolerant(table: Tensor, outliers: float) -> Tensor:
     """A distribution over the bins that holds every intensity possible."""
-    return (1 - outliers) * table / table.sum().clamp(min=1e-6) + outliers / _BINS
+    return (1 - outliers) * _normalized(table) + outliers / _BINS
 
 
-def _gaussian(values: Tensor) -> Tensor:
-    """Density at each bin of the normal distribution of these places, robust against what is not of the class."""
+def _normalized(table: Tensor) -> Tensor:
+    return table / table.sum().clamp(min=1e-6)
+
+
+def _organ(values: Tensor, rest: Tensor, mixed: float) -> Tensor:
+    """Distribution over the bins of an organ that has these places and lies in what has the histogram ``rest``."""
     centre, deviation = robust_moments(values)
     bins = torch.arange(_BINS, device=values.device, dtype=values.dtype)
-    return torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
+    pure = torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
+    return (1 - mixed) * _normalized(pure) + mixed * _normalized(_border(centre, rest))
+
+
+def _border(centre: Tensor, rest: Tensor) -> Tensor:
+    """Distribution of voxels that hold half to all of an organ of the intensity ``centre``, and ``rest`` beside it."""
+    share = _SHARES.to(rest)[:, None]
+    places = share * centre + (1 - share) * torch.arange(_BINS, device=rest.device, dtype=rest.dtype)
+    weights = rest.expand(len(share), -1)
+    return _smoothed(torch.bincount(places.round().long().flatten(), weights.flatten(), minlength=_BINS).to(rest))
 
 
 def _histogram(index: Tensor, weights: Tensor) -> Tensor:
     """Smoothed histogram of bins, ``(bins,)``."""
-    counts = torch.bincount(index, weights=weights, minlength=_BINS).to(weights)
+    return _smoothed(torch.bincount(index, weights=weights, minlength=_BINS).to(weights))
+
+
+def _smoothed(counts: Tensor) -> Tensor:
     smooth: Tensor = GaussianFilter(1, 1.5).to(counts)(counts[None, None])[0, 0]
     return smooth

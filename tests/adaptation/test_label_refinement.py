@@ -41,6 +41,19 @@ def test_an_organ_drawn_too_small_grows_to_its_intensities():
     assert dice(after.argmax(0) == 1, truth) > 0.95
 
 
+def test_voxels_that_an_organ_shares_with_its_surroundings_stay_the_organs():
+    """On a coarse grid half of the voxels of a small organ are mixed; those with more than half of it belong to it."""
+    torch.manual_seed(0)
+    fine = torch.stack(torch.meshgrid(*[torch.arange(96) - 48.0] * 3, indexing="ij")).norm(dim=0) < 21
+    share = torch.nn.functional.avg_pool3d(fine[None].float(), 4)[0]
+    image = (share + 0.03 * torch.randn(share.shape))[None]
+    truth = share > 0.5
+    before = probability(truth)
+    shrunk, whole = (refine_probabilities(image, before, mixed=mixed).argmax(0) == 1 for mixed in (0.0, 0.25))
+    assert dice(shrunk, truth) < 0.93
+    assert dice(whole, truth) > 0.97
+
+
 def test_where_organ_and_background_look_alike_the_prediction_stands():
     torch.manual_seed(0)
     (drawn,) = balls(7)
@@ -86,20 +99,27 @@ def test_works_on_slices_and_several_channels():
 
 def test_the_posterior_of_one_voxel_by_hand():
     """Constant prediction and no neighbours: Bayes' rule over the two histograms of 64 bins."""
-    side, outliers = 20, 0.05
+    side, outliers, mixed = 20, 0.05, 0.3
     generator = np.random.default_rng(0)
     image = generator.normal(0, 1, (side, side, side)).astype(np.float32)
     before = np.stack([np.full_like(image, 0.4), np.full_like(image, 0.6)])
-    after = refine_probabilities(torch.from_numpy(image)[None], torch.from_numpy(before), outliers=outliers)
+    after = refine_probabilities(
+        torch.from_numpy(image)[None], torch.from_numpy(before), outliers=outliers, mixed=mixed, rounds=1
+    )
     low, high = np.quantile(image, [0.005, 0.995])
     bins = np.clip((image - low) / (high - low) * 63, 0, 63)
     centre = np.median(bins)
     deviation = 1.4826 * np.median(np.abs(bins - centre))
     organ = np.exp(-0.5 * ((np.arange(64) - centre) / deviation) ** 2)
-    organ = (1 - outliers) * organ / organ.sum() + outliers / 64
     counts = np.bincount(np.rint(bins).astype(int).ravel(), minlength=64).astype(float)
     kernel = np.exp(-0.5 * (np.arange(-6, 7) / 1.5) ** 2)
     rest = np.convolve(counts, kernel / kernel.sum(), mode="same")
+    border = np.zeros(64)  # a share of the organ, and of what lies around it the rest
+    for share in np.linspace(0.5, 1, 1001):
+        np.add.at(border, np.rint(share * centre + (1 - share) * np.arange(64)).astype(int), rest)
+    border = np.convolve(border, kernel / kernel.sum(), mode="same")
+    organ = (1 - mixed) * organ / organ.sum() + mixed * border / border.sum()
+    organ = (1 - outliers) * organ / organ.sum() + outliers / 64
     rest = (1 - outliers) * rest / rest.sum() + outliers / 64
     voxel = (10, 10, 10)
     number = int(np.rint(bins[voxel]))
