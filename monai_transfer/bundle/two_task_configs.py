@@ -29,6 +29,7 @@ _GAMMA = 1.0
 """At first every label counts alike: a lesion is a few voxels in a thousand of a whole image."""
 
 _READ = "read_two_tasks(@dataset_dir)"
+_WRITE_REPORT = "$@load_report.write_json(pathlib.Path(@output_dir) / 'load_report.json') if @load_report else None"
 
 
 def fine_enough(step: float, fingerprint: Fingerprint) -> float:
@@ -76,13 +77,17 @@ def two_task_configs(
         "imports": [
             *train["imports"],
             "$from monai_transfer.datasets import read_two_tasks",
+            "$from monai_transfer.finetuning import start_from",
             "$from monai_transfer.networks import TwoHeads",
         ],
         "class_names": [literal(name) for name in exams.class_names],
         "exclusive": exams.exclusive,
         "task_weights": None if weights is None else list(weights),
         "layers": layers,
-        "network": f"$TwoHeads(@network_def, {IN_A_ROW[1:]}).to(@device)",
+        "weights": literal(plan.weights),
+        "load_report": "$start_from(@network_def, @weights) if @weights else None",
+        "network": f"$(@load_report, TwoHeads(@network_def, {IN_A_ROW[1:]}))[1].to(@device)",
+        "initialize": [*train["initialize"], _WRITE_REPORT],
         "segmentation_loss": {**train["loss"], "gamma": _GAMMA},
         "diagnosis_loss": {"_target_": "monai_transfer.losses.DiagnosisLoss", "exclusive": "@exclusive"},
         "loss": {
@@ -100,17 +105,22 @@ def two_task_configs(
     }
     train = with_values(train, changes)
     if len(without):
-        train["unmapped_cases"] = case_names(without.cases)
-        chosen = f"{_READ}.only(@unmapped_cases) if @unmapped_cases else {_READ}.without_map"
-        train["unmapped_items"] = f"$({chosen}).items()"
-        train["unmapped_preprocessing"] = {**train["train"]["preprocessing"], "labelled": False}
-        train["unmapped_joined"] = _joined("@unmapped_preprocessing")
-        dataset = {**train["train"]["dataset"], "data": "@unmapped_items", "transform": "@unmapped_joined"}
-        train["unmapped_dataset"] = dataset
-        train["train"]["dataloader"]["datasets"]["unmapped"] = "@unmapped_dataset"
-        train["train"]["trainer"]["domain_weights"] = {"source": 1.0, "unmapped": 1.0}
+        _add_unmapped(train, without)
     inference = _inference(plan, layers, exams.class_names, exclusive=exams.exclusive, channels=channels)
     return {**configs, "train": read_by(train, training.cases), DIAGNOSIS: inference}
+
+
+def _add_unmapped(train: dict[str, Any], without: TwoTaskDataset) -> None:
+    """The cases without a label map, as a second domain of every step."""
+    train["unmapped_cases"] = case_names(without.cases)
+    chosen = f"{_READ}.only(@unmapped_cases) if @unmapped_cases else {_READ}.without_map"
+    train["unmapped_items"] = f"$({chosen}).items()"
+    train["unmapped_preprocessing"] = {**train["train"]["preprocessing"], "labelled": False}
+    train["unmapped_joined"] = _joined("@unmapped_preprocessing")
+    dataset = {**train["train"]["dataset"], "data": "@unmapped_items", "transform": "@unmapped_joined"}
+    train["unmapped_dataset"] = dataset
+    train["train"]["dataloader"]["datasets"]["unmapped"] = "@unmapped_dataset"
+    train["train"]["trainer"]["domain_weights"] = {"source": 1.0, "unmapped": 1.0}
 
 
 def diagnosis_layers(definition: Mapping[str, Any], *, labels: int, classes: int) -> list[dict[str, Any]]:

@@ -37,6 +37,16 @@ def test_findings_that_nobody_knows_do_not_count() -> None:
     torch.testing.assert_close(answers[:, 1], torch.zeros(len(truth), dtype=torch.float64), atol=1e-6, rtol=0)
 
 
+def test_beside_a_lesion_that_is_told_well_organs_have_no_weight() -> None:
+    rng = torch.Generator().manual_seed(2)
+    truth = torch.arange(48) % 2
+    organ = -1.0 + 0.1 * truth + 0.4 * torch.randn(48, generator=rng, dtype=torch.float64)
+    lesion = -7.5 + 7.0 * truth + 1.2 * torch.randn(48, generator=rng, dtype=torch.float64)
+    targets = torch.nn.functional.one_hot(truth).double()
+    weight, _ = fit_linear(torch.stack([organ, lesion], dim=1), targets, exclusive=True)
+    assert weight[1, 1] > 2 * abs(weight[1, 0])
+
+
 def test_an_organ_that_everybody_has_is_not_magnified() -> None:
     """Certain in all, and by chance a hair more so in the ill: the lesion's share decides."""
     rng = torch.Generator().manual_seed(1)

@@ -69,6 +69,8 @@ def test_one_training_reports_both_scores(bundle: Path) -> None:
     assert "AUC" in " ".join(report["sentences"])
     assert "Mean Dice" in report["sentences"][0]
     assert {path.name for path in bundle.glob("*.html")} == {"report.html", "diagnosis.html"}
+    assert report["run"]["start"] == "shapes:unet"
+    assert json.loads((bundle / "eval" / "load_report.json").read_text())["encoder_share"] == 1.0
 
 
 @pytest.mark.slow
