@@ -257,7 +257,7 @@ def keep_memory() -> None:
     """Keep the memory of freed tensors for the next ones, where the C library is GNU's; elsewhere nothing happens.
 
     It gives blocks of megabytes back to the system at once, and gets new ones page by page, each of them cleared: in a
-    training step, which frees and takes the same blocks again, that is an eighth to a fifth of the time.
+    training step, which frees and takes the same blocks again, that is up to a fifth of the time (docs/machines.md).
     """
     with suppress(OSError, AttributeError):
         adjust = ctypes.CDLL(None).mallopt

@@ -195,7 +195,7 @@ def refine_probabilities(
     if not bool(near.any()):
         return probabilities
     prior = blurred(probabilities, blur).clamp(min=1e-6).log()
-    binned = [_binned(channel, near) for channel in image.float()]
+    binned = [(bins, bins.round().long()) for bins in (_binned(channel, near) for channel in image.float())]
     refined = probabilities
     for _ in range(rounds):
         evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
@@ -204,17 +204,19 @@ def refine_probabilities(
 
 
 def _evidence(
-    binned: Sequence[Tensor], refined: Tensor, around: Sequence[Tensor], *, outliers: float, mixed: float
+    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, around: Sequence[Tensor], *, outliers: float, mixed: float
 ) -> Tensor:
-    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, *spatial)``."""
+    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, *spatial)``.
+
+    ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins.
+    """
     # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(refined)
     label = refined.argmax(0)
     for number, surroundings in enumerate(around, start=1):
         found = (label == number) & surroundings
         if int(found.sum()) >= LEAST_VOXELS:
-            for bins in binned:
-                index = bins.round().long()
+            for bins, index in binned:
                 rest = _histogram(index[surroundings], refined[0][surroundings])
                 organ = _organ(bins[found], rest, mixed)
                 evidence[number] += (_tolerant(organ, outliers) / _tolerant(rest, outliers)).log()[index]

@@ -2,6 +2,7 @@
 
 import math
 
+import pytest
 import torch
 
 from monai_transfer.workflows.last_layer import fit_linear
@@ -37,22 +38,24 @@ def test_findings_that_nobody_knows_do_not_count() -> None:
     torch.testing.assert_close(answers[:, 1], torch.zeros(len(truth), dtype=torch.float64), atol=1e-6, rtol=0)
 
 
-def test_beside_a_lesion_that_is_told_well_organs_have_no_weight() -> None:
-    rng = torch.Generator().manual_seed(2)
-    truth = torch.arange(48) % 2
-    organ = -1.0 + 0.1 * truth + 0.4 * torch.randn(48, generator=rng, dtype=torch.float64)
-    lesion = -7.5 + 7.0 * truth + 1.2 * torch.randn(48, generator=rng, dtype=torch.float64)
-    targets = torch.nn.functional.one_hot(truth).double()
-    weight, _ = fit_linear(torch.stack([organ, lesion], dim=1), targets, exclusive=True)
-    assert weight[1, 1] > 2 * abs(weight[1, 0])
+@pytest.mark.parametrize(
+    ("seed", "examinations", "organ", "lesion", "times"),
+    [
+        pytest.param(1, 20, (-0.04, 0.01, 0.005), (-2.5, 1.0, 0.4), 3, id="an organ that everybody has"),
+        pytest.param(2, 48, (-1.0, 0.1, 0.4), (-7.5, 7.0, 1.2), 2, id="beside a lesion that is told well"),
+    ],
+)
+def test_an_organ_is_not_magnified(seed, examinations, organ, lesion, times) -> None:
+    """The lesion's share decides, though the organ's is by chance a little greater in the ill.
 
-
-def test_an_organ_that_everybody_has_is_not_magnified() -> None:
-    """Certain in all, and by chance a hair more so in the ill: the lesion's share decides."""
-    rng = torch.Generator().manual_seed(1)
-    truth = torch.arange(20) % 2
-    organ = -0.04 + 0.01 * truth + 0.005 * torch.randn(20, generator=rng, dtype=torch.float64)
-    lesion = -2.5 + 1.0 * truth + 0.4 * torch.randn(20, generator=rng, dtype=torch.float64)
+    Each is its usual output, what is more in the ill, and the noise.
+    """
+    rng = torch.Generator().manual_seed(seed)
+    truth = torch.arange(examinations) % 2
+    features = [
+        usual + more * truth + noise * torch.randn(examinations, generator=rng, dtype=torch.float64)
+        for usual, more, noise in (organ, lesion)
+    ]
     targets = torch.nn.functional.one_hot(truth).double()
-    weight, _ = fit_linear(torch.stack([organ, lesion], dim=1), targets, exclusive=True)
-    assert weight[1, 1] > 3 * abs(weight[1, 0])
+    weight, _ = fit_linear(torch.stack(features, dim=1), targets, exclusive=True)
+    assert weight[1, 1] > times * abs(weight[1, 0])
