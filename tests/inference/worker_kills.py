@@ -68,7 +68,8 @@ class _Client:
         """Kill workers at moments that follow the results, until so many are there or the command has ended.
 
         The kills are spread over the results, and where they fall behind follow each other within two seconds, so that
-        workers that are just starting are hit too.
+        workers that are just starting are hit too; none waits until the next one is due, or a fast machine would be
+        done before.
         """
         start = found = len(label_maps(self.output))
         last, wait = time.monotonic(), 0.0
@@ -78,8 +79,9 @@ class _Client:
             if found > before:
                 last = now
             assert now - last < PATIENCE, f"{found} results and no more"
-            due = start + (until - start) * self.killed / (kills + 1)
-            if self.killed < kills and found > due and now > wait and (workers := self._workers()):
+            due, next_due = (start + (until - start) * (self.killed + more) / (kills + 1) for more in (0, 1))
+            may = found > due and (now > wait or found > next_due)
+            if self.killed < kills and may and (workers := self._workers()):
                 chance.choice(workers).kill()
                 self.killed += 1
                 wait = now + chance.uniform(0, 2)
