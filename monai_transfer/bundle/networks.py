@@ -19,15 +19,22 @@ LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 STEMMED = "unet_stems"
 """The light network with a stem for each channel."""
 
+LIGHT_RESNET = "resnet10_light"
+"""A U-Net around the light network that names classes."""
+
 MESHNETS = {f"meshnet{channels}": channels for channels in (21, 30)}
 """Name of a MeshNet -> its channels, of brainchop's files."""
 
 ALL_CONV = "all_conv_unet"
 """The light U-Net of OBELISK's files."""
 
+_KINDS = {"StemmedUNet": STEMMED, "AllConvUNet": ALL_CONV, "LightResNetUNet": LIGHT_RESNET}
+"""Class of this package -> the one name that stands for it."""
+
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
+    LIGHT_RESNET: "a light U-Net around a ResNet-10 of a quarter of the width (FlexibleUNet, batch norm)",
     **{f"resnet{depth}": f"FlexibleUNet with a ResNet-{depth} encoder" for depth in (10, 18, 34, 50, 101)},
     **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
@@ -67,6 +74,8 @@ def network_definition(
         }
     require_network(name)
     shared = {"in_channels": channels, "out_channels": classes, "dropout": dropout}
+    if name == LIGHT_RESNET:
+        return {"_target_": "monai_transfer.networks.LightResNetUNet", "spatial_dims": spatial_dims, **shared}
     if name in MESHNETS:
         target = "monai_transfer.networks.MeshNet"
         return {"_target_": target, "spatial_dims": spatial_dims, "channels": MESHNETS[name], **shared}
@@ -97,8 +106,8 @@ def require_network(name: str) -> None:
 def network_name(definition: Mapping[str, Any]) -> str | None:
     """The name by which ``--network`` would ask for a ``network_def``; ``None`` where no name would."""
     kind = str(definition.get("_target_", "")).rpartition(".")[2]
-    if kind in ("StemmedUNet", "AllConvUNet"):
-        return STEMMED if kind == "StemmedUNet" else ALL_CONV
+    if kind in _KINDS:
+        return _KINDS[kind]
     if kind == "MeshNet":
         return known_network(f"meshnet{definition.get('channels')}")
     if kind == "UNet":

@@ -6,6 +6,7 @@ from monai_transfer.networks.discriminators import PatchDomainDiscriminator, Poo
 from monai_transfer.networks.feature_tap import decoder_layers, feature_channels, feature_layers, tap
 from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
+from monai_transfer.networks.light_resnet import LightResNetEncoder, LightResNetUNet
 from monai_transfer.networks.meshnet import MeshNet
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
@@ -18,6 +19,8 @@ __all__ = [
     "AllConvUNet",
     "DenseNetEncoder",
     "GradientReversal",
+    "LightResNetEncoder",
+    "LightResNetUNet",
     "MeshNet",
     "PatchDomainDiscriminator",
     "PatchProjection",

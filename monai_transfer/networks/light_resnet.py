@@ -1,0 +1,105 @@
+"""A U-Net around the light ResNet-10 that names classes by default, so that its encoder can be pretrained."""
+
+from monai.networks.blocks import BaseEncoder
+from monai.networks.nets import FlexibleUNet, ResNet
+from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
+from torch import Tensor
+
+from monai_transfer.networks.vgg import refuse_fetching
+
+_NAME, _WIDTHS = "resnet10_light", (16, 32, 64, 128)
+_DECODER = (64, 32, 16, 16)
+
+
+class LightResNetEncoder(ResNet, BaseEncoder):
+    """ResNet-10 of a quarter of the width, without its pooling, as four levels of features for ``FlexibleUNet``.
+
+    Names, shapes and strides are those of the light network that names classes (``train --task diagnosis``), so what
+    the one learns the other knows. For an input of shape ``(B, in_channels, *S)`` the features have 16, 32, 64 and 128
+    channels at 1/2, 1/4, 1/8 and 1/16 of ``S``; the first convolution halves the grid, the first level keeps it.
+
+    He et al., "Deep residual learning for image recognition", CVPR 2016.
+
+    Args:
+        model_name: ``resnet10_light``.
+        pretrained: kept for ``FlexibleUNet``; nothing is fetched while a network is built.
+        spatial_dims: 2 or 3.
+        in_channels: channels of the input.
+
+    Raises:
+        UserError: ``pretrained`` is true.
+
+    Example:
+        >>> import torch
+        >>> encoder = LightResNetEncoder(spatial_dims=2)
+        >>> [tuple(feature.shape[1:]) for feature in encoder(torch.rand(1, 1, 64, 64))]
+        [(16, 32, 32), (32, 16, 16), (64, 8, 8), (128, 4, 4)]
+    """
+
+    def __init__(
+        self, model_name: str = _NAME, *, pretrained: bool = False, spatial_dims: int = 3, in_channels: int = 1
+    ) -> None:
+        refuse_fetching(model_name, pretrained)
+        super().__init__(
+            "basic",
+            [1, 1, 1, 1],
+            list(_WIDTHS),
+            spatial_dims=spatial_dims,
+            n_input_channels=in_channels,
+            conv1_t_stride=2,
+            no_max_pool=True,
+            feed_forward=False,
+            bias_downsample=False,
+        )
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]
+        """Return the four features, finest first."""
+        x, features = self.act(self.bn1(self.conv1(x))), []
+        for level in (self.layer1, self.layer2, self.layer3, self.layer4):
+            x = level(x)
+            features.append(x)
+        return features
+
+    @classmethod
+    def get_encoder_parameters(cls) -> list[dict[str, object]]:
+        """Arguments of the backbone."""
+        return [{"model_name": _NAME, "pretrained": False, "spatial_dims": 3, "in_channels": 1}]
+
+    @classmethod
+    def num_channels_per_output(cls) -> list[tuple[int, ...]]:
+        """Channels of its features."""
+        return [_WIDTHS]
+
+    @classmethod
+    def num_outputs(cls) -> list[int]:
+        """Number of its features: four."""
+        return [len(_WIDTHS)]
+
+    @classmethod
+    def get_encoder_names(cls) -> list[str]:
+        """The name under which ``FlexibleUNet`` knows it."""
+        return [_NAME]
+
+
+class LightResNetUNet(FlexibleUNet):
+    """MONAI's ``FlexibleUNet`` with a :class:`LightResNetEncoder`: 1.3 million values in three dimensions.
+
+    Args:
+        spatial_dims: 2 or 3.
+        in_channels: of the image.
+        out_channels: classes with the background.
+        dropout: share of the decoder's features dropped in training.
+
+    Example:
+        >>> import torch
+        >>> LightResNetUNet(2, 1, 3)(torch.rand(2, 1, 32, 32)).shape
+        torch.Size([2, 3, 32, 32])
+    """
+
+    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
+        super().__init__(
+            in_channels, out_channels, _NAME, decoder_channels=_DECODER, spatial_dims=spatial_dims, dropout=dropout
+        )
+
+
+FLEXUNET_BACKBONE.register_class(LightResNetEncoder)
