@@ -13,14 +13,17 @@ from monai_transfer.bundle.config_parts import case_names, preprocessing_once_lo
 from monai_transfer.bundle.configs import Configs, supervised_configs, template_config
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE
 from monai_transfer.bundle.facts import DIAGNOSIS
-from monai_transfer.bundle.networks import LIGHT, network_name
+from monai_transfer.bundle.networks import LIGHT, LIGHT_RESNET, network_definition, network_name
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import Fingerprint, TwoTaskDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal
 
-_MULTIPLE = 16
-"""Four levels that halve the grid: of such lengths nothing is cut off."""
+_MULTIPLE, _DEEP_MULTIPLE = 16, 32
+"""Four levels that halve the grid, and five in the full encoders: of such lengths nothing is cut off."""
+
+_TWO_HEADED = ("UNet", "FlexibleUNet", "LightResNetUNet")
+"""Classes whose layers but for the last can be shared, see :class:`~monai_transfer.networks.TwoHeads`."""
 
 _ACROSS = 8
 """Voxels across the smallest label: a lesion of 5.6 was not found after 900 images (Dice 0.01), one of 8.7 was."""
@@ -46,12 +49,12 @@ def whole_images(plan: Plan, fingerprint: Fingerprint) -> Plan:
     """The plan with windows that hold the whole image: what names its class may be anywhere in it.
 
     Raises:
-        UserError: the network is none of the light ones, or a step does not fit into memory.
+        UserError: the network is not one that can have two heads, or a step does not fit into memory.
     """
-    if plan.network not in LIGHT:
-        raise UserError(f"--network {plan.network} has one head: choose one of {', '.join(LIGHT)} with --task both.")
+    _require_two_heads(network_definition(plan.network, classes=plan.classes))
+    multiple = _MULTIPLE if plan.network in (*LIGHT, LIGHT_RESNET) else _DEEP_MULTIPLE
     lengths = (extent / step for extent, step in zip(fingerprint.whole_mm, plan.spacing, strict=True))
-    size = tuple(max(2 * _MULTIPLE, math.ceil((length - 1.5) / _MULTIPLE) * _MULTIPLE) for length in lengths)
+    size = tuple(max(2 * _MULTIPLE, math.ceil((length - 1.5) / multiple) * multiple) for length in lengths)
     return plan.with_options(roi_size=size)
 
 
@@ -124,7 +127,7 @@ def _add_unmapped(train: dict[str, Any], without: TwoTaskDataset) -> None:
 
 
 def diagnosis_layers(definition: Mapping[str, Any], *, labels: int, classes: int) -> list[dict[str, Any]]:
-    """The layers of a network that names classes, and is a light U-Net but for the last of them.
+    """The layers of a network that names classes, and is a U-Net but for the last of them.
 
     The U-Net's outputs are the labels, and maps of the evidence for each class. At every place they are compared with
     each other: as they come, the greatest value of an image says nothing (on phantoms the greatest logit of a lesion
@@ -138,8 +141,7 @@ def diagnosis_layers(definition: Mapping[str, Any], *, labels: int, classes: int
         labels: outputs of the segmentation.
         classes: outputs.
     """
-    if network_name(definition) not in LIGHT:
-        raise UserError("Only the light U-Nets share their layers with a diagnosis: choose --network unet.")
+    _require_two_heads(definition)
     dims = definition["spatial_dims"]
     return [
         {**definition, "out_channels": labels + classes},
@@ -156,6 +158,14 @@ def diagnosis_layers(definition: Mapping[str, Any], *, labels: int, classes: int
         {"_target_": "torch.nn.Flatten"},
         {"_target_": "torch.nn.Linear", "in_features": labels + classes, "out_features": classes},
     ]
+
+
+def _require_two_heads(definition: Mapping[str, Any]) -> None:
+    if str(definition["_target_"]).rpartition(".")[2] not in _TWO_HEADED:
+        name = network_name(definition)
+        raise UserError(
+            f"--network {name} has one head: choose {', '.join((*LIGHT, LIGHT_RESNET))} or a ResNet with --task both."
+        )
 
 
 def _handlers(given: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -5,7 +5,7 @@ import copy
 import pytest
 import torch
 from monai.bundle import ConfigParser
-from monai.networks.nets import UNet
+from monai.networks.nets import FlexibleUNet, UNet
 from torch import nn
 
 from monai_transfer.bundle.networks import network_definition
@@ -14,14 +14,14 @@ from monai_transfer.errors import UserError
 from monai_transfer.networks import TwoHeads
 
 
-def _pair(norm: str = "unet") -> tuple[UNet, nn.Sequential]:
+def _pair(norm: str = "unet") -> tuple[UNet | FlexibleUNet, nn.Sequential]:
     definition = network_definition(norm, classes=3, spatial_dims=2)
     layers = diagnosis_layers(definition, labels=3, classes=2)
     built = ConfigParser({"unet": definition, "layers": layers})
     return built.get_parsed_content("unet"), nn.Sequential(*built.get_parsed_content("layers"))
 
 
-@pytest.mark.parametrize("norm", ["unet", "unet_bn"])
+@pytest.mark.parametrize("norm", ["unet", "unet_bn", "resnet10", "resnet10_light"])
 def test_each_network_answers_as_it_does_alone(norm: str) -> None:
     unet, head = _pair(norm)
     both = TwoHeads(unet, head).eval()
@@ -40,13 +40,14 @@ def test_the_encoder_is_one_also_in_a_copy() -> None:
     assert both.segmentation.model[0].conv.weight.grad.abs().sum() > 0
 
 
-def test_what_was_trained_together_loads_apart() -> None:
-    both = copy.deepcopy(TwoHeads(*_pair()))
+@pytest.mark.parametrize("norm", ["unet", "resnet10_light"])
+def test_what_was_trained_together_loads_apart(norm: str) -> None:
+    both = copy.deepcopy(TwoHeads(*_pair(norm)))
     optimizer = torch.optim.SGD(both.parameters(), lr=0.5)
     image = torch.rand(2, 1, 32, 32)
     both(image).square().mean().backward()
     optimizer.step()
-    unet, head = _pair()
+    unet, head = _pair(norm)
     unet.load_state_dict(both.segmentation.state_dict())
     head.load_state_dict(both.diagnosis.state_dict())
     answer = both.eval()(image)
@@ -71,6 +72,9 @@ def test_a_class_is_told_by_its_label() -> None:
 
 
 def test_other_encoders_are_refused() -> None:
+    for other in (_pair("resnet10_light")[0], nn.Conv2d(1, 3, 1)):
+        with pytest.raises(UserError, match=r"before their last layer|give a U-Net"):
+            TwoHeads(other, _pair()[1])
     unet = UNet(2, 1, 3, channels=[8, 16], strides=[2])
     with pytest.raises(UserError, match="before their last layer"):
         TwoHeads(unet, _pair()[1])

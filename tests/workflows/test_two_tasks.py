@@ -127,7 +127,7 @@ def test_the_bundle_segments_and_diagnoses(bundle: Path, data: Path, tmp_path: P
     ("options", "said"),
     [
         (["--size", "64"], "--size is for one task"),
-        (["--network", "resnet18"], "has one head"),
+        (["--network", "meshnet21"], "has one head"),
         (["--task-weights", "1"], "two numbers"),
     ],
 )
