@@ -68,7 +68,8 @@ class TwoHeads(nn.Module):
         # of a transposed convolution the weights are (in, out, *size), of any other (out, in, *size)
         outputs, count = int(labels.transposed), labels.out_channels
         both.weight.narrow(outputs, 0, count).copy_(labels.weight)
-        both.bias[:count] = labels.bias
+        if labels.bias is not None and both.bias is not None:
+            both.bias[:count] = labels.bias
 
 
 class _Parts(NamedTuple):

@@ -62,6 +62,22 @@ class Published:
     packaged: bool = False
 
 
+def _shapes(name: str, network: str, megabytes: float, sha256: str) -> Published:
+    file = f"shapes_{name}.safetensors"
+    return Published(
+        name=f"shapes:{name}",
+        file=file,
+        url=f"package:monai_transfer/weights/packaged/{file}",
+        licence="Apache-2.0",
+        megabytes=megabytes,
+        sha256=sha256,
+        preprocessing="none: random shapes in random contrasts, drawn by `pretrain`; one channel of any modality",
+        network=network,
+        reference="docs/pretraining.md; after Dey et al. 2025, arXiv:2411.02372",
+        packaged=True,
+    )
+
+
 def _medicalnet(name: str, file: str, megabytes: float, sha256: str | None) -> Published:
     depth = file.removeprefix("resnet_").split(".")[0].split("_")[0]
     repository = f"TencentMedicalNet/MedicalNet-Resnet{depth}"
@@ -152,18 +168,8 @@ _OFFSETS = (
 )
 
 CATALOGUE: tuple[Published, ...] = (
-    Published(
-        name="shapes:unet",
-        file="shapes_unet.safetensors",
-        url="package:monai_transfer/weights/packaged/shapes_unet.safetensors",
-        licence="Apache-2.0",
-        megabytes=10.5,
-        sha256="d62aead322e7e597410a939d3d0b8de0080959bbbaee5dc0b0430946b75362c8",
-        preprocessing="none: random shapes in random contrasts, drawn by `pretrain`; one channel of any modality",
-        network="unet",
-        reference="docs/pretraining.md; after Dey et al. 2025, arXiv:2411.02372",
-        packaged=True,
-    ),
+    _shapes("unet", "unet", 10.5, "d62aead322e7e597410a939d3d0b8de0080959bbbaee5dc0b0430946b75362c8"),
+    _shapes("resnet10", "resnet10_light", 2.7, "31f8088fd718caba8ba41e9a67eff555026897c38cfa9f28d97f1072c0066a6c"),
     _medicalnet(
         "resnet10", "resnet_10_23dataset.pth", 57.5, "afa8055f3e47f4a18239495d92a7abc587902c69c31c743de2b2784653b72605"
     ),

@@ -8,7 +8,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.weights import load_pretrained, locate, read_checkpoint
+from monai_transfer.weights import read_checkpoint
 from monai_transfer.weights.checkpoint import python_objects
 
 
@@ -44,16 +44,3 @@ def test_plain_tensors_name_no_object(tmp_path):
     assert python_objects(path) == ""
     (tmp_path / "noise").write_bytes(pickle.dumps(1)[:3])
     assert python_objects(tmp_path / "noise") == ""
-
-
-def test_packaged_weights_load_and_say_what_they_were_pretrained_on():
-    from monai.networks.nets import UNet
-
-    from monai_transfer.bundle.networks import network_definition
-
-    definition = network_definition("unet", classes=3)
-    definition.pop("_target_")
-    report = load_pretrained(UNet(**definition), "shapes:unet")
-    assert report.encoder_share == 1
-    assert report.notes[0].startswith("Pretrained on random shapes (both, 2600 steps")
-    assert locate("shapes:unet").stat().st_size < 12e6
