@@ -56,7 +56,14 @@ def finetune_command(
         str | None,
         typer.Option(help="Gradual unfreezing: epochs between levels (3), epochs (2,4,8), or plateau:PATIENCE."),
     ] = None,
-    l2sp: Annotated[float, typer.Option(help="Strength of L2-SP towards the pretrained values.")] = 0.0,
+    l2sp: Annotated[
+        float | None,
+        typer.Option(
+            help="Strength of L2-SP towards the pretrained values; by default 0.01 where the weights segment every "
+            "label of the data already, else 0.",
+            show_default=False,
+        ),
+    ] = None,
     weight_decay: Annotated[float, typer.Option(help="L2 towards zero.")] = 1e-4,
     layerwise_decay: Annotated[float, typer.Option(help="Learning-rate factor from level to level.")] = 1.0,
     head_factor: Annotated[float, typer.Option(help="How much faster the head trains.")] = 1.0,
@@ -227,7 +234,7 @@ def finetune_command(
         else None
     )
     console.say_plan(plan)
-    console.say(strategy.describe())
+    console.say(strategy.holding(known=start.knows(plan.label_names)).describe())
     trusted = start.bundle is not None and console.ask_trust(start.bundle, start.concerns, trust=trust, dry_run=dry_run)
     if old is not None and start.bundle is not None:
         trusted = console.settle_trust([start.bundle], trust=trust or trusted, dry_run=dry_run) or trusted

@@ -106,12 +106,13 @@ def train_arm(
         Interrupted: training was interrupted; its checkpoint is in place.
     """
     transfer = arm == "transfer"
+    held = strategy.holding(known=start.knows(plan.label_names))
     joint = cases.joint
     configs = finetuning_configs(
         plan,
         cases.training,
         definition=network_of(start, plan, channels=len(cases.training.channel_names)),
-        strategy=strategy if transfer else Strategy(minimum_share=strategy.minimum_share),
+        strategy=held if transfer else Strategy(minimum_share=strategy.minimum_share),
         weights=start.absolute if transfer else "",
         learning_rate=plan.learning_rate,
         validation=cases.validation,

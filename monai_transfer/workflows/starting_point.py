@@ -82,6 +82,15 @@ class StartingPoint:
         """These weights for the network of ``other``, so that the two can be compared; none of their own is built."""
         return replace(self, network=other.network, definition=other.definition, bundle=None, concerns=())
 
+    def knows(self, label_names: Mapping[int, str]) -> bool:
+        """Whether the weights segment every label of the data, by its name.
+
+        Example:
+            >>> StartingPoint("b", None, label_names={0: "background", 2: "liver"}).knows({0: "background", 1: "liver"})
+            True
+        """
+        return set(label_names.values()) <= set(self.label_names.values())
+
     def require_bundle(self, option: str) -> Path:
         """The bundle that the weights are, for an option that needs one.
 

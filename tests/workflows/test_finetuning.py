@@ -7,7 +7,7 @@ import torch
 from typer.testing import CliRunner
 
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.strategy import Strategy
+from monai_transfer.bundle.strategy import L2SP_OF_KNOWN_LABELS, Strategy
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
@@ -65,6 +65,21 @@ def test_wrong_strategies():
     for wrong in ({"batch_norm": "off"}, {"layerwise_decay": 0.0}, {"dropout": 1.0}, {"l2sp": -1.0}):
         with pytest.raises(UserError):
             Strategy(**wrong)
+
+
+def test_weights_that_know_every_label_are_held(phantoms, pretrained, tmp_path):
+    """A network that segments the labels already forgets less; weights without the labels stay free."""
+    cases = choose_finetuning_cases(phantoms, cases=["mr_001"], test_cases=["mr_005"], strategy=Strategy())
+    known, unknown = (read_starting_point(str(path)) for path in (pretrained, pretrained / "models" / "model.pt"))
+    strengths = []
+    for number, start in enumerate((known, unknown)):
+        plan = plan_finetuning(cases, start, **TINY)
+        bundle = train_arm("transfer", cases, plan, start, Strategy(), tmp_path / str(number)).bundle
+        strengths.append(bundle.read("finetune")["l2sp"])
+    assert strengths == [L2SP_OF_KNOWN_LABELS, 0.0]
+    assert not known.knows({0: "background", 1: "liver", 9: "heart"})
+    assert Strategy(l2sp=0.5).holding(known=True).l2sp == 0.5
+    assert Strategy().as_config()["l2sp"] == 0.0
 
 
 def test_shares():
