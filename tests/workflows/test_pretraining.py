@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,9 +14,13 @@ from monai.bundle import ConfigParser, run
 from safetensors import safe_open
 from typer.testing import CliRunner
 
+from monai_transfer.bundle import pretraining_plan
+from monai_transfer.bundle.pretraining_plan import PretrainingPlan
 from monai_transfer.cli.app import app
+from monai_transfer.engines import AdaptationTrainer
 from monai_transfer.errors import UserError
 from monai_transfer.weights import load_pretrained
+from monai_transfer.workflows.pretraining import pretrain
 
 RUNNER = CliRunner()
 QUICK = ["--steps", "2", "--length", "32", "--batch-size", "1", "--device", "cpu"]
@@ -55,6 +60,30 @@ def test_shapes_for_a_resnet(domains: Path, tmp_path: Path) -> None:
     quick = {"steps_per_epoch": 1, "device": torch.device("cpu"), "output_dir": str(tmp_path / "eval")}
     run(config_file=configs, bundle_root=str(bundle), logging_file=False, **quick)
     assert "val_loss" in (tmp_path / "eval" / "metrics.csv").read_text()
+
+
+def test_a_pretraining_that_was_cut_off_ends_with_the_same_bits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on from a finished epoch, with the pictures that would have come."""
+    monkeypatch.setattr(pretraining_plan, "_EPOCH", 1)
+    plan = PretrainingPlan(device=torch.device("cpu"), steps=3, length=32, batch_size=1)
+    whole = pretrain(plan, tmp_path / "whole").bundle.weights.read_bytes()
+    steps: list[str] = []
+    iteration = AdaptationTrainer._iteration
+
+    def cut(*values: Any) -> Any:
+        steps.append("step")
+        if len(steps) == 3:
+            raise UserError("cut off")
+        return iteration(*values)
+
+    monkeypatch.setattr(AdaptationTrainer, "_iteration", cut)
+    with pytest.raises(UserError, match="cut off"):
+        pretrain(plan, tmp_path / "cut")
+    resumed = pretrain(plan, tmp_path / "cut", resume=True)
+    assert resumed.bundle.weights.read_bytes() == whole
+    assert len(steps) < 6  # two, the one that failed, and not all three again
 
 
 def test_volumes_of_two_modalities_with_hidden_blocks(domains: Path, tmp_path: Path) -> None:
