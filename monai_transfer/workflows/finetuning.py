@@ -171,5 +171,6 @@ def finetune(
         kept = replace(runs[1], bundle=tuned.bundle)
     teach_judge(tuned.bundle, plan, source=cases.training, held=cases.held, seen=cases.training, say=say)
     forgotten = None if old is None else forgetting(tuned.bundle, start, old, device=str(plan.device), trust=trust)
-    report = report_finetuning(kept, runs, cases, plan, start, strategy, choice=choice, forgotten=forgotten)
+    held = strategy.holding(known=start.knows(plan.label_names))
+    report = report_finetuning(kept, runs, cases, plan, start, held, choice=choice, forgotten=forgotten)
     return FineTuning(tuned.bundle, tuple(runs), report)

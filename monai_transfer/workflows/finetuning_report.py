@@ -103,7 +103,6 @@ def report_finetuning(
         The content of ``report.json``.
     """
     folder = run.bundle.root
-    strategy = strategy.holding(known=start.knows(plan.label_names))
     sentences = comparison_sentences(runs) or _alone(run, start)
     if choice is not None:
         sentences.append(choice.sentence)
