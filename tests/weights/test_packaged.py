@@ -1,15 +1,17 @@
 """Weights that come with the package: the files that the catalogue describes, and the networks that they fit."""
 
 import hashlib
+from pathlib import Path
 
 import pytest
 from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.diagnosis_networks import LIGHT_DIAGNOSIS, diagnosis_network
-from monai_transfer.bundle.networks import network_definition
-from monai_transfer.weights import load_pretrained, locate
+from monai_transfer.bundle.networks import LIGHT_RESNET, network_definition
+from monai_transfer.weights import load_pretrained, locate, recognise
 from monai_transfer.weights.catalogue import CATALOGUE, Published
 from monai_transfer.workflows.diagnosis import read_diagnosis_start
+from monai_transfer.workflows.starting_point import read_starting_point
 
 MADE = {"shapes:unet": ("(both, 2600 steps", 10.6e6), "shapes:resnet10": ("(both), 1200 steps", 2.8e6)}
 """What the header of each says, and bytes that it is smaller than."""
@@ -32,3 +34,13 @@ def test_the_encoder_of_a_resnet_names_classes_too() -> None:
     definition = diagnosis_network(start.network or LIGHT_DIAGNOSIS, classes=2, spatial_dims=3)
     network = ConfigParser({"net": definition}).get_parsed_content("net")
     assert load_pretrained(network, "shapes:resnet10").encoder_share == 1
+
+
+def test_a_file_of_the_light_resnet_is_known_as_such(tmp_path: Path) -> None:
+    """Whether it segments or names classes, and by whatever name the file goes."""
+    file = tmp_path / "mine.safetensors"
+    file.write_bytes(locate("shapes:resnet10").read_bytes())
+    assert read_starting_point(str(file)).network == LIGHT_RESNET
+    definition = diagnosis_network(LIGHT_DIAGNOSIS, classes=2, spatial_dims=3)
+    network = ConfigParser({"net": definition}).get_parsed_content("net")
+    assert recognise(network.state_dict()).description == "a light ResNet-10 (3D, 1 input channel)"

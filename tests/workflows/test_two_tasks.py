@@ -123,6 +123,22 @@ def test_the_bundle_segments_and_diagnoses(bundle: Path, data: Path, tmp_path: P
     assert json.loads((tmp_path / "scores" / "scores.json").read_text())
 
 
+@pytest.mark.slow
+def test_a_resnet_has_two_heads_too(data: Path, tmp_path: Path) -> None:
+    """The U-Net around it begins with the weights of shapes, and names classes by the encoder that segments."""
+    arguments = ["train", "--task", "both", "--data", str(data), "--output", str(tmp_path / "both"), "--device", "cpu"]
+    options = ["--network", "resnet10_light", "--steps", "2", "--spacing", "16"]
+    result = RUNNER.invoke(app, [*arguments, *options], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    report = json.loads((tmp_path / "both" / "report.json").read_text())
+    assert report["run"]["start"] == "shapes:resnet10"
+    assert report["run"]["network"] == "resnet10_light, two heads"
+    assert json.loads((tmp_path / "both" / "eval" / "load_report.json").read_text())["encoder_share"] == 1.0
+    files = [tmp_path / "both" / "models" / f"{name}.pt" for name in ("model", "diagnosis")]
+    segmenting, naming = (torch.load(file, weights_only=True) for file in files)
+    assert torch.equal(segmenting["encoder.layer4.0.conv1.weight"], naming["0.encoder.layer4.0.conv1.weight"])
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [
