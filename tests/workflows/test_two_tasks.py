@@ -137,6 +137,9 @@ def test_a_resnet_has_two_heads_too(data: Path, tmp_path: Path) -> None:
     files = [tmp_path / "both" / "models" / f"{name}.pt" for name in ("model", "diagnosis")]
     segmenting, naming = (torch.load(file, weights_only=True) for file in files)
     assert torch.equal(segmenting["encoder.layer4.0.conv1.weight"], naming["0.encoder.layer4.0.conv1.weight"])
+    for name in ("inference", "diagnosis"):  # its network is this package's, and may be built without a question
+        content = json.loads((tmp_path / "both" / "configs" / f"{name}.json").read_text())
+        assert concerns_of(content, name) == []
 
 
 @pytest.mark.parametrize(
