@@ -52,7 +52,14 @@ _PARTS = {
         "StatsHandler",
     ),  # CheckpointLoader reads tensors alone (weights_only)
     "monai_transfer.inference": ("StreamingInferer",),
-    "monai_transfer.networks": ("AllConvUNet", "LightResNetUNet", "MeshNet", "StemmedUNet", "VGGClassifier"),
+    "monai_transfer.networks": (
+        "AllConvUNet",
+        "FlexibleUNet",
+        "LightResNetUNet",
+        "MeshNet",
+        "StemmedUNet",
+        "VGGClassifier",
+    ),
     "torch": ("device",),
 }
 

@@ -82,7 +82,8 @@ def network_definition(
     if name == ALL_CONV:
         return {"_target_": "monai_transfer.networks.AllConvUNet", **shared}
     return {
-        "_target_": "FlexibleUNet",
+        # MONAI's own class, but by a way on which the encoders that MONAI lacks become known to it
+        "_target_": "FlexibleUNet" if name.startswith("resnet") else "monai_transfer.networks.FlexibleUNet",
         "in_channels": channels,
         "out_channels": classes,
         "backbone": name,

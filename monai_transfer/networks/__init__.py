@@ -1,5 +1,8 @@
 """What MONAI's networks lack: backbones, gradient reversal, discriminators and the feature tap."""
 
+# MONAI's own, for definitions whose encoder it knows once this package is imported
+from monai.networks.nets import FlexibleUNet as FlexibleUNet
+
 from monai_transfer.networks.all_conv_unet import AllConvUNet
 from monai_transfer.networks.densenet import DenseNetEncoder
 from monai_transfer.networks.discriminators import PatchDomainDiscriminator, PooledDiscriminator

@@ -1,9 +1,13 @@
 """Names become network definitions, and definitions names."""
 
+import subprocess
+import sys
+
 import pytest
 from monai.bundle import ConfigParser
 from torch import nn
 
+from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.networks import LIGHT, NETWORKS, network_definition, network_name
 from monai_transfer.errors import UserError
 
@@ -19,6 +23,16 @@ def test_the_light_networks_differ_in_their_normalisation_alone(name: str, norm:
     norms = [module for module in network.modules() if "Norm" in type(module).__name__]
     assert {type(module) for module in norms} == {norm}
     assert set(LIGHT) == {"unet", "unet_bn"}
+
+
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "resnet10_light"])
+def test_plain_monai_builds_what_this_package_adds(name: str) -> None:
+    """Nobody has imported the package that knows the encoder: the definition says where it is."""
+    definition = network_definition(name, classes=2, spatial_dims=2)
+    code = f"from monai.bundle import ConfigParser; ConfigParser({{'net': {definition}}}).get_parsed_content('net')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert concerns_of({"network_def": definition}, "inference") == []
 
 
 def test_what_is_no_network_of_ours_has_no_name() -> None:
