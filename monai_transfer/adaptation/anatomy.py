@@ -85,7 +85,8 @@ def _log_lengths(label: Tensor, classes: int) -> Tensor:
     return torch.stack([at.std(0).log() if len(at) >= LEAST_VOXELS else nothing for at in places])
 
 
-def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+@torch.no_grad()
+def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, *, find_lost: bool = True) -> Tensor:
     """Correct a prediction by place and intensity, at the place where both agree best.
 
     A network that knows how the organs lie finds that layout more than once in a body that is longer than any it has
@@ -97,6 +98,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) 
         image: ``(channels, *spatial)``.
         probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
         atlas: of the source's labels, on the same working grid.
+        find_lost: whether to propose where a class lies of which the network finds next to nothing. A network that
+            still learns loses organs that are there; of a finished one it is likelier that a body lacks them.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
@@ -104,11 +107,11 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) 
     best, chosen, lying = -1.0, probabilities, None
     for place in atlas.places(probabilities):
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
-        corrected = refine_probabilities(image, atlas.correct(probabilities, share))
+        corrected = refine_probabilities(image, atlas.correct(probabilities, share, find_lost=find_lost))
         score = place.match * float(separation(image, corrected.argmax(0), len(corrected)).mean())
         if score > best:
             best, chosen, lying = score, corrected, share
-    if lying is not None and len(atlas.lost(probabilities)):
+    if find_lost and lying is not None and len(atlas.lost(probabilities)):
         chosen = refine_probabilities(image, atlas.correct(chosen, lying))
     return chosen
 

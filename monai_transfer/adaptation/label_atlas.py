@@ -8,7 +8,7 @@ both domains (right, anterior, superior), and nothing of intensities.
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -82,13 +82,37 @@ class LabelAtlas:
         canvas, seen = _aligned(maps)
         self.sigma = _best_sigma(canvas, seen)
         cover = seen.sum(0).clamp(min=1)
-        self.share = (blurred(canvas.sum(0), self.sigma) / cover).clamp(0, 1)
-        """Share of each class by place, ``(classes - 1, *canvas)``."""
         counts = torch.stack([one_hot.flatten(1).sum(1) for one_hot in maps])
-        self.usual = torch.where(counts > 0, counts, torch.nan).nanmedian(0).values.nan_to_num(0.0)
+        usual = torch.where(counts > 0, counts, torch.nan).nanmedian(0).values.nan_to_num(0.0)
+        self._hold((blurred(canvas.sum(0), self.sigma) / cover).clamp(0, 1), usual)
+
+    def _hold(self, share: Tensor, usual: Tensor) -> None:
+        self.share = share
+        """Share of each class by place, ``(classes - 1, *canvas)``."""
+        self.usual = usual
         """Median number of voxels of each class where it occurs, ``(classes - 1,)``; 0 for one that never does."""
         # 0 where no case has the class, 1 where all have it: what a hit is worth when the atlas is laid over something
-        self._worth = ((self.share + _FLOOR) / _FLOOR).log() / math.log(1 / _FLOOR)
+        self._worth = ((share + _FLOOR) / _FLOOR).log() / math.log(1 / _FLOOR)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """What an atlas is made of, to be kept in a file; the shares in half precision."""
+        return {"share": self.share.half(), "usual": self.usual.float(), "sigma": torch.tensor(self.sigma)}
+
+    @classmethod
+    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "LabelAtlas":
+        """The atlas of :meth:`tensors`.
+
+        Raises:
+            ValueError: for anything else.
+        """
+        share, usual, sigma = (tensors.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
+        fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
+        if not fits or not bool(((share >= 0) & (share <= 1)).all()) or not bool((usual >= 0).all()):
+            raise ValueError("these tensors are no atlas")
+        atlas = cls.__new__(cls)
+        atlas.sigma = float(sigma)
+        atlas._hold(share.float(), usual.float())
+        return atlas
 
     def places(self, probabilities: Tensor) -> list["Place"]:
         """Where the atlas may lie over a prediction ``(classes, *spatial)``, best match first; nowhere if empty."""
@@ -116,17 +140,18 @@ class LabelAtlas:
         share = _placed(self.share, shape, place.corner)
         return torch.cat([(1 - share.sum(0, keepdim=True)).clamp(min=0), share])
 
-    def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7) -> Tensor:
+    def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.
 
         Args:
             probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
             share: what :meth:`laid` gave, of the same shape.
             weight: exponent of the atlas; 0 leaves the prediction alone.
+            find_lost: whether to propose where a class lies of which the network finds next to nothing.
         """
         share = share.to(probabilities)
         corrected = _weighed(probabilities, share, weight)
-        numbers = self.lost(corrected)
+        numbers = self.lost(corrected) if find_lost else ()
         if not len(numbers):
             return corrected
         candid, weights = probabilities.clone(), probabilities.new_full((len(probabilities),), weight)

@@ -163,7 +163,7 @@ def adaptation_configs(
     train = with_values(template_config("domain_adaptation", "train"), changes)
     if arm.labels_of != "target":
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
-    _leave_out_unused(train)
+    _leave_out_unused(train, atlas=arm.labels_of == "target")
     train = read_by(train, domains.source)
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, names)}
 
@@ -290,10 +290,11 @@ def _add_labelled_domains(train: dict[str, Any], plan: Plan, domains: Domains, *
         weights[name] = 1.0 if name == LABELLED_TARGET else share
 
 
-def _leave_out_unused(train: dict[str, Any]) -> None:
-    """Drop what none of the methods needs: pseudo-labels of the target, or its images."""
+def _leave_out_unused(train: dict[str, Any], *, atlas: bool) -> None:
+    """Drop what none of the methods needs: pseudo-labels of the target, its images, and the atlas but of an oracle."""
     methods = class_names(train["methods"]["modules"])
     if SelfTraining.__name__ not in methods:
         train["label_from"] = train["pseudo_labels"] = None
+        train["atlas_file"] = train["atlas_file"] if atlas else None
     if not methods:
         del train["train"]["dataloader"]["datasets"]["target"]

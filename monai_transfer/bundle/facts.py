@@ -29,6 +29,9 @@ _FILES = ("train", "inference")
 OPTIONAL_CHANNELS = "optional_channels"
 """Entry of the metadata: whether the network was trained to do without some of its channels."""
 
+ATLAS_FILE = "anatomy.safetensors"
+"""Beside the weights of an adapted bundle: what its labels are corrected by."""
+
 DIAGNOSIS = "diagnosis"
 """Configuration and weights of the second network of a bundle that segments and names classes."""
 

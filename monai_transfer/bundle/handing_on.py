@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.facts import DIAGNOSIS, config_file, parse_config, require_bundle
+from monai_transfer.bundle.facts import ATLAS_FILE, DIAGNOSIS, config_file, parse_config, require_bundle
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.errors import UserError
 
@@ -28,7 +28,8 @@ def hand_on(bundle: str | Path, folder: str | Path, *, overwrite: bool = False) 
         UserError: the bundle has no weights, or ``folder`` is taken or cannot be written.
     """
     root = require_bundle(bundle)
-    weights = [path for name in ("model", DIAGNOSIS) for path in sorted((root / "models").glob(f"{name}.*"))]
+    names = (*(f"{name}.*" for name in ("model", DIAGNOSIS)), ATLAS_FILE)
+    weights = [path for name in names for path in sorted((root / "models").glob(name))]
     if not (root / "models" / "model.pt").is_file():
         raise UserError(f"{root} has no models/model.pt to hand on: train it first, or give the name of a template.")
     files = {name: path for name in CONFIGS if (path := config_file(root, name)) and path.suffix == ".json"}

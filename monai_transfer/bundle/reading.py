@@ -17,6 +17,7 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 
 from monai_transfer.bundle.facts import (
+    ATLAS_FILE,
     DIAGNOSIS,
     OPTIONAL_CHANNELS,
     bundle_concerns,
@@ -255,7 +256,7 @@ def read_bundle(
             label_names=label_names(pred_format.get("channel_def"), root),
             in_channels=whole_number(image_format.get("num_channels")),
             out_channels=whole_number(pred_format.get("num_channels")),
-            checksum=checksum((config, checkpoint)),
+            checksum=checksum((config, checkpoint, *root.glob(f"models/{ATLAS_FILE}"))),
             channel_names=label_names(image_format.get("channel_def"), root),
             optional_channels=metadata.get(OPTIONAL_CHANNELS) is True,
         )

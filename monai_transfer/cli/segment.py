@@ -40,6 +40,9 @@ def segment_command(
     skip_empty: Annotated[
         bool, typer.Option("--skip-empty/--all-windows", help="Leave out windows that hold only air.")
     ] = True,
+    correct: Annotated[
+        bool, typer.Option("--correct/--uncorrected", help="Correct labels of adapted bundles by anatomy.")
+    ] = True,
     mirror: Annotated[bool, typer.Option("--mirror", help="Test-time augmentation: average all mirrorings.")] = False,
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Also write class probabilities.")] = False,
     uncertainty: Annotated[bool, typer.Option("--uncertainty", help="Also write the entropy, 0 to 1.")] = False,
@@ -104,6 +107,7 @@ def segment_command(
         runtime=runtime,
         fast=fast,
         skip_empty=skip_empty,
+        correct=correct,
         probabilities=probabilities,
         uncertainty=uncertainty,
         estimate_dice=estimate_dice,

@@ -4,6 +4,7 @@ import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from torch import Tensor, nn
 
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
 from monai_transfer.adaptation.anatomy import some_label_maps
+from monai_transfer.adaptation.atlas_file import FEWEST_MAPS, write_atlas
+from monai_transfer.processes import rank
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.target import UNLABELLED, plausible
 
@@ -196,6 +199,36 @@ class TargetView:
         """Usual number of voxels of each class, ``(classes,)``; 0, which is unknown, for the background."""
         atlas = self._known_atlas(classes)
         return None if atlas is None else torch.cat([atlas.usual.new_zeros(1), atlas.usual])
+
+
+class AtlasKeeper:
+    """Writes the atlas of the labels that a network learnt from when its training ends, for inference to correct by.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}`` on the working grid.
+        classes: number of classes, background included.
+        file: where it goes; ``None`` keeps none.
+
+    Example:
+        >>> AtlasKeeper([], classes=2, file=None).attach(Engine(lambda engine, batch: None))
+    """
+
+    def __init__(self, labelled: Sequence[Mapping[str, Any]], *, classes: int, file: str | Path | None) -> None:
+        self.labelled = labelled
+        self.classes = classes
+        self.file = file
+
+    def attach(self, engine: Engine) -> None:
+        """Write when the trainer ``engine`` has ended."""
+        engine.add_event_handler(Events.COMPLETED, self)
+
+    def __call__(self) -> None:
+        """Write the atlas where three maps or more show a class."""
+        if self.file is None or rank() != 0:
+            return
+        maps = [label for label in some_label_maps(self.labelled) if bool(label.any())]
+        if len(maps) >= FEWEST_MAPS:
+            write_atlas(LabelAtlas(maps, self.classes), Path(self.file))
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,29 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import scipy.sparse
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
 
-from monai_transfer.bundle.reading import Decision, WindowSettings
+from monai_transfer.bundle.facts import ATLAS_FILE
+from monai_transfer.bundle.reading import Decision, InferenceBundle, WindowSettings
 from monai_transfer.errors import UserError
+from monai_transfer.inference.correction import BYTES_EACH, MOST_NUMBERS, corrected_slabs
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor
+from monai_transfer.inference.preprocessing import working_shape
 from monai_transfer.inference.resampling import NotSeparable, Taps
 from monai_transfer.inference.restoration import GridMap, Restorer, native_from_working
-from monai_transfer.inference.sinks import NativeArrays, NativeOutputs
+from monai_transfer.inference.segmentation import SegmentOptions
+from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, NativeOutputs
 from monai_transfer.inference.windows import Start, pad_to_plan, plan_windows, stream, wanted_windows
+from monai_transfer.volumes.volume import Volume
+
+if TYPE_CHECKING:
+    from monai_transfer.adaptation import LabelAtlas
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -58,6 +67,7 @@ class CaseRun:
         wanted: which of so many classes are asked for.
         skip_empty: whether windows that hold only air are left out.
         clock: keeps the time.
+        atlas: of the labels, by which the probabilities are corrected; ``None`` leaves them as the network gives them.
         progress: called as windows are done.
     """
 
@@ -76,8 +86,10 @@ class CaseRun:
         wanted: Callable[[int], Collection[int]],
         skip_empty: bool,
         clock: Clock,
+        atlas: "LabelAtlas | None" = None,
         progress: Progress | None = None,
     ) -> None:
+        self.atlas = atlas
         self.working, self.predictor, self.members = working, predictor, members
         self.decision, self.clock, self.progress = decision, clock, progress
         self.kept, self.wanted = {"probabilities": probabilities, "uncertainty": uncertainty}, wanted
@@ -123,6 +135,19 @@ class CaseRun:
                 return
             yield item
 
+    def probabilities(self) -> Iterator[tuple[int, torch.Tensor]]:
+        """Finished slices with what is decided by, (first slice, (n, C, rows, columns))."""
+        finished = self._activated()
+        if self.atlas is None:
+            return finished
+        return corrected_slabs(finished, self.working.as_tensor(), self.atlas, order=self.plan.order)
+
+    def _activated(self) -> Iterator[tuple[int, torch.Tensor]]:
+        for first, logits in self.slabs():
+            with self.clock("restore"), torch.inference_mode():
+                values = activate(logits, self.decision.activation, members=self.members)
+            yield first, values
+
     def _logits(self, windows: torch.Tensor) -> torch.Tensor:
         logits = self.predictor(windows)
         if logits.shape[1] != self.classes * self.members:
@@ -149,14 +174,11 @@ class CaseRun:
         restorer = Restorer(
             grid, order=order, sink=outputs, floor=floor, wanted=wanted, device=self.predictor.output_device
         )
-        for first, logits in self.slabs():
+        for first, values in self.probabilities():
             with self.clock("restore"), torch.inference_mode():
-                restorer.feed(first, self._activate(logits))
+                restorer.feed(first, values)
         with self.clock("restore"):
             return outputs.arrays(back, flat=self.flat)
-
-    def _activate(self, logits: torch.Tensor) -> torch.Tensor:
-        return activate(logits, self.decision.activation, members=self.members)
 
     def _outputs(self, shape: Sequence[int]) -> NativeOutputs:
         device = self.predictor.output_device
@@ -167,7 +189,7 @@ class CaseRun:
         shape = self.working.meta["spatial_shape"]
         outputs = self._outputs([int(n) for n in shape])
         restore_by_inverse(
-            ((first, self._activate(logits)) for first, logits in self.slabs()),
+            self.probabilities(),
             self.working,
             order=self.plan.order,
             classes=self.classes,
@@ -177,6 +199,49 @@ class CaseRun:
             sink=outputs,
         )
         return outputs.arrays([0, 1, 2], flat=False)
+
+
+def atlas_of(bundle: InferenceBundle) -> "LabelAtlas | None":
+    """The atlas by which a bundle's labels are corrected; ``None`` where it keeps none, as most do not.
+
+    Raises:
+        UserError: it is damaged, or of other labels.
+    """
+    path = bundle.root / "models" / ATLAS_FILE
+    if not path.is_file():
+        return None
+    from monai_transfer.adaptation.atlas_file import read_atlas  # here: few bundles have one
+
+    return read_atlas(path, classes=bundle.out_channels)
+
+
+def bytes_beside(
+    volume: Volume,
+    bundles: Sequence[InferenceBundle],
+    options: SegmentOptions,
+    *,
+    classes: int,
+    atlas: "LabelAtlas | None" = None,
+) -> int:
+    """What a run takes beside the working image: the slab of logits, what corrects it, results on the native grid.
+
+    Args:
+        volume: what is segmented.
+        bundles: the members of the ensemble.
+        options: what is asked for.
+        classes: of one network.
+        atlas: by which probabilities are corrected.
+    """
+    bundle = bundles[0]
+    shape, native = working_shape(volume, bundle.preprocessing), math.prod(volume.shape)
+    thickness = min(max(bundle.window.roi_size), max(shape))
+    slab = 4 * classes * len(bundles) * thickness * math.prod(shape) // max(shape)
+    if atlas is not None:
+        slab += BYTES_EACH * min(classes * math.prod(shape), MOST_NUMBERS)
+    # Once in streaming order and once as they lie in the file.
+    labels = 2 * native * (1 if bundle.decision.threshold is None else classes)
+    probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0
+    return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 
 
 def activate(logits: torch.Tensor, activation: str, *, members: int = 1) -> torch.Tensor:

@@ -77,6 +77,7 @@ class SegmentOptions:
             OpenVINO on a CPU for large volumes where it is installed, else PyTorch.
         fast: let windows overlap by an eighth where the bundle asks for more.
         skip_empty: do not compute windows that hold only air.
+        correct: let a bundle that keeps an atlas correct its labels by anatomy and by the volume's intensities.
         probabilities: keep the class probabilities on the native grid.
         uncertainty: keep the entropy of the class probabilities on the native grid.
         estimate_dice: estimate the Dice of each label, and tell where an image is unlike those that the bundle has
@@ -104,6 +105,7 @@ class SegmentOptions:
     runtime: Runtime = "auto"
     fast: bool = False
     skip_empty: bool = True
+    correct: bool = True
     probabilities: bool = False
     uncertainty: bool = False
     estimate_dice: bool = False

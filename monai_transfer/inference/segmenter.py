@@ -1,7 +1,6 @@
 """Segmenting one volume with one bundle, or with an ensemble of them: read, preprocess, stream, restore."""
 
 import logging
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.inference.cleaning import clean
 from monai_transfer.inference.ensemble import require_same
-from monai_transfer.inference.pipeline import CaseRun, Clock, Progress
+from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, atlas_of, bytes_beside
 from monai_transfer.inference.predictor import (
     CPU_BATCH_MB,
     Predictor,
@@ -24,9 +23,9 @@ from monai_transfer.inference.predictor import (
     is_out_of_memory,
     one_core,
 )
-from monai_transfer.inference.preprocessing import preprocess, working_shape
+from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_labels
-from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, apply_after, volumes_ml, with_values_of
+from monai_transfer.inference.sinks import NativeArrays, apply_after, volumes_ml, with_values_of
 from monai_transfer.inference.whole_image import Judge, combined, only_of, over_whole_image
 from monai_transfer.inference.windows import less_overlap
 from monai_transfer.machine import choose_device
@@ -40,6 +39,7 @@ class Segmenter:
     """Segments volumes with a bundle, or with several that share preprocessing, window and labels (an ensemble).
 
     Attributes:
+        atlas: by which labels are corrected; ``None`` leaves them as the network draws them.
         judge: asked about each case, where one is set.
 
     Args:
@@ -85,6 +85,7 @@ class Segmenter:
             flat_axis=flat_axis(self.bundle.network, self.bundle.window.roi_size),
             runtime=self.options.runtime,
         )
+        self.atlas = atlas_of(self.bundle) if self.options.correct else None
         self.judge: Judge | None = None
         self._batch: int | None = None
         self._channels = self.bundle.out_channels
@@ -188,9 +189,8 @@ class Segmenter:
         options, bundle = self.options, self.bundle
         self.predictor.output_device = home
         with clock("preprocess"), torch.inference_mode():
-            working = preprocess(
-                volume, bundle.preprocessing, key=bundle.image_key, device=home, further=self._bytes_beside(volume)
-            )
+            beside = bytes_beside(volume, self.bundles, options, classes=self._channels or 1, atlas=self.atlas)
+            working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=home, further=beside)
         run = CaseRun(
             working,
             predictor=self.predictor,
@@ -204,6 +204,7 @@ class Segmenter:
             wanted=self._kept,
             skip_empty=options.skip_empty,
             clock=clock,
+            atlas=self.atlas,
             progress=progress,
         )
         arrays = run.restore(bundle.preprocessing, bundle.image_key)
@@ -219,20 +220,9 @@ class Segmenter:
             return combined(self.predictor(windows), members=len(self.bundles))
 
         names = {number: name for number, name in self._class_names.items() if number}
-        found = self.judge(working.as_tensor(), over_whole_image(network, self.bundle.window), names)
+        predict = over_whole_image(network, self.bundle.window, self.atlas)
+        found = self.judge(working.as_tensor(), predict, names)
         return only_of(found, self.options.labels)
-
-    def _bytes_beside(self, volume: Volume) -> int:
-        """What a run takes beside the working image: the slab of logits, and the results on the native grid."""
-        options, bundle = self.options, self.bundle
-        shape, native = working_shape(volume, bundle.preprocessing), math.prod(volume.shape)
-        classes = self._channels or 1
-        thickness = min(max(bundle.window.roi_size), max(shape))
-        slab = 4 * classes * len(self.bundles) * thickness * math.prod(shape) // max(shape)
-        # Once in streaming order and once as they lie in the file.
-        labels = 2 * native * (1 if bundle.decision.threshold is None else classes)
-        probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0
-        return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 
     def _finish(
         self, volume: Volume, arrays: NativeArrays, windows: tuple[int, int], judgement: dict[str, Any], clock: Clock

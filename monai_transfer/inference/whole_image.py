@@ -2,17 +2,21 @@
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_transfer.bundle.reading import InferenceBundle, WindowSettings
+from monai_transfer.inference.correction import corrected_logits
 from monai_transfer.inference.pipeline import activate
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.volumes.volume import Reading
+
+if TYPE_CHECKING:
+    from monai_transfer.adaptation import LabelAtlas
 
 Judge = Callable[[Tensor, Callable[[Tensor], Tensor], Mapping[int, str]], dict[str, Any]]
 """Says something of a case: from the preprocessed image (C, *working shape), what gives the logits of whole images
@@ -37,12 +41,15 @@ def whole_image(bundle: InferenceBundle, files: Sequence[Path], reading: Reading
     return plain
 
 
-def over_whole_image(network: Callable[[Tensor], Tensor], window: WindowSettings) -> Callable[[Tensor], Tensor]:
+def over_whole_image(
+    network: Callable[[Tensor], Tensor], window: WindowSettings, atlas: "LabelAtlas | None" = None
+) -> Callable[[Tensor], Tensor]:
     """What gives logits ``(1, classes, *spatial)`` for an image ``(1, channels, *spatial)``, window by window.
 
     Args:
         network: from windows to logits.
         window: the bundle's; its overlap is not used, for a quarter is enough to compare label maps.
+        atlas: by which what the network says is corrected.
     """
     roi = [size if size > 0 else None for size in window.roi_size]
     inferer = SlidingWindowInferer(roi, overlap=_OVERLAP, mode="gaussian", padding_mode="replicate")
@@ -50,7 +57,7 @@ def over_whole_image(network: Callable[[Tensor], Tensor], window: WindowSettings
     def predict(image: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = inferer(image, network)
-        return logits
+        return corrected_logits(image, logits, atlas)
 
     return predict
 

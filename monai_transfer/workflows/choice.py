@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import read_bundle
@@ -72,11 +73,15 @@ def choose_weights(adapted: BundleFolder, source_only: BundleFolder, scorer: Lab
 
 
 def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:
-    """Give the adapted bundle source-only's weights; its own stay beside them as ``models/adapted.pt``."""
+    """Give the adapted bundle source-only's weights; its own stay beside them as ``models/adapted.pt``.
+
+    Source-only's labels are not corrected by anatomy.
+    """
     with replacing(adapted.weights.with_name("adapted.pt")) as file:
         file.write(adapted.weights.read_bytes())
     with replacing(adapted.weights) as file:
         file.write(source_only.weights.read_bytes())
+    adapted.weights.with_name(ATLAS_FILE).unlink(missing_ok=True)
 
 
 def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None) -> SourceSizes:

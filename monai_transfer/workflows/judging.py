@@ -27,6 +27,7 @@ from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.predicted_dice import FEWEST as FEWEST_LABELS
 from monai_transfer.evaluation.predicted_dice import KnownLabel
 from monai_transfer.evaluation.selection import Predictor
+from monai_transfer.inference.pipeline import atlas_of
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.inference.whole_image import Judge, over_whole_image, whole_image
 from monai_transfer.losses import class_dice
@@ -124,7 +125,7 @@ def estimated_unseen(bundle: BundleFolder, plan: Plan, domains: Domains) -> dict
     if judge is None or judge.estimator is None or domains.test is None:
         return {}
     read = read_bundle(bundle.root, device=plan.device)
-    names, predict = {n: name for n, name in plan.class_names.items() if n}, over_whole_image(read.network, read.window)
+    names, predict = ({n: name for n, name in plan.class_names.items() if n}, _predictor(read))
     found: dict[str, list[float]] = {}
     for case in domains.test.cases:
         image = whole_image(read, case.images, domains.test.reading)
@@ -145,7 +146,7 @@ def _measured(
     read = read_bundle(bundle.root, device=plan.device)
     other = None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
-        predict = over_whole_image(read.network, read.window)
+        predict = _predictor(read)
         other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
     if len(seen) < FEWEST_IMAGES:
         say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
@@ -154,7 +155,7 @@ def _measured(
     if held is None:
         say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
     else:
-        known = known_in_appearances(judge, over_whole_image(read.network, read.window), plan, held, look)
+        known = known_in_appearances(judge, _predictor(read), plan, held, look)
         estimator = DiceEstimator.calibrate(known)
     return replace(judge, estimator=estimator, familiarity=familiarity)
 
@@ -163,7 +164,7 @@ def _familiarity(
     judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: ImageKind | None
 ) -> tuple[Familiarity | None, ClassIntensities]:
     """What is usual, where enough images were seen to tell, and how the labels look in them."""
-    predict = over_whole_image(read.network, read.window)
+    predict = _predictor(read)
     enough = len(seen) >= FEWEST_IMAGES
     sights, mirrored, profiles = [], [], []
     for image in _images(read, seen):
@@ -175,6 +176,11 @@ def _familiarity(
     look = ClassIntensities()
     look.renew(profiles)
     return Familiarity.learn(sights, mirrored=mirrored, other=other) if enough else None, look
+
+
+def _predictor(read: InferenceBundle) -> Predictor:
+    """What gives the logits of whole images that a bundle's labels are drawn from."""
+    return over_whole_image(read.network, read.window, atlas_of(read))
 
 
 def _images(read: InferenceBundle, cases: CaseDataset) -> Iterator[Tensor]:

@@ -1,5 +1,6 @@
 """Adapting a trained bundle to images at hand, without its training data and without labels."""
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
 from monai_transfer.adaptation.norm_layers import affine_norms
+from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.folder import BundleFolder, require_free
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, read_dataset
@@ -235,6 +237,9 @@ def copy_with(adapted: AdaptedNetwork, old: BundleFolder, output: str | Path, *,
     """
     with BundleFolder.making(old.root, output, overwrite=overwrite) as new, replacing(new.weights) as file:
         torch.save(adapted.network.state_dict(), file)
+    atlas = old.weights.with_name(ATLAS_FILE)
+    if atlas.is_file():
+        shutil.copy2(atlas, new.weights.with_name(ATLAS_FILE))
     return new
 
 

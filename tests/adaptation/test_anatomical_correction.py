@@ -63,3 +63,11 @@ def test_an_empty_prediction_stays_empty(atlas: LabelAtlas) -> None:
     nothing = one_hot(torch.zeros(1, 16, 16, 16, dtype=torch.long))
     corrected = correct_by_anatomy(torch.rand(1, 16, 16, 16), nothing, atlas)
     assert torch.equal(corrected, nothing)
+
+
+def test_where_a_body_may_lack_an_organ_none_is_proposed(atlas: LabelAtlas) -> None:
+    image = organs().float() + 0.1 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    without = organs().masked_fill(organs() == 2, 0)
+    corrected = correct_by_anatomy(image, 0.9 * one_hot(without) + 0.1 / 3, atlas, find_lost=False)
+    assert not bool((corrected.argmax(0) == 2).any())
+    assert float(((corrected.argmax(0) == 1) == (organs()[0] == 1)).float().mean()) > 0.99

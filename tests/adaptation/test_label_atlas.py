@@ -138,3 +138,27 @@ def test_varied_subjects_get_a_wider_blur() -> None:
 def test_no_class_at_all_is_an_error() -> None:
     with pytest.raises(ValueError, match="holds a class"):
         LabelAtlas([torch.zeros(1, 8, 8, 8, dtype=torch.long)], classes=2)
+
+
+def test_kept_as_tensors_an_atlas_corrects_the_same(atlas: LabelAtlas) -> None:
+    kept = LabelAtlas.of_tensors(atlas.tensors())
+    label = organs((5, 3, -4))
+    share = laid(kept, unsure(label))
+    assert torch.allclose(share, laid(atlas, unsure(label)), atol=1e-3)
+    assert torch.allclose(kept.correct(unsure(label), share), correct(atlas, unsure(label)), atol=1e-2)
+    assert kept.usual.tolist() == atlas.usual.tolist()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"share": torch.zeros(3)},
+        {"usual": torch.ones(2)},
+        {"share": torch.full((3, 4, 4, 4), 2.0)},
+        {"share": torch.full((3, 4, 4, 4), torch.nan)},
+        {"sigma": torch.ones(2)},
+    ],
+)
+def test_other_tensors_are_no_atlas(atlas: LabelAtlas, changed: dict[str, Tensor]) -> None:
+    with pytest.raises(ValueError, match="no atlas"):
+        LabelAtlas.of_tensors({**atlas.tensors(), **changed})

@@ -87,6 +87,8 @@ def test_the_split_is_two_lists(tmp_path: Path) -> None:
     oracle = adaptation_configs(plan, where, ORACLE)["train"]
     assert oracle["source_dir"] == str(where.target.root)
     assert oracle["source_cases"] == oracle["validation_cases"] == ["a", "b", "c", "d", "e"]
+    floor = adaptation_configs(plan, where, SOURCE_ONLY)["train"]
+    assert [bool(arm["atlas_file"]) for arm in (train, oracle, floor)] == [True, True, False]
     few = adaptation_configs(plan, domains(tmp_path, ["a", "b"]), SOURCE_ONLY)["train"]
     assert few["source_cases"] == few["validation_cases"] == ["a", "b"]
 

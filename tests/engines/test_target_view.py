@@ -1,5 +1,7 @@
 """The handler that looks at the target with the network that learns."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from ignite.engine import Engine
@@ -7,7 +9,8 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
-from monai_transfer.engines import TargetView
+from monai_transfer.adaptation.atlas_file import read_atlas
+from monai_transfer.engines import AtlasKeeper, TargetView
 from monai_transfer.transforms import ClassIntensities, PseudoLabels
 from monai_transfer.transforms.target import UNLABELLED
 
@@ -207,3 +210,15 @@ def test_nothing_is_labelled_where_no_correction_improves_the_prediction() -> No
     assert len(labels) == 0
     assert len(view.network.modes) == 2  # type: ignore[arg-type]  # two volumes, looked at once
     assert view.state_dict() == {"unlabelled": []}
+
+
+@pytest.mark.parametrize(("maps", "kept"), [(3, True), (2, False)])
+def test_the_atlas_of_several_people_is_kept_for_inference(maps: int, kept: bool, tmp_path: Path) -> None:
+    file = tmp_path / "models" / "anatomy.safetensors"
+    engine = Engine(lambda engine, batch: None)
+    empty = {"label": torch.zeros(1, 12, 12, 12)}
+    AtlasKeeper([source_label()] * maps + [empty], classes=3, file=file).attach(engine)
+    engine.run([0])
+    assert file.is_file() == kept
+    if kept:
+        assert read_atlas(file, classes=3).usual.tolist() == [192, 192]

@@ -68,7 +68,9 @@ def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
     helped = choose_weights(trained, broken, scorer)
     assert (harmed.kept, helped.kept) == ("source_only", "adapted"), (harmed, helped)
     assert harmed.adapted.foreground_ml == pytest.approx(helped.source_only.foreground_ml)
+    (broken.root / "models" / "anatomy.safetensors").write_bytes(b"an atlas")
     keep_source_only(broken, trained)
+    assert not (broken.root / "models" / "anatomy.safetensors").exists()  # source-only's labels are not corrected
     assert broken.weights.read_bytes() == trained.weights.read_bytes()
     assert (broken.root / "models" / "adapted.pt").is_file()
 

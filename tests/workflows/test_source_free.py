@@ -1,15 +1,21 @@
 """A trained bundle adapts to images alone, and is rolled back where that goes wrong."""
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from typer.testing import CliRunner
 
+from monai_transfer.adaptation import LabelAtlas
+from monai_transfer.adaptation.atlas_file import write_atlas
 from monai_transfer.bundle.arms import SOURCE_ONLY
 from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.handing_on import hand_on
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.cli.app import app
 from monai_transfer.datasets import read_dataset
@@ -46,6 +52,20 @@ def test_a_new_bundle_is_adapted_and_the_old_one_stays(trained: BundleFolder, do
     assert report["score_after"] >= report["score_before"]
     assert set(report["before"]["per_label"]) == set(report["after"]["per_label"])
     assert read_bundle(tmp_path / "new").label_names == read_bundle(trained.root).label_names
+
+
+def test_the_new_bundle_corrects_its_labels_as_the_old_one_does(
+    trained: BundleFolder, domains: Path, tmp_path: Path
+) -> None:
+    old = BundleFolder(shutil.copytree(trained.root, tmp_path / "old"))
+    sources = read_dataset(domains / "ct").labelled.cases
+    maps = [torch.as_tensor(np.asarray(nib.load(case.label).dataobj)).long()[None] for case in sources if case.label]
+    write_atlas(LabelAtlas(maps[:3], classes=6), old.root / "models" / "anatomy.safetensors")
+    adapt_source_free(
+        old.root, read_dataset(domains / "mr"), tmp_path / "new", settings=TestTimeSettings(steps=1), device="cpu"
+    )
+    kept = hand_on(tmp_path / "new", tmp_path / "given").root / "models" / "anatomy.safetensors"
+    assert kept.read_bytes() == (old.root / "models" / "anatomy.safetensors").read_bytes()
 
 
 def test_what_looks_worse_is_rolled_back(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""Predictions of a whole volume, corrected by where labels lie beside each other and by this volume's intensities.
+
+A bundle that was adapted keeps an atlas of the labels it learnt from. What its network draws in a volume of another
+contrast is laid over that atlas, and the borders are drawn by the intensities of the very volume
+(:func:`~monai_transfer.adaptation.correct_by_anatomy`). That needs the probabilities of all voxels of the working grid
+at once, which otherwise never exist together.
+"""
+
+import logging
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from monai_transfer.adaptation import LabelAtlas
+
+logger = logging.getLogger(__name__)
+
+MOST_NUMBERS = 2**28
+"""Probabilities of a volume that is corrected: 1 GB in float32."""
+
+BYTES_EACH = 32
+"""Memory for each of them: as they are, blurred, as logarithms, as evidence, and as they become, twice."""
+
+_CHUNK = 8
+
+
+def is_corrected(atlas: "LabelAtlas | None", classes: int, shape: Sequence[int]) -> bool:
+    """Whether the labels of a volume of the working grid's ``shape`` are corrected."""
+    return atlas is not None and atlas.share.ndim == 1 + len(shape) and classes * math.prod(shape) <= MOST_NUMBERS
+
+
+def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> Tensor:
+    """Probabilities ``(classes, *spatial)`` of an image ``(channels, *spatial)``, corrected.
+
+    A label of which the network finds next to nothing stays as it is: a body may lack the organ.
+    """
+    from monai_transfer.adaptation import correct_by_anatomy  # here: few bundles have an atlas
+
+    return correct_by_anatomy(image.float(), probabilities.float(), atlas, find_lost=False)
+
+
+def corrected_slabs(
+    slabs: Iterable[tuple[int, Tensor]], image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int]
+) -> Iterator[tuple[int, Tensor]]:
+    """Gather finished slices, correct them together, and hand them on.
+
+    Args:
+        slabs: (first slice, probabilities (n, C, rows, columns)).
+        image: of the same grid, (channels, *working shape).
+        atlas: of the labels.
+        order: the working axes of slices, rows and columns.
+
+    Yields:
+        the same, corrected.
+    """
+    gathered = torch.cat([part for _, part in slabs]).transpose(0, 1)
+    flat = image.ndim == 3
+    axes = [order.index(axis) for axis in range(3)]
+    straight = gathered.permute(0, *(1 + axis for axis in axes))
+    straight = straight[..., 0] if flat else straight
+    if not is_corrected(atlas, len(straight), image.shape[1:]):
+        logger.warning("Labels are not corrected by anatomy: the volume is too large, or of other axes.")
+        result = straight
+    else:
+        result = corrected(image, straight, atlas)
+    result = result[..., None] if flat else result
+    slices = result.permute(0, *(1 + axis for axis in order)).transpose(0, 1)
+    for first in range(0, len(slices), _CHUNK):
+        yield first, slices[first : first + _CHUNK]
+
+
+def corrected_logits(image: Tensor, logits: Tensor, atlas: "LabelAtlas | None") -> Tensor:
+    """Logits ``(1, classes, *spatial)`` of the corrected probabilities of an image ``(1, channels, *spatial)``."""
+    if not is_corrected(atlas, logits.shape[1], image.shape[2:]):
+        return logits
+    assert atlas is not None
+    return corrected(image[0], logits[0].float().softmax(0), atlas)[None].clamp(min=1e-9).log()
