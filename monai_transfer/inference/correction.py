@@ -6,26 +6,20 @@ contrast is laid over that atlas, and the borders are drawn by the intensities o
 at once, which otherwise never exist together.
 """
 
-import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import torch
 from torch import Tensor
 
 if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
-
-logger = logging.getLogger(__name__)
 
 MOST_NUMBERS = 2**28
 """Probabilities of a volume that is corrected: 1 GB in float32."""
 
 BYTES_EACH = 32
 """Memory for each of them: as they are, blurred, as logarithms, as evidence, and as they become, twice."""
-
-_CHUNK = 8
 
 
 def is_corrected(atlas: "LabelAtlas | None", classes: int, shape: Sequence[int]) -> bool:
@@ -43,34 +37,20 @@ def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> Tens
     return correct_by_anatomy(image.float(), probabilities.float(), atlas, find_lost=False)
 
 
-def corrected_slabs(
-    slabs: Iterable[tuple[int, Tensor]], image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int]
-) -> Iterator[tuple[int, Tensor]]:
-    """Gather finished slices, correct them together, and hand them on.
+def corrected_slices(slices: Tensor, image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int]) -> Tensor:
+    """The same of all slices in streaming order, (slices, C, rows, columns).
 
     Args:
-        slabs: (first slice, probabilities (n, C, rows, columns)).
+        slices: probabilities.
         image: of the same grid, (channels, *working shape).
         atlas: of the labels.
         order: the working axes of slices, rows and columns.
-
-    Yields:
-        the same, corrected.
     """
-    gathered = torch.cat([part for _, part in slabs]).transpose(0, 1)
     flat = image.ndim == 3
-    axes = [order.index(axis) for axis in range(3)]
-    straight = gathered.permute(0, *(1 + axis for axis in axes))
-    straight = straight[..., 0] if flat else straight
-    if not is_corrected(atlas, len(straight), image.shape[1:]):
-        logger.warning("Labels are not corrected by anatomy: the volume is too large, or of other axes.")
-        result = straight
-    else:
-        result = corrected(image, straight, atlas)
+    straight = slices.transpose(0, 1).permute(0, *(1 + order.index(axis) for axis in range(3)))
+    result = corrected(image, straight[..., 0] if flat else straight, atlas)
     result = result[..., None] if flat else result
-    slices = result.permute(0, *(1 + axis for axis in order)).transpose(0, 1)
-    for first in range(0, len(slices), _CHUNK):
-        yield first, slices[first : first + _CHUNK]
+    return result.permute(0, *(1 + axis for axis in order)).transpose(0, 1)
 
 
 def corrected_logits(image: Tensor, logits: Tensor, atlas: "LabelAtlas | None") -> Tensor:

@@ -1,5 +1,6 @@
 """One preprocessed volume through the network and back to its native grid."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -14,9 +15,9 @@ from monai.transforms import Compose
 from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.reading import Decision, InferenceBundle, WindowSettings
 from monai_transfer.errors import UserError
-from monai_transfer.inference.correction import BYTES_EACH, MOST_NUMBERS, corrected_slabs
+from monai_transfer.inference.correction import BYTES_EACH, MOST_NUMBERS, corrected_slices, is_corrected
 from monai_transfer.inference.inverting import restore_by_inverse
-from monai_transfer.inference.predictor import Predictor
+from monai_transfer.inference.predictor import Predictor, on_all_cores
 from monai_transfer.inference.preprocessing import working_shape
 from monai_transfer.inference.resampling import NotSeparable, Taps
 from monai_transfer.inference.restoration import GridMap, Restorer, native_from_working
@@ -27,6 +28,11 @@ from monai_transfer.volumes.volume import Volume
 
 if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
+
+logger = logging.getLogger(__name__)
+
+_CHUNK = 8
+"""Slices that are restored at a time."""
 
 Progress = Callable[[int, int], None]
 """Called with (windows done, windows in all)."""
@@ -89,8 +95,8 @@ class CaseRun:
         atlas: "LabelAtlas | None" = None,
         progress: Progress | None = None,
     ) -> None:
-        self.atlas = atlas
         self.working, self.predictor, self.members = working, predictor, members
+        self.atlas = atlas
         self.decision, self.clock, self.progress = decision, clock, progress
         self.kept, self.wanted = {"probabilities": probabilities, "uncertainty": uncertainty}, wanted
         image = working.as_tensor()
@@ -137,10 +143,19 @@ class CaseRun:
 
     def probabilities(self) -> Iterator[tuple[int, torch.Tensor]]:
         """Finished slices with what is decided by, (first slice, (n, C, rows, columns))."""
-        finished = self._activated()
         if self.atlas is None:
-            return finished
-        return corrected_slabs(finished, self.working.as_tensor(), self.atlas, order=self.plan.order)
+            return self._activated()
+        if not is_corrected(self.atlas, self.classes, self.working.shape[1:]):
+            logger.warning("Labels are not corrected by anatomy: the volume is too large, or of other axes.")
+            return self._activated()
+        return self._corrected(self.working.as_tensor(), self.atlas)
+
+    def _corrected(self, image: torch.Tensor, atlas: "LabelAtlas") -> Iterator[tuple[int, torch.Tensor]]:
+        gathered = torch.cat([values for _, values in self._activated()])
+        with self.clock("restore"):
+            slices = on_all_cores(lambda: corrected_slices(gathered, image, atlas, order=self.plan.order))
+        for first in range(0, len(slices), _CHUNK):
+            yield first, slices[first : first + _CHUNK]
 
     def _activated(self) -> Iterator[tuple[int, torch.Tensor]]:
         for first, logits in self.slabs():

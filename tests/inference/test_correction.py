@@ -74,7 +74,7 @@ def test_labels_are_those_of_the_corrected_prediction(corrected: Path, scan: Pat
     truth = layout(1)[0].numpy()
     assert (found == truth).mean() > 0.99 > (plain == truth).mean()
     elsewhere = np.s_[2:5, 20:24, 2:6]
-    assert (found[elsewhere] == 2).sum() < 0.1 * (plain[elsewhere] == 2).sum()
+    assert (found[elsewhere] > 0).sum() < 0.1 * (plain[elsewhere] > 0).sum()
 
 
 def test_uncorrected_labels_are_those_of_the_same_bundle_without_an_atlas(
@@ -102,7 +102,7 @@ def test_a_volume_that_is_too_large_stays_as_the_network_draws_it(
 ) -> None:
     monkeypatch.setattr(correction, "MOST_NUMBERS", 1000)
     assert np.array_equal(labels(corrected, scan), labels(corrected, scan, correct=False))
-    assert "not corrected by anatomy" in caplog.text
+    assert "not corrected by anatomy" in caplog.text  # which a manifest has among the warnings
 
 
 def test_an_atlas_of_other_labels_is_refused(make_bundle: MakeBundle, scan: Path) -> None:
