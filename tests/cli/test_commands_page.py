@@ -22,7 +22,8 @@ def commands() -> dict[str, set[str]]:
     found = {}
     for name, command in root.commands.items():  # type: ignore[attr-defined]
         parts = [command, *getattr(command, "commands", {}).values()]
-        found[name] = {option for part in parts for parameter in part.params for option in parameter.opts}
+        parameters = [parameter for part in parts for parameter in part.params]
+        found[name] = {option for each in parameters for option in (*each.opts, *each.secondary_opts)}
     return found
 
 
