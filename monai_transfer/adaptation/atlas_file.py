@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load, save
+from safetensors.torch import save
 
 from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
+from monai_transfer.weights.checkpoint import read_checkpoint
 
 FEWEST_MAPS = 3
 """Label maps without which an atlas says more of a person than of people, and is not kept."""
@@ -31,8 +31,8 @@ def read_atlas(path: Path, *, classes: int | None = None) -> LabelAtlas:
     """
     remedy = "remove it, and labels will be as the network draws them"
     try:
-        atlas = LabelAtlas.of_tensors(load(path.read_bytes()))
-    except (SafetensorError, ValueError, OSError) as error:
+        atlas = LabelAtlas.of_tensors(read_checkpoint(path).tensors)
+    except (UserError, ValueError) as error:
         raise UserError(f"{path} is not a readable atlas ({error}): {remedy}.") from error
     if classes is not None and len(atlas.share) != classes - 1:
         raise UserError(f"{path} knows {len(atlas.share)} labels, the bundle {classes - 1}: {remedy}.")

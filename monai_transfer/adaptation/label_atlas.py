@@ -107,11 +107,13 @@ class LabelAtlas:
         """
         share, usual, sigma = (tensors.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
         fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
-        if not fits or not bool(((share >= 0) & (share <= 1)).all()) or not bool((usual >= 0).all()):
+        fits = fits and all(tensor.is_floating_point() for tensor in (share, usual, sigma))
+        share, usual = share.float(), usual.float()
+        if not (fits and bool(((share >= 0) & (share <= 1)).all()) and bool((usual >= 0).all())):
             raise ValueError("these tensors are no atlas")
         atlas = cls.__new__(cls)
         atlas.sigma = float(sigma)
-        atlas._hold(share.float(), usual.float())
+        atlas._hold(share, usual)
         return atlas
 
     def places(self, probabilities: Tensor) -> list["Place"]:

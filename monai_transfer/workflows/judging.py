@@ -111,7 +111,8 @@ def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str,
     if judge is not None:
         read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
         before = judge.familiarity.usual if judge.familiarity else None
-        bundle.write(JUDGE, replace(judge, familiarity=_familiarity(judge, read, target, before)[0]).as_dict())
+        familiarity, _ = _familiarity(judge, read, _predictor(read), target, before)
+        bundle.write(JUDGE, replace(judge, familiarity=familiarity).as_dict())
 
 
 def estimated_unseen(bundle: BundleFolder, plan: Plan, domains: Domains) -> dict[str, float]:
@@ -125,7 +126,7 @@ def estimated_unseen(bundle: BundleFolder, plan: Plan, domains: Domains) -> dict
     if judge is None or judge.estimator is None or domains.test is None:
         return {}
     read = read_bundle(bundle.root, device=plan.device)
-    names, predict = ({n: name for n, name in plan.class_names.items() if n}, _predictor(read))
+    names, predict = {n: name for n, name in plan.class_names.items() if n}, _predictor(read)
     found: dict[str, list[float]] = {}
     for case in domains.test.cases:
         image = whole_image(read, case.images, domains.test.reading)
@@ -144,27 +145,25 @@ def _measured(
 ) -> CaseJudge:
     judge = CaseJudge(source_sizes(source, plan.label_values), math.prod(plan.spacing) / 1000)
     read = read_bundle(bundle.root, device=plan.device)
-    other = None
+    predict, other = _predictor(read), None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
-        predict = _predictor(read)
         other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
     if len(seen) < FEWEST_IMAGES:
         say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
-    familiarity, look = _familiarity(judge, read, seen, other)
+    familiarity, look = _familiarity(judge, read, predict, seen, other)
     estimator = None
     if held is None:
         say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
     else:
-        known = known_in_appearances(judge, _predictor(read), plan, held, look)
+        known = known_in_appearances(judge, predict, plan, held, look)
         estimator = DiceEstimator.calibrate(known)
     return replace(judge, estimator=estimator, familiarity=familiarity)
 
 
 def _familiarity(
-    judge: CaseJudge, read: InferenceBundle, seen: CaseDataset, other: ImageKind | None
+    judge: CaseJudge, read: InferenceBundle, predict: Predictor, seen: CaseDataset, other: ImageKind | None
 ) -> tuple[Familiarity | None, ClassIntensities]:
     """What is usual, where enough images were seen to tell, and how the labels look in them."""
-    predict = _predictor(read)
     enough = len(seen) >= FEWEST_IMAGES
     sights, mirrored, profiles = [], [], []
     for image in _images(read, seen):

@@ -157,6 +157,8 @@ def test_kept_as_tensors_an_atlas_corrects_the_same(atlas: LabelAtlas) -> None:
         {"share": torch.full((3, 4, 4, 4), 2.0)},
         {"share": torch.full((3, 4, 4, 4), torch.nan)},
         {"sigma": torch.ones(2)},
+        {"share": torch.zeros(3, 4, 4, 4, dtype=torch.complex64)},
+        {"usual": torch.ones(3, dtype=torch.long)},
     ],
 )
 def test_other_tensors_are_no_atlas(atlas: LabelAtlas, changed: dict[str, Tensor]) -> None:
