@@ -105,10 +105,9 @@ class LabelAtlas:
         Raises:
             ValueError: for anything else.
         """
-        share, usual, sigma = (tensors.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
+        real = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
+        share, usual, sigma = (real.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
         fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
-        fits = fits and all(tensor.is_floating_point() for tensor in (share, usual, sigma))
-        share, usual = share.float(), usual.float()
         if not (fits and bool(((share >= 0) & (share <= 1)).all()) and bool((usual >= 0).all())):
             raise ValueError("these tensors are no atlas")
         atlas = cls.__new__(cls)
