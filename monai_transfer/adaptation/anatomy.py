@@ -9,7 +9,8 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.adaptation.label_atlas import LabelAtlas, blurred
+from monai_transfer.adaptation.aligned_maps import blurred
+from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
 
 _BINS = 64
@@ -92,7 +93,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
     A network that knows how the organs lie finds that layout more than once in a body that is longer than any it has
     seen. Of the places where the atlas may lie, each corrects the prediction and the intensities refine it; the one is
     taken whose match times the :func:`separation` of the refined labels is greatest, for real organs end where the
-    intensity changes. Where a class was lost, the first correction finds its core and a second the rest.
+    intensity changes. Where a class was lost, the first correction finds its core and a second the rest. Where no class
+    has a place of its own, the intensities alone correct.
 
     Args:
         image: ``(channels, *spatial)``.
@@ -104,6 +106,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
     Returns:
         Probabilities ``(classes, *spatial)``.
     """
+    if not bool(atlas.placed.any()):
+        return refine_probabilities(image, probabilities)
     best, chosen, lying = -1.0, probabilities, None
     for place in atlas.places(probabilities):
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)

@@ -12,31 +12,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
-from monai.networks.layers import GaussianFilter
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-_SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
-"""Blurs to choose from, voxels: from subjects who lie alike to subjects who differ by an organ's breadth."""
-
-_SIGMA_OF_FEW = 2.0
-"""Blur where fewer than three label maps leave nothing to choose by."""
-
-_FLOOR = 1e-4
-"""Share that every class has everywhere: what no source case shows is unlikely, and not impossible."""
+from monai_transfer.adaptation.aligned_maps import SHARE_FLOOR, best_aligned, halved, laid_in, with_background
 
 _CANDIDATES = 3
 """Places to look at: the organs, and what a network that knows their layout takes for them elsewhere."""
 
 _LEAST_MATCH = 0.5
 """Share of the best match from which on another place is a candidate."""
-
-_MARGIN = 8
-"""Voxels around all labels that the atlas covers, enough for the tails of the widest blur that matter."""
-
-_ROUNDS = 5
-"""Rounds of aligning the cases by the medians of their centroids, which settle after two or three."""
 
 _LOST = 0.35
 """Share of its usual size below which a class is lost; a third is less than any subject's organ differs by."""
@@ -48,6 +33,10 @@ class LabelAtlas:
     The maps of the source are shifted so that the centroids of their classes agree (by medians: one missing or cut
     organ moves nothing), averaged, and blurred by the Gaussian under which each map is likeliest by the atlas of the
     others. The atlas may lie over a prediction wherever their correlation has a peak, every class counting alike.
+
+    A lesion may lie anywhere. A class whose voxels are not where the atlas of the other maps expects it is not
+    :attr:`placed`: it is likely wherever anything is, and has no part in laying the atlas. Nor is it known how far an
+    organ goes on that mostly ends at the border of its map (:attr:`reach`).
 
     :meth:`correct` multiplies, :math:`q_{vc} \propto p_{vc} \, a_{vc}^\lambda`, with the atlas :math:`a` as the prior
     of the place. Where the network has lost a class, what it calls background may be that class too: the place alone
@@ -66,7 +55,7 @@ class LabelAtlas:
         >>> label = torch.zeros(1, 24, 24, dtype=torch.long)
         >>> label[0, 4:8, 4:8], label[0, 14:18, 14:18] = 1, 2
         >>> atlas = LabelAtlas([label, label.roll(1, 1), label.roll(2, 2)], classes=3)
-        >>> probabilities = F.one_hot(label[0], 3).movedim(-1, 0).float()
+        >>> probabilities = torch.nn.functional.one_hot(label[0], 3).movedim(-1, 0).float()
         >>> probabilities[:, 20:22, 2:6] = torch.tensor([0.4, 0.6, 0.0])[:, None, None]  # class 1 in the wrong place
         >>> share = atlas.laid(atlas.places(probabilities)[0], probabilities.shape[1:])
         >>> corrected = atlas.correct(probabilities, share).argmax(0)
@@ -75,71 +64,82 @@ class LabelAtlas:
     """
 
     def __init__(self, labels: Sequence[Tensor], classes: int) -> None:
-        maps = [_one_hot(label, classes) for label in labels]
-        maps = [one_hot for one_hot in maps if bool(one_hot.any())]
-        if not maps:
-            raise ValueError("an atlas needs a label map that holds a class")
-        canvas, seen = _aligned(maps)
-        self.sigma = _best_sigma(canvas, seen)
-        cover = seen.sum(0).clamp(min=1)
-        counts = torch.stack([one_hot.flatten(1).sum(1) for one_hot in maps])
-        usual = torch.where(counts > 0, counts, torch.nan).nanmedian(0).values.nan_to_num(0.0)
-        self._hold((blurred(canvas.sum(0), self.sigma) / cover).clamp(0, 1), usual)
+        aligned = best_aligned(labels, classes)
+        self.sigma = aligned.sigma
+        self._hold(aligned.share(), aligned.usual_sizes(), aligned.placed(), aligned.reach())
 
-    def _hold(self, share: Tensor, usual: Tensor) -> None:
+    def _hold(self, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor) -> None:
         self.share = share
         """Share of each class by place, ``(classes - 1, *canvas)``."""
         self.usual = usual
         """Median number of voxels of each class where it occurs, ``(classes - 1,)``; 0 for one that never does."""
+        self.placed = placed
+        """Whether each class has a place of its own, as organs have and lesions have not, ``(classes - 1,)``."""
+        self.reach = reach
+        """Voxels of the canvas beyond which nothing is known of a class, ``(classes - 1, dimensions, 2)``."""
         # 0 where no case has the class, 1 where all have it: what a hit is worth when the atlas is laid over something
-        self._worth = ((share + _FLOOR) / _FLOOR).log() / math.log(1 / _FLOOR)
+        self._worth = ((share + SHARE_FLOOR) / SHARE_FLOOR).log() / math.log(1 / SHARE_FLOOR)
 
     def tensors(self) -> dict[str, Tensor]:
         """What an atlas is made of, to be kept in a file; the shares in half precision."""
-        return {"share": self.share.half(), "usual": self.usual.float(), "sigma": torch.tensor(self.sigma)}
+        numbers = {"usual": self.usual, "placed": self.placed, "reach": self.reach, "sigma": torch.tensor(self.sigma)}
+        return {"share": self.share.half(), **{name: tensor.float() for name, tensor in numbers.items()}}
 
     @classmethod
     def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "LabelAtlas":
-        """The atlas of :meth:`tensors`.
+        """The atlas of :meth:`tensors`; in older files every class has a place, and no end at a border is known.
 
         Raises:
             ValueError: for anything else.
         """
         real = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
         share, usual, sigma = (real.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
-        fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
+        placed = real.get("placed", torch.ones_like(usual))
+        nowhere = torch.tensor([-torch.inf, torch.inf]).expand(*share.shape[:1], share.ndim - 1, 2)
+        reach = real.get("reach", nowhere)
+        fits = share.ndim in (3, 4) and usual.shape == placed.shape == share.shape[:1] and reach.shape == nowhere.shape
+        fits = fits and sigma.numel() == 1 and share.numel() > 0 and not bool(reach.isnan().any())
         if not (fits and bool(((share >= 0) & (share <= 1)).all()) and bool((usual >= 0).all())):
             raise ValueError("these tensors are no atlas")
         atlas = cls.__new__(cls)
         atlas.sigma = float(sigma)
-        atlas._hold(share, usual)
+        atlas._hold(share, usual, placed > 0, reach)
         return atlas
 
     def places(self, probabilities: Tensor) -> list["Place"]:
         """Where the atlas may lie over a prediction ``(classes, *spatial)``, best match first; nowhere if empty."""
         numbers = torch.arange(1, len(probabilities), device=probabilities.device)
         found = probabilities[1:] * (probabilities.argmax(0)[None] == _over(numbers, probabilities))
-        if not bool(found.any()):
+        if not bool(found[self.placed].any()):
             return []
         # every class counts by its usual size: a large one must not outvote the others, nor one of a few voxels
-        found = found / _over(self.usual.to(found).clamp(min=1), found) / len(found)
+        weights = self.placed.to(found) / self.placed.sum().clamp(min=1) / self.usual.to(found).clamp(min=1)
+        found = found * _over(weights, found)
         worth = self._worth.to(found)
         peaks: list[Place] = []
-        for corner in _correlation_peaks(_halved(found), _halved(worth), _CANDIDATES):
+        for corner in _correlation_peaks(halved(found), halved(worth), _CANDIDATES):
             # a peak is known to two voxels: try its neighbours
             near = [
                 tuple(2 * at + step for at, step in zip(corner, steps, strict=True))
                 for steps in itertools.product((-1, 0, 1), repeat=len(corner))
             ]
-            matches = [float((found * _placed(worth, found.shape[1:], place)).sum()) for place in near]
+            matches = [float((found * laid_in(found.shape[1:], worth, place)).sum()) for place in near]
             peaks.append(Place(near[matches.index(max(matches))], max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
     def laid(self, place: "Place", shape: Sequence[int]) -> Tensor:
         """Share of every class ``(classes, *shape)``, background first, where the atlas lies at ``place``."""
-        share = _placed(self.share, shape, place.corner)
-        return torch.cat([(1 - share.sum(0, keepdim=True)).clamp(min=0), share])
+        own = self.share * _over(self.placed, self.share)
+        share = with_background(laid_in(shape, own, place.corner))
+        greatest = share.amax(0)
+        share[1:][~self.placed] = greatest
+        for number, axis, end in self.reach.isfinite().nonzero().tolist():
+            # beyond what any map shows an organ may go on that ended at the border of most
+            limit = int(self.reach[number, axis, end]) + place.corner[axis]
+            beyond = slice(0, max(0, limit)) if end == 0 else slice(max(0, limit + 1), None)
+            share[1 + number].movedim(axis, 0)[beyond] = greatest.movedim(axis, 0)[beyond]
+        return share
 
     def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.
@@ -161,9 +161,10 @@ class LabelAtlas:
         return _weighed(candid, share, _over(weights, candid))
 
     def lost(self, probabilities: Tensor) -> Tensor:
-        """Numbers of the classes of which a prediction ``(classes, *spatial)`` has next to nothing."""
+        """Numbers of the classes with a place of which a prediction ``(classes, *spatial)`` has next to nothing."""
         sizes = torch.bincount(probabilities.argmax(0).flatten(), minlength=len(probabilities))[1:]
-        numbers: Tensor = (sizes < _LOST * self.usual.to(sizes.device)).nonzero()[:, 0] + 1
+        missing = (sizes < _LOST * self.usual.to(sizes.device)) & self.placed.to(sizes.device)
+        numbers: Tensor = missing.nonzero()[:, 0] + 1
         return numbers
 
 
@@ -183,59 +184,8 @@ class Place:
 
 def _weighed(probabilities: Tensor, share: Tensor, weight: Tensor | float) -> Tensor:
     """Prediction times atlas to the power of ``weight``, brought to the sum 1."""
-    weighed: Tensor = (probabilities.clamp(min=1e-6).log() + weight * (share + _FLOOR).log()).softmax(0)
+    weighed: Tensor = (probabilities.clamp(min=1e-6).log() + weight * (share + SHARE_FLOOR).log()).softmax(0)
     return weighed
-
-
-def _one_hot(label: Tensor, classes: int) -> Tensor:
-    """The classes but the background of a label ``(1, *spatial)``, as ``(classes - 1, *spatial)``."""
-    return F.one_hot(label[0].long(), classes).movedim(-1, 0)[1:].float()
-
-
-def _aligned(maps: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-    """The maps on one canvas ``(cases, classes - 1, *canvas)``, and where each was seen ``(cases, 1, *canvas)``."""
-    centroids = torch.stack([_centroids(one_hot) for one_hot in maps])
-    shift = centroids.nanmean(1)
-    for _ in range(_ROUNDS):
-        usual = (centroids - shift[:, None]).nanmedian(0).values
-        shift = (centroids - usual).nanmedian(1).values
-    shift = shift.round().long()
-    corners = [one_hot.any(0).nonzero() - by for one_hot, by in zip(maps, shift, strict=True)]
-    low = torch.stack([voxels.amin(0) for voxels in corners]).amin(0) - _MARGIN
-    size = (torch.stack([voxels.amax(0) for voxels in corners]).amax(0) + _MARGIN - low + 1).tolist()
-    places = [(-by - low).tolist() for by in shift]
-    canvas = [_placed(one_hot, size, place) for one_hot, place in zip(maps, places, strict=True)]
-    seen = [_placed(torch.ones_like(one_hot[:1]), size, place) for one_hot, place in zip(maps, places, strict=True)]
-    return torch.stack(canvas), torch.stack(seen)
-
-
-def _centroids(one_hot: Tensor) -> Tensor:
-    """Centroid of each class ``(classes - 1, dimensions)`` in voxels; NaN where it is absent."""
-    nothing = torch.full((one_hot.ndim - 1,), math.nan)
-    return torch.stack([mask.nonzero().float().mean(0) if bool(mask.any()) else nothing for mask in one_hot])
-
-
-def _best_sigma(canvas: Tensor, seen: Tensor) -> float:
-    """The blur under which each case is likeliest by the atlas of all others, every class counting alike."""
-    if len(canvas) < 3:
-        return _SIGMA_OF_FEW
-    # at half of the resolution, where it costs an eighth: the choice needs no more
-    maps, within = torch.stack([_halved(case) for case in canvas]), torch.stack([_halved(case) for case in seen])
-
-    def likelihood(sigma: float) -> float:
-        smooth = torch.stack([blurred(case, sigma / 2) for case in maps])
-        total, cover = smooth.sum(0), within.sum(0)
-        sums = 0.0
-        for case, alone, own in zip(maps, smooth, within, strict=True):
-            share = ((total - alone) / (cover - own).clamp(min=0.5)).clamp(0, 1)
-            full = torch.cat([(1 - share.sum(0, keepdim=True)).clamp(min=0), share])
-            truth = torch.cat([(1 - case.sum(0, keepdim=True)).clamp(min=0) * own, case])
-            count = truth.flatten(1).sum(1)
-            each = ((full + _FLOOR).log() * truth).flatten(1).sum(1) / count.clamp(min=1)
-            sums += float(each[count > 0].sum())
-        return sums
-
-    return max(_SIGMAS, key=likelihood)
 
 
 def _correlation_peaks(image: Tensor, template: Tensor, most: int) -> list[list[int]]:
@@ -261,31 +211,6 @@ def _correlation_peaks(image: Tensor, template: Tensor, most: int) -> list[list[
     return places
 
 
-def _placed(block: Tensor, shape: Sequence[int], place: Sequence[int]) -> Tensor:
-    """``block`` ``(channels, *any)`` in a field of zeros ``(channels, *shape)``, its first corner at ``place``."""
-    field = block.new_zeros(len(block), *shape)
-    inside, outside = [], []
-    for length, room, at in zip(block.shape[1:], shape, place, strict=True):
-        first, last = max(0, -int(at)), min(length, room - int(at))
-        if last <= first:
-            return field
-        inside.append(slice(first, last))
-        outside.append(slice(first + int(at), last + int(at)))
-    field[(slice(None), *outside)] = block[(slice(None), *inside)]
-    return field
-
-
-def _halved(maps: Tensor) -> Tensor:
-    pool = F.avg_pool3d if maps.ndim == 4 else F.avg_pool2d
-    return pool(maps[None], 2, ceil_mode=True)[0]
-
-
 def _over(values: Tensor, maps: Tensor) -> Tensor:
     """One value per channel, to be broadcast over ``(channels, *spatial)``."""
     return values.reshape(-1, *[1] * (maps.ndim - 1))
-
-
-def blurred(maps: Tensor, sigma: float) -> Tensor:
-    """Maps ``(channels, *spatial)`` through a Gaussian of so many voxels."""
-    smooth: Tensor = GaussianFilter(maps.ndim - 1, sigma).to(maps)(maps[None])[0]
-    return smooth

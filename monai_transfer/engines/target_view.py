@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
 from monai_transfer.adaptation.anatomy import some_label_maps
 from monai_transfer.adaptation.atlas_file import FEWEST_MAPS, write_atlas
+from monai_transfer.adaptation.expected_sizes import ExpectedSizes
 from monai_transfer.processes import rank
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
-from monai_transfer.transforms.target import UNLABELLED, plausible
+from monai_transfer.transforms.class_sizes import plausible
+from monai_transfer.transforms.target import UNLABELLED
 
 logger = logging.getLogger(__name__)
 
@@ -116,6 +118,7 @@ class TargetView:
         self.trust = trust
         self.least_gain = least_gain
         self._atlas: LabelAtlas | None = None
+        self._sizes: ExpectedSizes | None = None
         self._unlabelled = list(range(len(images)))
 
     def attach(self, engine: Engine) -> None:
@@ -134,11 +137,11 @@ class TargetView:
         # a volume that is measured and labelled at one epoch is predicted once
         for number in dict.fromkeys([*measured, *tried]):
             image, predicted, corrected = self._look(self.images[number][Keys.IMAGE])
-            sizes = self._usual_sizes(len(corrected))
+            bounds = None if self._sizes is None else self._sizes.bounds(corrected.shape[1:])
             if number in measured:
-                profiles.append(IntensityProfile.measure(image, corrected, sizes=sizes if doubtful else None))
+                profiles.append(IntensityProfile.measure(image, corrected, bounds=bounds if doubtful else None))
             if number in tried:
-                proposed[number] = _Proposal.made(corrected, sizes=sizes, trust=self.trust)
+                proposed[number] = _Proposal.made(corrected, bounds=bounds, trust=self.trust)
                 if self.labels is not None and not len(self.labels):  # later nothing is judged any more
                     gains.append(_gain(image, predicted, corrected))
         if self.intensities is not None and measures:
@@ -190,15 +193,12 @@ class TargetView:
         return plain, probabilities, correct_by_anatomy(plain, probabilities, atlas)
 
     def _known_atlas(self, classes: int) -> LabelAtlas | None:
-        """The atlas of the source's labels, made when it is first asked for."""
+        """The atlas of the source's labels, made when it is first asked for, and the sizes that go with it."""
         if self._atlas is None and len(self.labelled):
-            self._atlas = LabelAtlas(some_label_maps(self.labelled), classes)
+            labels = some_label_maps(self.labelled)
+            self._atlas = LabelAtlas(labels, classes)
+            self._sizes = ExpectedSizes(self._atlas, labels)
         return self._atlas
-
-    def _usual_sizes(self, classes: int) -> Tensor | None:
-        """Usual number of voxels of each class, ``(classes,)``; 0, which is unknown, for the background."""
-        atlas = self._known_atlas(classes)
-        return None if atlas is None else torch.cat([atlas.usual.new_zeros(1), atlas.usual])
 
 
 class AtlasKeeper:
@@ -244,10 +244,10 @@ class _Proposal:
     sound: Tensor
 
     @classmethod
-    def made(cls, corrected: Tensor, *, sizes: Tensor | None, trust: float) -> "_Proposal":
-        """Of corrected probabilities ``(classes, *spatial)``."""
+    def made(cls, corrected: Tensor, *, bounds: Tensor | None, trust: float) -> "_Proposal":
+        """Of corrected probabilities ``(classes, *spatial)``, and the bounds of their sizes ``(2, classes)``."""
         confidence, label = corrected.max(0, keepdim=True)
-        sound = torch.ones(len(corrected), dtype=torch.bool) if sizes is None else plausible(label, sizes)
+        sound = torch.ones(len(corrected), dtype=torch.bool) if bounds is None else plausible(label, bounds)
         # bytes on the CPU: no probabilities are held for all the volumes of an epoch
         doubtful = label.masked_fill(confidence < trust, UNLABELLED).to(torch.uint8).cpu()
         return cls(doubtful, sound[1:])

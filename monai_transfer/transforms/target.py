@@ -15,6 +15,8 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
+from monai_transfer.transforms.class_sizes import plausible
+
 RANGE = (0.01, 0.995)
 """Quantiles between which an image's range of intensities lies."""
 
@@ -29,7 +31,6 @@ MAD_TO_SD = 1.4826
 
 _SAMPLES = 20_000
 _LEAST_SURROUNDINGS = 50
-_PLAUSIBLE = (0.625, 2.5)
 _WIDTH = 5
 
 PSEUDO_LABEL = "pseudo_label"
@@ -77,21 +78,21 @@ class IntensityProfile:
         return cls(low.cpu(), high.cpu(), nothing, nothing)
 
     @classmethod
-    def measure(cls, image: Tensor, probabilities: Tensor, *, sizes: Tensor | None = None) -> "IntensityProfile":
+    def measure(cls, image: Tensor, probabilities: Tensor, *, bounds: Tensor | None = None) -> "IntensityProfile":
         """Measure each class over the surer half of the voxels that are predicted to be of it.
 
         Args:
             image: ``(channels, *spatial)``.
             probabilities: a network's, ``(classes, *spatial)``.
-            sizes: usual number of voxels of each class, ``(classes,)``; a class of no :func:`plausible` size is left
-                out, for the network may have taken something else for it.
+            bounds: :func:`~monai_transfer.transforms.class_sizes.size_bounds` in voxels; a class of no plausible size
+                is left out, for the network may have taken something else for it.
         """
         values, classes = image.flatten(1).float(), probabilities.shape[0]
         confidence, label = probabilities.flatten(1).max(0)
         low, high = intensity_range(values)
         mean = torch.full((classes, len(image)), float("nan"))
         deviation = mean.clone()
-        believed = torch.ones(classes, dtype=torch.bool) if sizes is None else plausible(label, sizes)
+        believed = torch.ones(classes, dtype=torch.bool) if bounds is None else plausible(label, bounds)
         for number in range(1, classes):
             found = (label == number).nonzero()[:, 0]
             if len(found) < LEAST_VOXELS or not believed[number]:
@@ -181,25 +182,6 @@ def dilated(mask: Tensor, by: int) -> Tensor:
         size[axis], padding[axis] = 2 * by + 1, by
         grown = pool(grown, size, 1, padding)
     return grown[0, 0] > 0
-
-
-def plausible(label: Tensor, sizes: Tensor) -> Tensor:
-    """Which classes have between 0.625 and 2.5 times their usual number of voxels, ``(classes,)``.
-
-    Too small is the worse sign: a network that has lost a class finds a few voxels of it in the wrong place, while one
-    that draws a class too large still covers it. A class of size 0 is not known, and is plausible.
-
-    Args:
-        label: of any shape.
-        sizes: usual number of voxels of each class, ``(classes,)``.
-    """
-    return plausible_sizes(torch.bincount(label.flatten().cpu(), minlength=len(sizes)), sizes)
-
-
-def plausible_sizes(found: Tensor, sizes: Tensor) -> Tensor:
-    """The same for sizes that were found, ``(classes,)``, in the unit of ``sizes``."""
-    least, most = _PLAUSIBLE
-    return (sizes == 0) | ((found >= least * sizes) & (found <= most * sizes))
 
 
 def _sampled_quantiles(values: Tensor, quantiles: tuple[float, ...]) -> Tensor:

@@ -21,8 +21,9 @@ from monai_transfer.machine import choose_device
 from monai_transfer.options import Spacing, validated
 from monai_transfer.text import one_line
 from monai_transfer.transforms import IntensityProfile
+from monai_transfer.transforms.class_sizes import plausible_sizes, size_bounds
 from monai_transfer.transforms.presets import Modality
-from monai_transfer.transforms.target import AROUND, plausible_sizes
+from monai_transfer.transforms.target import AROUND
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.workflows.choice import spread
 
@@ -61,7 +62,7 @@ class MeasuredVolume:
         Args:
             usual_ml: usual volume of each class, ``(classes,)``; 0 where it is not known.
         """
-        sound = plausible_sizes(torch.tensor(self.volumes_ml), usual_ml).tolist()
+        sound = plausible_sizes(torch.tensor(self.volumes_ml), size_bounds(usual_ml)).tolist()
         rows = zip(self.mean, self.deviation, sound, strict=True)
         means = [
             [mean if known and spread is not None else None for mean, spread in zip(row, spreads, strict=True)]

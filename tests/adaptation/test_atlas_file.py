@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from monai_transfer.adaptation import LabelAtlas
 from monai_transfer.adaptation.atlas_file import read_atlas, write_atlas
@@ -35,3 +36,20 @@ def test_damaged_is_refused(file: Path, damage: bytes) -> None:
     file.write_bytes(damage)
     with pytest.raises(UserError, match="not a readable atlas"):
         read_atlas(file)
+
+
+def test_keeps_which_labels_have_a_place_and_which_go_on_beyond_the_border(tmp_path: Path) -> None:
+    maps = [torch.zeros(1, 16, 16, dtype=torch.long) for _ in range(4)]
+    for label, (x, y) in zip(maps, [(1, 1), (12, 2), (2, 12), (13, 13)], strict=True):
+        label[0, 7:9], label[0, x : x + 2, y : y + 2] = 1, 2  # a vessel through the image, a lesion anywhere
+    write_atlas(LabelAtlas(maps, classes=3), tmp_path / "anatomy.safetensors")
+    atlas = read_atlas(tmp_path / "anatomy.safetensors")
+    assert atlas.placed.tolist() == [True, False]
+    assert atlas.reach[0].isfinite().tolist() == [[False, False], [True, True]]
+
+
+def test_one_that_was_written_without_them_is_read(file: Path) -> None:
+    tensors = {name: tensor for name, tensor in load_file(file).items() if name in ("share", "usual", "sigma")}
+    atlas = LabelAtlas.of_tensors(tensors)
+    assert bool(atlas.placed.all())
+    assert not bool(atlas.reach.isfinite().any())

@@ -164,3 +164,55 @@ def test_kept_as_tensors_an_atlas_corrects_the_same(atlas: LabelAtlas) -> None:
 def test_other_tensors_are_no_atlas(atlas: LabelAtlas, changed: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="no atlas"):
         LabelAtlas.of_tensors({**atlas.tensors(), **changed})
+
+
+def with_lesion(place: tuple[int, int, int] | None, shift: tuple[int, ...] = (0, 0, 0)) -> Tensor:
+    """The organs, and a fourth class of 27 voxels at a place."""
+    label = organs(shift)
+    if place is not None:
+        x, y, z = place
+        label[0, x : x + 3, y : y + 3, z : z + 3] = 4
+    return label
+
+
+ANYWHERE = [(7, 9, 15), (10, 12, 18), (20, 20, 25), None, (2, 25, 3), (25, 3, 10)]
+
+
+def test_a_lesion_has_no_place_and_is_not_taken_away_for_lying_anywhere() -> None:
+    atlas = LabelAtlas([with_lesion(place) for place in ANYWHERE], classes=5)
+    assert atlas.placed.tolist() == [True, True, True, False]
+    label = with_lesion((25, 25, 25))
+    prediction = 0.6 * one_hot(label, 5) + 0.4 * one_hot(organs(), 5)
+    assert torch.equal(correct(atlas, prediction).argmax(0), label[0])
+    # nor is one proposed where the network finds none
+    assert not bool((correct(atlas, unsure_of(organs(), 5)).argmax(0) == 4).any())
+    assert atlas.lost(one_hot(organs(), 5)).tolist() == []
+
+
+def unsure_of(label: Tensor, classes: int) -> Tensor:
+    return 0.75 * one_hot(label, classes) + 0.05
+
+
+def test_lesions_alone_lay_no_atlas() -> None:
+    scattered = [(label == 4).long() for label in (with_lesion(place) for place in ANYWHERE)]
+    pairs = [
+        torch.maximum(first, second) for first, second in zip(scattered, scattered[2:] + scattered[:2], strict=True)
+    ]
+    atlas = LabelAtlas(pairs, classes=2)
+    assert atlas.placed.tolist() == [False]
+    assert atlas.places(one_hot(pairs[0], 2)) == []
+
+
+def test_an_organ_that_ends_at_the_border_may_go_on_where_more_is_seen() -> None:
+    source = torch.zeros(1, 16, 16, 12, dtype=torch.long)
+    source[0, 6:9, 6:9] = 1  # through all slices
+    source[0, 11:14, 4:8, 4:8] = 2
+    atlas = LabelAtlas([source, source.roll(1, 1), source.roll(-1, 2)], classes=3)
+    assert atlas.reach.isfinite().tolist() == [[[False] * 2, [False] * 2, [True] * 2], [[False] * 2] * 3]
+    target = torch.zeros(1, 16, 16, 40, dtype=torch.long)
+    target[0, 6:9, 6:9] = 1
+    target[0, 11:14, 4:8, 18:22] = 2
+    prediction = target.clone()
+    prediction[0, 11:14, 4:8, 32:36] = 2  # the other organ was seen to its end, and is not up there
+    corrected = correct(atlas, 0.7 * one_hot(prediction, 3) + 0.3 * one_hot(torch.zeros_like(target), 3)).argmax(0)
+    assert torch.equal(corrected, target[0])

@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from monai_transfer.transforms import ClassIntensities, IntensityProfile
+from monai_transfer.transforms.class_sizes import size_bounds
 from monai_transfer.transforms.target import AROUND, surroundings
 
 NAN = float("nan")
@@ -27,7 +28,7 @@ def test_a_class_of_no_plausible_size_is_left_out():
     probabilities[2, 60:] = 1
 
     def measured(*sizes: float) -> list[bool]:
-        profile = IntensityProfile.measure(image, probabilities, sizes=torch.tensor(sizes))
+        profile = IntensityProfile.measure(image, probabilities, bounds=size_bounds(torch.tensor(sizes)))
         return profile.mean.isfinite()[:, 0].tolist()
 
     assert measured(0, 20, 40) == [False, True, True]
