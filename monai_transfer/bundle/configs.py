@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.adaptation import SelfTraining
-from monai_transfer.bundle.arms import PAINTING, Arm
+from monai_transfer.bundle.arms import PAINTING, SOURCE_ONLY, Arm
 from monai_transfer.bundle.config_parts import (
     case_names,
     class_names,
@@ -29,6 +29,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import LABELLED_TARGET, Domains
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
+from monai_transfer.bundle.unseen import kept_to_start
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal
@@ -147,9 +148,8 @@ def adaptation_configs(
         "target_dir": folder_of(domains.target),
         "target_cases": case_names(domains.target),
         **_first_source(plan, domains, arm),
+        **({"title": title} if title else {}),
     }
-    if title:
-        changes["title"] = title
     if keep_checkpoints:
         changes["checkpoint_interval"] = changes["val_interval"]
     if arm.augmentation is not None:
@@ -164,7 +164,7 @@ def adaptation_configs(
     if arm.labels_of != "target":
         _add_labelled_domains(train, plan, domains, target_labels=arm.labels_of == "all")
     _leave_out_unused(train, atlas=arm.labels_of == "target")
-    train = read_by(train, domains.source)
+    train = read_by(kept_to_start(train, plan.weights) if arm == SOURCE_ONLY else train, domains.source)
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, names)}
 
 

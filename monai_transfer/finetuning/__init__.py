@@ -1,6 +1,6 @@
 """How a pretrained network is trained on: what is frozen, at which rates, and how far it may drift."""
 
-from monai_transfer.finetuning.average import ExactFrozenAverage
+from monai_transfer.finetuning.average import AverageWithStart, ExactFrozenAverage
 from monai_transfer.finetuning.batch_norm import BatchNormPolicy
 from monai_transfer.finetuning.dropout import set_decoder_dropout
 from monai_transfer.finetuning.early_stop import EarlyStop
@@ -14,6 +14,7 @@ from monai_transfer.finetuning.unfreezing import GradualUnfreezing
 
 __all__ = [
     "L2SP",
+    "AverageWithStart",
     "BatchNormPolicy",
     "EarlyStop",
     "ExactFrozenAverage",

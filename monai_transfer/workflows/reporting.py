@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from monai_transfer.bundle.unseen import describe_start
 from monai_transfer.engines import read_history
 from monai_transfer.figures.report import write_adaptation_report
 from monai_transfer.workflows.adaptation import Adaptation
@@ -72,7 +73,7 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
         "window": " × ".join(str(size) for size in plan.roi_size) + " voxels",
         "training": f"{plan.steps} steps of {plan.batch_size} case(s) per domain, the same for every arm",
-        "start": f"{plan.weights}, the same for every arm" if plan.weights else "fresh weights",
+        "start": describe_start(plan.weights),
         "weights": _weights(adaptation),
         "notes": " ".join(domains.notes) or "none",
     }

@@ -12,6 +12,7 @@ from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains
+from monai_transfer.bundle.unseen import describe_start
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report
@@ -223,6 +224,7 @@ def report_comparison(comparison: Comparison) -> Path:
         "network": plan.network,
         "working grid": " × ".join(f"{step:g}" for step in plan.spacing) + " mm",
         "training": f"{plan.steps} steps of {plan.batch_size} case(s) per domain on {plan.device}, the same for all",
+        "start": describe_start(plan.weights),
         "notes": " ".join(domains.notes),
     }
     write_scoreboard_report(page, board, overlays=_overlays(comparison, board), run=run)

@@ -74,7 +74,10 @@ def test_every_arm_starts_from_the_same_weights(finished: Adaptation) -> None:
         digests.add(loaded["sha256"])
     assert len(digests) == 1
     assert json.loads((finished.bundle.root / "report.json").read_text())["start"] == "shapes:unet"
-    assert "shapes:unet, the same for every arm" in (finished.bundle.root / "report.html").read_text()
+    assert (
+        "shapes:unet, the same for every arm; source-only: layer-wise decay 0.5"
+        in (finished.bundle.root / "report.html").read_text()
+    )
 
 
 def test_weights_that_do_not_fit_are_told_before_anything_is_made(domains: Path, tmp_path: Path) -> None:
