@@ -32,6 +32,9 @@ Four-bit weights become eight times as large; the rest is for a file that is sma
 the sentence about itself.
 """
 
+MOST_CORRECTED = 2**28
+"""Probabilities of a volume, classes times voxels, that are corrected at once: 1 GB in float32, with copies 8 GB."""
+
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 """Names of what ``mallopt`` adjusts, from ``malloc.h``."""
 

@@ -28,6 +28,9 @@ _OWN_PLACE = 0.6
 """Share of a class's voxels that are where the other maps expect it, in half of the cases, if the class has a place:
 0.66 to 0.99 were measured for organs and parts of the brain, 0.02 to 0.50 for lesions."""
 
+_TRIED = 6
+"""Classes by each of which alone maps are aligned where few agree: an organ is among the largest."""
+
 _OPEN = 0.5
 """Share of the cases from which on a class that ends at the border is one that goes on beyond it."""
 
@@ -51,11 +54,13 @@ def best_aligned(labels: Sequence[Tensor], classes: int) -> "AlignedMaps":
     placed = aligned.placed()
     if bool(placed.all()) or classes == 2:
         return aligned
-    # by each class alone: the one with which most others agree says which have a place
-    ways = [torch.arange(classes - 1) == number for number in range(classes - 1)]
-    agreeing = [placed, *(AlignedMaps(labels, classes, by=way).placed() for way in ways)]
-    best = max(agreeing, key=lambda each: int(each.sum()))
-    return AlignedMaps(labels, classes, by=best) if bool(best.any()) else aligned
+    if 2 * int(placed.sum()) <= len(placed):
+        # by each large class alone: the one with which most others agree says which have a place
+        largest = aligned.usual_sizes().argsort(descending=True)[:_TRIED].tolist()
+        ways = [torch.arange(classes - 1) == number for number in largest]
+        agreeing = [placed, *(AlignedMaps(labels, classes, by=way).placed() for way in ways)]
+        placed = max(agreeing, key=lambda each: int(each.sum()))
+    return AlignedMaps(labels, classes, by=placed) if bool(placed.any()) else aligned
 
 
 class AlignedMaps:
@@ -101,8 +106,8 @@ class AlignedMaps:
         """The classes without the background on one canvas, ``(cases, classes - 1, *canvas)``."""
         self.seen = torch.stack([laid_in(size, torch.ones_like(one_hot[:1]), place) for one_hot, place in places])
         """Where each map was seen, ``(cases, 1, *canvas)``."""
-        self.sigma = self._best_sigma()
-        """The blur under which each map is likeliest by the share of all others, every class counting alike."""
+        self.sigma = self._best_sigma(torch.cat([torch.ones(1).bool(), by]) if by is not None else slice(None))
+        """The blur under which each map is likeliest by the share of the others, all that decide counting alike."""
 
     def share(self) -> Tensor:
         """Share of each class by place, blurred, ``(classes - 1, *canvas)``."""
@@ -133,7 +138,7 @@ class AlignedMaps:
         expected = torch.stack([_expected(truth, share) for truth, share in self._by_the_others(self.sigma)])
         return expected.nanmedian(0).values.nan_to_num(1.0) >= _OWN_PLACE
 
-    def _best_sigma(self) -> float:
+    def _best_sigma(self, deciding: Tensor | slice) -> float:
         if len(self.maps) < 3:
             return _SIGMA_OF_FEW
 
@@ -142,7 +147,7 @@ class AlignedMaps:
             for truth, share in self._by_the_others(sigma):
                 count = truth.flatten(1).sum(1)
                 each = ((share + SHARE_FLOOR).log() * truth).flatten(1).sum(1) / count.clamp(min=1)
-                sums += float(each[count > 0].sum())
+                sums += float(each[deciding][count[deciding] > 0].sum())
             return sums
 
         return max(_SIGMAS, key=likelihood)

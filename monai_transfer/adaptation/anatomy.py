@@ -1,5 +1,6 @@
 """What the source's anatomy tells of the target: how bodies differ, and where a prediction cannot be right."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,15 +34,32 @@ _FEWEST = 3
 _MOST = 24
 """Enough for an atlas or a deviation, and read within seconds."""
 
+_MOST_NUMBERS = 2**29
+"""Classes times voxels of all maps of an atlas: 2 GB."""
 
-def some_label_maps(labelled: Sequence[Mapping[str, Any]]) -> list[Tensor]:
-    """At most 24 label maps at even distances, ``(1, *spatial)`` each.
+
+def some_label_maps(labelled: Sequence[Mapping[str, Any]], most: int = _MOST) -> list[Tensor]:
+    """At most so many label maps at even distances, ``(1, *spatial)`` each.
 
     Args:
         labelled: ``{"label": (1, *spatial)}``, read when they are asked for.
+        most: at least 1.
     """
-    chosen = range(0, len(labelled), -(-len(labelled) // _MOST) or 1)
+    chosen = range(0, len(labelled), -(-len(labelled) // most) or 1)
     return [convert_to_tensor(labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
+
+
+def atlas_label_maps(labelled: Sequence[Mapping[str, Any]], classes: int) -> list[Tensor]:
+    """As many of them as an atlas has room for in memory; none where that is one or two of many, who are no atlas.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}`` on one working grid.
+        classes: number of classes, background included.
+    """
+    if not len(labelled):
+        return []
+    room = _MOST_NUMBERS // (classes * math.prod(labelled[0][Keys.LABEL].shape))
+    return some_label_maps(labelled, min(_MOST, room)) if room >= min(_FEWEST, len(labelled)) else []
 
 
 def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 2.0, most: float = 0.3) -> float:

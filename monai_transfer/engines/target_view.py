@@ -16,9 +16,10 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
-from monai_transfer.adaptation.anatomy import some_label_maps
+from monai_transfer.adaptation.anatomy import atlas_label_maps
 from monai_transfer.adaptation.atlas_file import FEWEST_MAPS, write_atlas
 from monai_transfer.adaptation.expected_sizes import ExpectedSizes
+from monai_transfer.machine import MOST_CORRECTED
 from monai_transfer.processes import rank
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
 from monai_transfer.transforms.class_sizes import plausible
@@ -117,6 +118,7 @@ class TargetView:
         self.most = most
         self.trust = trust
         self.least_gain = least_gain
+        self._asked = False
         self._atlas: LabelAtlas | None = None
         self._sizes: ExpectedSizes | None = None
         self._unlabelled = list(range(len(images)))
@@ -187,6 +189,8 @@ class TargetView:
         with eval_mode(self.network):
             logits = self.inferer(plain[None], self.network)
         probabilities = logits[0].float().softmax(0)
+        if probabilities.numel() > MOST_CORRECTED:
+            return plain, probabilities, probabilities
         atlas = self._known_atlas(len(probabilities))
         if atlas is None:
             return plain, probabilities, refine_probabilities(plain, probabilities)
@@ -194,10 +198,11 @@ class TargetView:
 
     def _known_atlas(self, classes: int) -> LabelAtlas | None:
         """The atlas of the source's labels, made when it is first asked for, and the sizes that go with it."""
-        if self._atlas is None and len(self.labelled):
-            labels = some_label_maps(self.labelled)
-            self._atlas = LabelAtlas(labels, classes)
-            self._sizes = ExpectedSizes(self._atlas, labels)
+        if not self._asked:
+            self._asked = True
+            if labels := atlas_label_maps(self.labelled, classes):
+                self._atlas = LabelAtlas(labels, classes)
+                self._sizes = ExpectedSizes(self._atlas, labels)
         return self._atlas
 
 
@@ -226,7 +231,7 @@ class AtlasKeeper:
         """Write the atlas where three maps or more show a class."""
         if self.file is None or rank() != 0:
             return
-        maps = [label for label in some_label_maps(self.labelled) if bool(label.any())]
+        maps = [label for label in atlas_label_maps(self.labelled, self.classes) if bool(label.any())]
         if len(maps) >= FEWEST_MAPS:
             write_atlas(LabelAtlas(maps, self.classes), Path(self.file))
 

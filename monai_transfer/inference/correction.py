@@ -12,19 +12,23 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from monai_transfer.machine import MOST_CORRECTED
+
 if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
 
-MOST_NUMBERS = 2**28
-"""Probabilities of a volume that is corrected: 1 GB in float32."""
-
-BYTES_EACH = 32
+_BYTES_EACH = 32
 """Memory for each of them: as they are, blurred, as logarithms, as evidence, and as they become, twice."""
 
 
 def is_corrected(atlas: "LabelAtlas | None", classes: int, shape: Sequence[int]) -> bool:
     """Whether the labels of a volume of the working grid's ``shape`` are corrected."""
-    return atlas is not None and atlas.share.ndim == 1 + len(shape) and classes * math.prod(shape) <= MOST_NUMBERS
+    return atlas is not None and atlas.share.ndim == 1 + len(shape) and classes * math.prod(shape) <= MOST_CORRECTED
+
+
+def bytes_corrected(classes: int, shape: Sequence[int]) -> int:
+    """Memory that correcting a volume of the working grid's ``shape`` takes."""
+    return _BYTES_EACH * min(classes * math.prod(shape), MOST_CORRECTED)
 
 
 def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> Tensor:

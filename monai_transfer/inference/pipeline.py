@@ -15,7 +15,7 @@ from monai.transforms import Compose
 from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.reading import Decision, InferenceBundle, WindowSettings
 from monai_transfer.errors import UserError
-from monai_transfer.inference.correction import BYTES_EACH, MOST_NUMBERS, corrected_slices, is_corrected
+from monai_transfer.inference.correction import bytes_corrected, corrected_slices, is_corrected
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor, on_all_cores
 from monai_transfer.inference.preprocessing import working_shape
@@ -252,7 +252,7 @@ def bytes_beside(
     thickness = min(max(bundle.window.roi_size), max(shape))
     slab = 4 * classes * len(bundles) * thickness * math.prod(shape) // max(shape)
     if atlas is not None:
-        slab += BYTES_EACH * min(classes * math.prod(shape), MOST_NUMBERS)
+        slab += bytes_corrected(classes, shape)
     # Once in streaming order and once as they lie in the file.
     labels = 2 * native * (1 if bundle.decision.threshold is None else classes)
     probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0

@@ -127,12 +127,14 @@ def test_varied_subjects_get_a_wider_blur() -> None:
     generator = torch.Generator().manual_seed(0)
     varied = []
     for _ in range(6):
-        label = torch.zeros(1, 32, 32, 32, dtype=torch.long)
-        for number, corner in ((1, 8), (2, 18)):
+        label = torch.zeros(1, 36, 36, 36, dtype=torch.long)
+        for number, corner in ((1, 8), (2, 19)):
             x, y, z = (corner + torch.randint(-4, 5, (3,), generator=generator)).tolist()
-            label[0, x : x + 5, y : y + 5, z : z + 5] = number
+            label[0, x : x + 9, y : y + 9, z : z + 9] = number
         varied.append(label)
-    assert LabelAtlas(varied, classes=3).sigma > LabelAtlas(SOURCE, classes=4).sigma
+    atlas = LabelAtlas(varied, classes=3)
+    assert atlas.placed.tolist() == [True, True]
+    assert atlas.sigma > LabelAtlas(SOURCE, classes=4).sigma
 
 
 def test_no_class_at_all_is_an_error() -> None:
@@ -216,3 +218,16 @@ def test_an_organ_that_ends_at_the_border_may_go_on_where_more_is_seen() -> None
     prediction[0, 11:14, 4:8, 32:36] = 2  # the other organ was seen to its end, and is not up there
     corrected = correct(atlas, 0.7 * one_hot(prediction, 3) + 0.3 * one_hot(torch.zeros_like(target), 3)).argmax(0)
     assert torch.equal(corrected, target[0])
+
+
+def test_of_organs_beside_lesions_the_organs_align_the_maps() -> None:
+    """One organ and one lesion: the median of two centroids is as often the lesion's."""
+    lesions = [(1, 1), (18, 2), (2, 18), (19, 19), (10, 1)]
+    labels = []
+    for number, (x, y) in enumerate(lesions):
+        label = torch.zeros(1, 24, 24, dtype=torch.long)
+        label[0, 8:15, 9 + number % 2 : 15 + number % 2], label[0, x : x + 3, y : y + 3] = 1, 2
+        labels.append(label)
+    atlas = LabelAtlas(labels, classes=3)
+    assert atlas.placed.tolist() == [True, False]
+    assert float(atlas.share[0].max()) > 0.95

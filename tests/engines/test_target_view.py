@@ -9,8 +9,10 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
+from monai_transfer.adaptation import anatomy
+from monai_transfer.adaptation.anatomy import atlas_label_maps
 from monai_transfer.adaptation.atlas_file import read_atlas
-from monai_transfer.engines import AtlasKeeper, TargetView
+from monai_transfer.engines import AtlasKeeper, TargetView, target_view
 from monai_transfer.transforms import ClassIntensities, PseudoLabels
 from monai_transfer.transforms.target import UNLABELLED
 
@@ -222,3 +224,21 @@ def test_the_atlas_of_several_people_is_kept_for_inference(maps: int, kept: bool
     assert file.is_file() == kept
     if kept:
         assert read_atlas(file, classes=3).usual.tolist() == [192, 192]
+
+
+def test_volumes_too_large_to_be_corrected_are_looked_at_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(target_view, "MOST_CORRECTED", 1000)
+    view = make(labelled=[source_label()] * 3)
+    run(view, epochs=1)
+    assert view.intensities is not None
+    assert [profile.mean[1:, 0].tolist() for profile in view.intensities.profiles] == [[2.0, 5.0], [2.0, 7.0]]
+
+
+def test_an_atlas_takes_as_many_maps_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    labelled = [source_label()] * 8
+    one = 3 * 12**3
+    for room, count in ((8 * one, 8), (4 * one, 4), (3 * one, 3), (2 * one, 0)):
+        monkeypatch.setattr(anatomy, "_MOST_NUMBERS", room)
+        assert len(atlas_label_maps(labelled, 3)) == count
+    assert len(atlas_label_maps(labelled[:2], 3)) == 2  # few, and all of them
+    assert atlas_label_maps([], 3) == []

@@ -100,7 +100,7 @@ def test_along_whichever_axis_slices_are_streamed(
 def test_a_volume_that_is_too_large_stays_as_the_network_draws_it(
     corrected: Path, scan: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(correction, "MOST_NUMBERS", 1000)
+    monkeypatch.setattr(correction, "MOST_CORRECTED", 1000)
     assert np.array_equal(labels(corrected, scan), labels(corrected, scan, correct=False))
     assert "not corrected by anatomy" in caplog.text  # which a manifest has among the warnings
 
