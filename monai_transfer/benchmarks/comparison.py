@@ -109,6 +109,7 @@ def compare(settings: BenchmarkSettings, *, progress: Callable[[str], None] = la
         if settings.variants:
             for runtime in OTHER_RUNTIMES:
                 if is_installed(runtime):
+                    bench.run(runtime, "convert", {"runtime": runtime})
                     measured[runtime] = bench.run(runtime, "ours", {**plain, "runtime": runtime})
             if settings.device != "cpu" or has_bfloat16():
                 low = {**plain, "precision": "bfloat16"}
@@ -160,7 +161,7 @@ def run_side(
     """Run one side in a process of its own, see :mod:`monai_transfer.benchmarks.side`.
 
     Args:
-        side: ``"stock"``, ``"ours"`` or ``"folder"``.
+        side: ``"stock"``, ``"ours"``, ``"convert"`` or ``"folder"``.
         image: the volume, or the folder.
         bundle: the network; what is converted of it is kept beside it.
         output: where the labels go.

@@ -65,13 +65,11 @@ def stock(image: Path, bundle: Path, *, device: str) -> dict[str, Any]:
 
 def ours(image: Path, bundle: Path, output: Path, *, device: str, options: SegmentOptions) -> dict[str, Any]:
     """This package: read, segment, write."""
-    segmenter = Segmenter.from_bundle(bundle, device=device, options=options, trust=True)  # of this run
-    roi = segmenter.bundle.window.in_3d().roi_size
-    segmenter.predictor.prepare(torch.zeros(1, 1, *roi), voxels=0)  # a conversion is made once for a bundle
+    segmenter = _ready(bundle, device=device, options=options)
     begin, processor = time.perf_counter(), time.process_time()
     volume = read_volume(image)
     read = time.perf_counter() - begin
-    result = segmenter.segment(volume)
+    result = segmenter.segment(volume, keep_voxels=False)
     before_write = time.perf_counter()
     write_volume(result.labels, output, like=volume)
     end = time.perf_counter()
@@ -82,6 +80,18 @@ def ours(image: Path, bundle: Path, output: Path, *, device: str, options: Segme
         "windows": result.windows,
         "runtime": segmenter.predictor.used,
     }
+
+
+def convert(bundle: Path, *, device: str, options: SegmentOptions) -> dict[str, Any]:
+    """Convert the network for another runtime: that is done once for a bundle, and is no part of its segmentations."""
+    return {"runtime": _ready(bundle, device=device, options=options).predictor.used}
+
+
+def _ready(bundle: Path, *, device: str, options: SegmentOptions) -> Segmenter:
+    segmenter = Segmenter.from_bundle(bundle, device=device, options=options, trust=True)  # of this run
+    roi = segmenter.bundle.window.in_3d().roi_size
+    segmenter.predictor.prepare(torch.zeros(1, 1, *roi), voxels=0)
+    return segmenter
 
 
 def folder(images: Path, bundle: Path, output: Path, *, device: str, options: SegmentOptions) -> dict[str, Any]:
@@ -121,6 +131,8 @@ def measure_side(side: str, image: str, bundle: str, output: str, options: str) 
     target.parent.mkdir(parents=True, exist_ok=True)
     if side == "stock":
         measured = stock(Path(image), Path(bundle), device=device)
+    elif side == "convert":
+        measured = convert(Path(bundle), device=device, options=SegmentOptions(**given))
     else:
         measure = {"ours": ours, "folder": folder}[side]
         measured = measure(Path(image), Path(bundle), target, device=device, options=SegmentOptions(**given))

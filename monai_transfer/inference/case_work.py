@@ -105,7 +105,8 @@ class CaseWork:
                 require_series(volume)
             require_room_for_results(self.output, volume, options, classes=classes)
             with listening(entry["warnings"]):
-                result = self.segmenter.segment(volume, progress=progress)
+                seen_again = options.statistics or self.preview
+                result = self.segmenter.segment(volume, progress=progress, keep_voxels=seen_again)
         except UserError as error:
             entry["error"] = str(error)
         except Exception as error:

@@ -24,6 +24,7 @@ from torch import nn
 
 from monai_transfer.errors import UserError
 from monai_transfer.files import sweep, temporary_beside
+from monai_transfer.inference.mapped import give_memory_back, let_pages_go
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import Runtime
 from monai_transfer.text import line_of
@@ -84,6 +85,8 @@ class ConvertedNetwork:
         try:
             file = _cached(network, tuple(shape), runtime)
             self.compute = _OPENERS[runtime](file, threads, bfloat16)
+            let_pages_go(file.parent)  # the runtime has packed the weights anew
+            give_memory_back()
         except Exception as error:  # any of torch's, the exporter's or the runtime's own
             if isinstance(error, ConversionError):
                 raise
@@ -99,9 +102,14 @@ def _array(window: torch.Tensor) -> np.ndarray:
     return np.ascontiguousarray(window.detach().numpy(), dtype=np.float32)
 
 
+def runtimes_folder() -> Path:
+    """Where converted networks are kept."""
+    return cache_folder().parent / "runtimes"
+
+
 def _cached(network: nn.Module, shape: tuple[int, ...], runtime: Runtime) -> Path:
     """The converted network in the user's cache, made where it is not there yet."""
-    folder = cache_folder().parent / "runtimes" / _key(network, shape, runtime)
+    folder = runtimes_folder() / _key(network, shape, runtime)
     file = folder / _FILES[runtime]
     if file.is_file():
         return file
@@ -132,7 +140,7 @@ def _key(network: nn.Module, shape: tuple[int, ...], runtime: Runtime) -> str:
     versions = [
         importlib.metadata.version(package) for package in ("torch", "monai", "monai-transfer", PACKAGES[runtime])
     ]
-    digest.update(f"{runtime} {shape} {versions}".encode())
+    digest.update(f"{runtime} {shape} {versions} folded".encode())
     return digest.hexdigest()[:32]
 
 
@@ -149,6 +157,7 @@ def _convert(network: nn.Module, shape: tuple[int, ...], runtime: Runtime, file:
         if not isinstance(expected, torch.Tensor):
             raise ConversionError(f"it returns {type(expected).__name__} and not a tensor")
         _WRITERS[runtime](exportable(network), window, file)
+        give_memory_back()  # the copies that an exporter makes, before the file is opened
         found = _OPENERS[runtime](file, torch.get_num_threads(), False)(_array(window))
     largest = float(expected.abs().max())
     difference = float((torch.from_numpy(found) - expected).abs().max())
@@ -158,6 +167,7 @@ def _convert(network: nn.Module, shape: tuple[int, ...], runtime: Runtime, file:
 
 def _write_openvino(network: nn.Module, window: torch.Tensor, file: Path) -> None:
     import openvino
+    from openvino._offline_transformations import apply_moc_transformations
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
@@ -170,6 +180,8 @@ def _write_openvino(network: nn.Module, window: torch.Tensor, file: Path) -> Non
     place.set_element_type(openvino.Type.f32)
     place.set_partial_shape(openvino.PartialShape(list(window.shape)))  # one shape: plans for any are slower
     model.validate_nodes_and_infer_types()
+    # normalisation becomes part of the weights here, and not in a further copy of them whenever the file is opened
+    apply_moc_transformations(model, cf=True, smart_reshape=False)
     openvino.save_model(model, str(file), compress_to_fp16=False)
 
 
@@ -192,8 +204,7 @@ def _open_openvino(file: Path, threads: int, bfloat16: bool) -> Compute:
         "NUM_STREAMS": 1,  # one window at a time on all cores: two at a time would need twice the memory
         "ENABLE_CPU_PINNING": False,  # on a shared machine the core that a thread is bound to may be busy
     }
-    # the plugin packs the weights anew, and would keep the mapped ones as well
-    core.set_property({"ENABLE_MMAP": False})
+    core.set_property({"ENABLE_MMAP": True})  # pages of the file can be let go once the plugin has packed the weights
     compiled = core.compile_model(str(file), "CPU", settings)
     request = compiled.create_infer_request()
 

@@ -20,7 +20,15 @@ import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.conversion import ConversionError, ConvertedNetwork, is_installed, require_installed
+from monai_transfer.inference.conversion import (
+    ConversionError,
+    ConvertedNetwork,
+    is_installed,
+    require_installed,
+    runtimes_folder,
+)
+from monai_transfer.inference.convolution import OneDnnConvolutions
+from monai_transfer.inference.mapped import move_weights_to_disk
 from monai_transfer.machine import has_bfloat16, require_precision
 from monai_transfer.options import Precision, Runtime
 
@@ -29,13 +37,6 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 _cores: ContextVar[int] = ContextVar("cores", default=0)
 """The cores that torch had before the calling thread was left one."""
-
-_TORCH_BATCH = 2
-"""Windows per forward pass of PyTorch in float32 on a CPU: with a single one it takes its slow convolution for layers
-of few voxels (on 64³ windows five times slower than oneDNN's, which it takes for two); more only take more memory."""
-
-CPU_BATCH_MB = 150.0
-"""Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
 
 WORTH_CONVERTING = 12_000_000
 """Voxels of all windows of a case from which ``auto`` takes OpenVINO, 14 windows of 96³: a conversion takes about as
@@ -131,19 +132,16 @@ class Predictor:
         if converted := self._converted[shape]:
             self._running, self.used = converted, runtime
 
-    @property
-    def cpu_batch(self) -> int:
-        """Windows per forward pass on a CPU; in bfloat16, and by another runtime, one is as fast as two or faster."""
-        return _TORCH_BATCH if self.used == "torch" and self.dtype is None else 1
-
     def _convert(self, shape: tuple[int, ...], runtime: Runtime) -> list[ConvertedNetwork] | None:
         threads = _cores.get() or torch.get_num_threads()
         low = self.dtype is torch.bfloat16
         try:
-            return [ConvertedNetwork(n, shape, runtime=runtime, threads=threads, bfloat16=low) for n in self.networks]
+            made = [ConvertedNetwork(n, shape, runtime=runtime, threads=threads, bfloat16=low) for n in self.networks]
         except ConversionError as error:
             logger.warning("%s cannot run this network (%s): PyTorch computes it.", runtime, error)
             return None
+        move_weights_to_disk(self.networks, runtimes_folder())  # the runtime has its own
+        return made
 
     def __call__(self, windows: torch.Tensor) -> torch.Tensor:
         """Windows (B, C_in, *roi) -> logits (B, networks * C, *roi), float32, on ``output_device``.
@@ -169,6 +167,10 @@ class Predictor:
         """The autocast context of the chosen precision."""
         return nullcontext() if self.dtype is None else torch.autocast(self.device.type, dtype=self.dtype)
 
+    def _computing(self) -> AbstractContextManager[object]:
+        """How the networks are computed: autocast, or with oneDNN's convolutions; a compiled graph has its own."""
+        return self.autocast() if self.dtype is not None or self.full_batches else OneDnnConvolutions()
+
     @torch.inference_mode()
     def _forward(self, windows: torch.Tensor) -> torch.Tensor:
         count = len(windows)
@@ -178,11 +180,12 @@ class Predictor:
         if self.flat_axis is not None:
             windows = windows.squeeze(2 + self.flat_axis)
         total: torch.Tensor | None = None
-        with self.autocast():
+        with self._computing():
             for axes in self.mirrorings:
                 dims = [2 + a - (self.flat_axis is not None and a > self.flat_axis) for a in axes]
                 seen = (windows.flip(dims) if dims else windows).contiguous(memory_format=self.layout)
-                logits = torch.cat([first_tensor(network(seen)).float() for network in self._running], dim=1)
+                found = [first_tensor(network(seen)).float() for network in self._running]
+                logits = torch.cat(found, dim=1) if len(found) > 1 else found.pop()
                 logits = logits.flip(dims) if dims else logits
                 total = logits if total is None else total.add_(logits)
         assert total is not None
@@ -208,25 +211,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
-def batch_for_memory(predictor: Predictor, window: torch.Tensor, *, share: float = 0.6, most: int = 32) -> int:
-    """How many windows fit a CUDA device: one is run, and its peak divides ``share`` of the free memory.
-
-    Args:
-        predictor: the networks.
-        window: one window, (1, C_in, *roi).
-        share: part of the free memory to plan with.
-        most: never more windows than this.
-    """
-    if predictor.device.type != "cuda":
-        return predictor.batch
-    torch.cuda.reset_peak_memory_stats(predictor.device)
-    before = torch.cuda.memory_allocated(predictor.device)
-    predictor(window)
-    used = max(torch.cuda.max_memory_allocated(predictor.device) - before, 1)
-    free, _ = torch.cuda.mem_get_info(predictor.device)
-    return int(min(max(share * free // used, 1), most))
 
 
 @contextmanager

@@ -12,17 +12,11 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
+from monai_transfer.inference.batches import batch_for_cpu, batch_for_memory
 from monai_transfer.inference.cleaning import clean
 from monai_transfer.inference.ensemble import require_same
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, atlas_of, bytes_beside
-from monai_transfer.inference.predictor import (
-    CPU_BATCH_MB,
-    Predictor,
-    batch_for_memory,
-    flat_axis,
-    is_out_of_memory,
-    one_core,
-)
+from monai_transfer.inference.predictor import Predictor, flat_axis, is_out_of_memory, one_core
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_labels
 from monai_transfer.inference.sinks import NativeArrays, apply_after, volumes_ml, with_values_of
@@ -152,26 +146,30 @@ class Segmenter:
             return list(range(classes))
         return [n for n in range(classes) if names[n] in asked or (n == 0 and self._exclusive)]
 
-    def segment(self, image: str | Path | Volume, *, progress: Progress | None = None) -> Segmentation:
+    def segment(
+        self, image: str | Path | Volume, *, progress: Progress | None = None, keep_voxels: bool = True
+    ) -> Segmentation:
         """Segment one volume.
 
         Args:
             image: a file, a DICOM folder, or a volume that is already read.
             progress: called with (windows done, windows in all).
+            keep_voxels: leave the image its voxels; else their memory is given back as soon as the working grid is
+                made, and the volume is but a grid on which the results are written.
 
         Raises:
             UserError: when the image cannot be read or does not suit the bundle.
         """
         with one_core(self.device):
-            return self._segment(image, progress)
+            return self._segment(image, progress, keep_voxels=keep_voxels)
 
-    def _segment(self, image: str | Path | Volume, progress: Progress | None) -> Segmentation:
+    def _segment(self, image: str | Path | Volume, progress: Progress | None, *, keep_voxels: bool) -> Segmentation:
         clock = Clock(self.device)
         with clock("read"):
             volume = image if isinstance(image, Volume) else read_volume(Path(image), reading=self.options.reading)
         self._require_channels(volume)
         try:
-            result = self._attempt(volume, self.device, clock, progress)
+            result = self._attempt(volume, self.device, clock, progress, keep_voxels=keep_voxels)
         except (torch.OutOfMemoryError, RuntimeError) as error:
             if not is_out_of_memory(error) or self.device.type == "cpu":
                 raise
@@ -179,11 +177,11 @@ class Segmenter:
         if result is None:  # outside the handler, which keeps the failed run's tensors alive
             logger.warning("%s: volume and slab move to the host, for %s ran out of memory.", volume.path, self.device)
             torch.cuda.empty_cache()
-            result = self._attempt(volume, torch.device("cpu"), clock, progress)
+            result = self._attempt(volume, torch.device("cpu"), clock, progress, keep_voxels=keep_voxels)
         return self._finish(volume, *result, clock)
 
     def _attempt(
-        self, volume: Volume, home: torch.device, clock: Clock, progress: Progress | None
+        self, volume: Volume, home: torch.device, clock: Clock, progress: Progress | None, *, keep_voxels: bool
     ) -> tuple[NativeArrays, tuple[int, int], dict[str, Any]]:
         """Segment with the volume and the slab on ``home``; the network stays where it is."""
         options, bundle = self.options, self.bundle
@@ -191,6 +189,8 @@ class Segmenter:
         with clock("preprocess"), torch.inference_mode():
             beside = bytes_beside(volume, self.bundles, options, classes=self._channels or 1, atlas=self.atlas)
             working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=home, further=beside)
+        if not keep_voxels and home.type == "cpu":  # a GPU whose memory runs out has to begin anew
+            volume.let_voxels_go()
         run = CaseRun(
             working,
             predictor=self.predictor,
@@ -277,8 +277,8 @@ class Segmenter:
         """Choose the windows per forward pass, once: on a GPU from its free memory, on a CPU one or two."""
         if self.options.batch is None and self._batch is None:
             if self.device.type == "cpu":
-                logits_mb = 4e-6 * self._count_channels(window) * len(self.bundles) * window[0, 0].numel()
-                self._batch = self.predictor.cpu_batch if logits_mb < CPU_BATCH_MB else 1
+                classes = self._count_channels(window) * len(self.bundles)
+                self._batch = batch_for_cpu(self.predictor, window, classes=classes)
             else:
                 self._batch = batch_for_memory(self.predictor, window)
             self.predictor.batch = self._batch

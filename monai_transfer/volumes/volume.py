@@ -138,6 +138,20 @@ class Volume:
             "space": "RAS",
         }
 
+    def let_voxels_go(self) -> None:
+        """Give back the memory of the voxels, whoever holds this volume: from now on they read as NaN.
+
+        What lies on its grid can still be written.
+
+        Example:
+            >>> volume = Volume(Path("scan.nii"), np.ones((1, 4, 5, 6), np.int16), np.eye(4))
+            >>> volume.let_voxels_go()
+            >>> volume.shape, volume.array[0, 0, 0, 0]
+            ((4, 5, 6), np.float32(nan))
+        """
+        gone = np.broadcast_to(np.float32("nan"), self.array.shape)
+        object.__setattr__(self, "array", gone)  # frozen for all who read it; and none does after this
+
     def tensor(self, *, keep_integers: bool = False, device: "torch.device | str" = "cpu") -> "MetaTensor":
         """The image as MONAI's ``LoadImaged`` would hand it on, ``(C, *native shape)``.
 
