@@ -148,7 +148,7 @@ class _Bench:
         return np.asarray(image.dataobj, dtype=np.uint8)
 
     def run(self, name: str, side: str, options: Mapping[str, Any]) -> dict[str, Any]:
-        self.progress(f"Measuring {name}")
+        self.progress(f"{'Converting for' if side == 'convert' else 'Measuring'} {name}")
         given = {**options, "device": self.settings.device}
         image, bundle, output = (self.folder / p for p in ("ct.nii.gz", "bundle", f"{name}/ct.nii.gz"))
         threads, remedy = self.settings.threads, "try a smaller --shape"

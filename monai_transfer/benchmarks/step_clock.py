@@ -1,12 +1,12 @@
 """Times the steps of a trainer beside the passes of the networks that they need."""
 
 import copy
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from statistics import median
-from time import perf_counter
+from time import perf_counter, process_time
 from typing import Any, Literal
 
 import torch
@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_hook
 
-from monai_transfer.networks import feature_layers, tap
+from monai_transfer.networks import feature_layers, mixed_precision, tap
 
 WARM_UP = 2
 """Steps that are not measured."""
@@ -29,7 +29,7 @@ class StepClock:
         loss: the supervised loss.
         device: where.
         discriminators: networks that are trained beside it.
-        amp: autocast the passes to bfloat16, as the trainer does.
+        amp: run the passes in mixed precision, as the trainer does.
     """
 
     def __init__(
@@ -44,7 +44,8 @@ class StepClock:
     ) -> None:
         network = copy.deepcopy(trained)
         self.device = device
-        self._autocast = partial(torch.autocast, device.type, dtype=torch.bfloat16, enabled=amp)
+        self._precision: Callable[[], AbstractContextManager[None]]
+        self._precision = partial(mixed_precision, device) if amp else nullcontext
         self.network, self.batch, self.loss = network, batch, loss
         self.optimizer = torch.optim.AdamW(network.parameters(), lr=1e-4, fused=True)
         self.needs: list[_Pass] = []
@@ -103,7 +104,7 @@ class StepClock:
     def _forward(self, number: int, need: "_Pass", *, plain: bool) -> list[Tensor]:
         """One forward pass; what its backward pass starts from."""
         domain = self.batch["source" if number == 0 else "target"]
-        with torch.set_grad_enabled(need.recorded), tap(self.network, self._features) as features, self._autocast():
+        with torch.set_grad_enabled(need.recorded), tap(self.network, self._features) as features, self._precision():
             logits = self.network(domain["image"])
         if plain and number == 0:
             return [self.loss(logits.float(), domain["label"])]
@@ -114,7 +115,8 @@ class StepClock:
     def _now(self) -> float:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
-        return perf_counter()
+        # of a CPU the processor's time, of all threads: other work on a shared machine is not the step's
+        return process_time() if self.device.type == "cpu" else perf_counter()
 
 
 @dataclass

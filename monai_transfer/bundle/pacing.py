@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Callable
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,6 +17,7 @@ from monai_transfer.bundle.facts import parse_config
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.errors import UserError
+from monai_transfer.networks import mixed_precision
 from monai_transfer.options import Minutes, validated
 
 LOOP = 1.6
@@ -125,10 +128,11 @@ def seconds_of_step(plan: Plan, channels: int, threads: int) -> float:
     label = torch.randint(plan.classes, (plan.batch_size, *plan.roi_size), generator=generator).to(plan.device)
 
     dtype: torch.dtype = getattr(torch, plan.precision)
+    mixed = nullcontext if dtype is torch.float32 else partial(mixed_precision, plan.device, dtype=dtype)
 
     def step() -> None:
         optimizer.zero_grad()
-        with torch.autocast(plan.device.type, dtype=dtype, enabled=dtype is not torch.float32):
+        with mixed():
             logits = network(image)
         loss: Tensor = cross_entropy(logits.float(), label)
         loss.backward()  # type: ignore[no-untyped-call]

@@ -19,7 +19,7 @@ from monai_transfer.adaptation import AdaptationMethod, Outputs
 from monai_transfer.engines.health import require_finite_gradient, require_finite_loss
 from monai_transfer.errors import UserError
 from monai_transfer.machine import keep_memory
-from monai_transfer.networks import feature_layers, tap
+from monai_transfer.networks import feature_layers, mixed_precision, tap
 from monai_transfer.processes import average_gradients, common_step, rank, require_alike, require_joined
 
 LOSSES = "losses"
@@ -192,7 +192,9 @@ class AdaptationTrainer(SupervisedTrainer):
                 raise UserError(
                     f"The {domain} domain has a weight in domain_weights but the batch holds no label of it."
                 )
-            loss = self.loss_function(outputs[domain].logits.float(), batch[domain][Keys.LABEL])
+            # the classes first: whoever sums over voxels reads them one class after another
+            logits = outputs[domain].logits.to(torch.float32, memory_format=torch.contiguous_format)
+            loss = self.loss_function(logits, batch[domain][Keys.LABEL])
             losses[f"{domain}/supervised"] = weight * loss.mean()
         for method in self.methods:
             for name, loss in ({} if method.resting else method.losses(outputs, batch)).items():
@@ -230,11 +232,7 @@ class AdaptationTrainer(SupervisedTrainer):
             scaler.update()
 
     def _autocast(self) -> Any:
-        if not self._mixed:
-            return nullcontext()
-        device = self.state.device.type
-        options = {"dtype": torch.bfloat16} if device == "cpu" else {}
-        return torch.autocast(device, **{**options, **self.amp_kwargs})
+        return mixed_precision(self.state.device, **self.amp_kwargs) if self._mixed else nullcontext()
 
     def _to_device(self, batch: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Tensor]]:
         """Move the tensors of every domain, as plain tensors, and leave names and paths behind."""

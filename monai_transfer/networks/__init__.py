@@ -4,6 +4,7 @@
 from monai.networks.nets import FlexibleUNet as FlexibleUNet
 
 from monai_transfer.networks.all_conv_unet import AllConvUNet
+from monai_transfer.networks.channels_last import ChannelsLast, mixed_precision
 from monai_transfer.networks.densenet import DenseNetEncoder
 from monai_transfer.networks.discriminators import PatchDomainDiscriminator, PooledDiscriminator
 from monai_transfer.networks.feature_tap import decoder_layers, feature_channels, feature_layers, tap
@@ -20,6 +21,7 @@ from monai_transfer.networks.vgg_classifier import VGGClassifier
 
 __all__ = [
     "AllConvUNet",
+    "ChannelsLast",
     "DenseNetEncoder",
     "GradientReversal",
     "LightResNetEncoder",
@@ -39,6 +41,7 @@ __all__ = [
     "exportable",
     "feature_channels",
     "feature_layers",
+    "mixed_precision",
     "names_of",
     "network_levels",
     "tap",

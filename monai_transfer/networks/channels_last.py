@@ -1,0 +1,111 @@
+"""Mixed precision on a CPU, in the order in which its convolutions read bfloat16: the channels of a voxel together.
+
+A network in PyTorch's usual order is turned around for each convolution and back. Weights stay as they are, for the
+optimizer and the moving average work on them in float32: the copies that mixed precision casts anyway are made in that
+order, and two layers that would fall back to the usual one, instance normalisation and PReLU, are computed in it.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+from torch.overrides import TorchFunctionMode
+
+_LAYOUT = torch.channels_last_3d
+
+
+@contextmanager
+def mixed_precision(device: torch.device, **options: Any) -> Iterator[None]:
+    """Autocast; on a CPU to bfloat16, and with :class:`ChannelsLast`.
+
+    Args:
+        device: where the network is.
+        options: of ``torch.autocast``.
+    """
+    if device.type != "cpu":
+        with torch.autocast(device.type, **options):
+            yield
+        return
+    with torch.autocast("cpu", **{"dtype": torch.bfloat16, **options}), ChannelsLast():
+        yield
+
+
+class ChannelsLast(TorchFunctionMode):
+    """In its ``with`` block what a 3D network does under autocast on a CPU is done with the channels last.
+
+    Example:
+        >>> layer = torch.nn.Conv3d(2, 4, 3)
+        >>> with torch.autocast("cpu", dtype=torch.bfloat16), ChannelsLast():
+        ...     features = layer(torch.rand(1, 2, 6, 6, 6))
+        >>> features.is_contiguous(memory_format=torch.channels_last_3d), layer.weight.is_contiguous()
+        (True, True)
+    """
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        """See :class:`torch.overrides.TorchFunctionMode`."""
+        other = _OTHERS.get(func)
+        if other is None or args[0].ndim != 5 or args[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return func(*args, **(kwargs or {}))
+        return other(func, *args, **(kwargs or {}))
+
+
+def _convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    dtype = torch.get_autocast_dtype("cpu")
+    turned = (tensor.to(dtype, memory_format=_LAYOUT) for tensor in (input, weight))
+    return func(*turned, *args, **kwargs)
+
+
+def _instance_norm(
+    func: Callable[..., Tensor],
+    input: Tensor,
+    running_mean: Tensor | None = None,
+    running_var: Tensor | None = None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """That of torch joins cases and channels into one axis, for which the channels have to come first."""
+    if running_mean is not None or not use_input_stats:
+        return func(input, running_mean, running_var, weight, bias, use_input_stats, momentum, eps)
+    cases = torch.split(input.contiguous(memory_format=_LAYOUT), 1)
+    return torch.cat([F.batch_norm(case, None, None, weight, bias, True, momentum, eps) for case in cases])
+
+
+def _prelu(func: Callable[..., Tensor], input: Tensor, weight: Tensor) -> Tensor:
+    if weight.numel() > 1:
+        return func(input, weight)
+    found: Tensor = _OneSlope.apply(input.to(torch.get_autocast_dtype("cpu")), weight)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _OneSlope(torch.autograd.Function):
+    """PReLU of one slope; torch's own gradient of the slope is slow: it takes no account of bfloat16."""
+
+    @staticmethod
+    def forward(ctx: Any, input: Tensor, weight: Tensor) -> Tensor:
+        ctx.save_for_backward(input, weight)
+        return F.leaky_relu(input, float(weight))
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        input, weight = ctx.saved_tensors
+        slope = input.clamp(max=0).mul_(gradient).sum(dtype=torch.float32)
+        below = torch.ops.aten.leaky_relu_backward(gradient, input, float(weight), False)
+        return below, slope.to(weight.dtype).reshape(weight.shape)
+
+
+_OTHERS: dict[Any, Callable[..., Tensor]] = {
+    F.conv3d: _convolution,
+    F.conv_transpose3d: _convolution,
+    F.instance_norm: _instance_norm,
+    F.prelu: _prelu,
+}

@@ -1,0 +1,82 @@
+"""Mixed precision with the channels last gives what mixed precision gives, in value and gradient."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from monai_transfer.networks import ChannelsLast, mixed_precision
+
+CPU = torch.device("cpu")
+
+
+def _network(norm: str) -> nn.Module:
+    torch.manual_seed(0)
+    normalise = nn.InstanceNorm3d(8, affine=True) if norm == "instance" else nn.BatchNorm3d(8)
+    return nn.Sequential(
+        nn.Conv3d(1, 8, 3, stride=2, padding=1),
+        normalise,
+        nn.PReLU(),
+        nn.ConvTranspose3d(8, 4, 3, stride=2, padding=1, output_padding=1, bias=False),
+        nn.PReLU(4),
+        nn.Conv3d(4, 3, 1),
+    )
+
+
+def _pass(network: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    logits = network(image)
+    logits.float().square().mean().backward()
+    return logits.detach().float(), torch.cat([parameter.grad.flatten() for parameter in network.parameters()])
+
+
+@pytest.mark.parametrize("norm", ["instance", "batch"])
+def test_it_gives_what_autocast_gives(norm: str) -> None:
+    network, image = _network(norm), torch.rand(2, 1, 12, 10, 8)
+    twin, exact = copy.deepcopy(network), copy.deepcopy(network)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected, gradient = _pass(network, image)
+    with mixed_precision(CPU):
+        found, twins = _pass(twin, image)
+    in_float32, exactly = _pass(exact, image)
+    torch.testing.assert_close(found, expected, atol=0.02, rtol=0.02)
+    # no farther from float32 than autocast alone, but for the chance of rounding
+    assert (found - in_float32).norm() <= 1.2 * (expected - in_float32).norm()
+    assert (twins - exactly).norm() <= 1.2 * (gradient - exactly).norm()
+    assert twin[0].weight.dtype == torch.float32
+    assert twin[0].weight.is_contiguous()
+    assert twin[0].weight.grad.is_contiguous()
+
+
+def test_the_order_lasts_through_the_network() -> None:
+    seen: list[bool] = []
+    network = _network("instance")
+    for layer in network[:-1]:  # type: ignore[index]
+        layer.register_forward_hook(
+            lambda _layer, _inputs, output: seen.append(output.is_contiguous(memory_format=torch.channels_last_3d))
+        )
+    with mixed_precision(CPU):
+        network(torch.rand(2, 1, 12, 10, 8))
+    assert seen == [True] * 5
+
+
+@pytest.mark.parametrize("layer", [nn.InstanceNorm3d(4), nn.InstanceNorm3d(4, track_running_stats=True), nn.PReLU()])
+def test_layers_alone(layer: nn.Module) -> None:
+    features = torch.randn(3, 4, 5, 6, 7)
+    twin = copy.deepcopy(layer)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = layer(features)
+        with ChannelsLast():
+            found = twin(features)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+    assert all(torch.equal(value, twin.state_dict()[name]) for name, value in layer.state_dict().items())
+
+
+def test_without_autocast_nothing_changes() -> None:
+    layer, image = nn.Conv3d(1, 2, 3), torch.rand(1, 1, 5, 5, 5)
+    with ChannelsLast():
+        assert torch.equal(layer(image), nn.functional.conv3d(image, layer.weight, layer.bias))
+    with mixed_precision(CPU), torch.autocast("cpu", enabled=False):
+        assert layer(image).dtype == torch.float32
+    with mixed_precision(CPU):
+        assert nn.Conv2d(1, 2, 3)(torch.rand(1, 1, 5, 5)).dtype == torch.bfloat16
