@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from monai_transfer.adaptation import SelfTraining
-from monai_transfer.bundle.arms import PAINTING, SOURCE_ONLY, Arm
+from monai_transfer.bundle.arms import PAINTING, SOURCE_ONLY, Arm, kept_to_start
 from monai_transfer.bundle.config_parts import (
     case_names,
     class_names,
@@ -29,7 +29,6 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import LABELLED_TARGET, Domains
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
-from monai_transfer.bundle.unseen import kept_to_start
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.errors import UserError
 from monai_transfer.text import literal

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
 from monai_transfer.adaptation.anatomy import atlas_label_maps
 from monai_transfer.adaptation.atlas_file import FEWEST_MAPS, write_atlas
-from monai_transfer.adaptation.expected_sizes import ExpectedSizes
+from monai_transfer.adaptation.label_atlas import ExpectedSizes
 from monai_transfer.machine import MOST_CORRECTED
 from monai_transfer.processes import rank
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels

@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
+from monai_transfer.inference.batches import OneDnnConvolutions
 from monai_transfer.inference.conversion import (
     ConversionError,
     ConvertedNetwork,
@@ -27,7 +28,6 @@ from monai_transfer.inference.conversion import (
     require_installed,
     runtimes_folder,
 )
-from monai_transfer.inference.convolution import OneDnnConvolutions
 from monai_transfer.inference.mapped import move_weights_to_disk
 from monai_transfer.machine import has_bfloat16, require_precision
 from monai_transfer.options import Precision, Runtime

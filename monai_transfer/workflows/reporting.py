@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.unseen import describe_start
+from monai_transfer.bundle.arms import describe_start
 from monai_transfer.engines import read_history
 from monai_transfer.figures.report import write_adaptation_report
 from monai_transfer.workflows.adaptation import Adaptation

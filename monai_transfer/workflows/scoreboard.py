@@ -7,12 +7,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm
+from monai_transfer.bundle.arms import APPEARANCES, AUGMENTATION, DEFAULT, ORACLE, SOURCE_ONLY, Arm, describe_start
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.methods import known_methods
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains
-from monai_transfer.bundle.unseen import describe_start
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation import Scoreboard, ScoredRun
 from monai_transfer.figures.scoreboard_report import write_scoreboard_report

@@ -6,11 +6,10 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn.functional import cosine_similarity
 
-from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm
+from monai_transfer.bundle.arms import KEPT_STARTS, ORACLE, SOURCE_ONLY, Arm, describe_start
 from monai_transfer.bundle.configs import adaptation_configs, make_arm
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
-from monai_transfer.bundle.unseen import KEPT_STARTS, describe_start
 from monai_transfer.finetuning import start_from
 from monai_transfer.phantoms import write_phantoms
 
