@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -39,7 +40,7 @@ SHARE_FLOOR = 1e-4
 
 
 def best_aligned(labels: Sequence[Tensor], classes: int) -> "AlignedMaps":
-    """The maps, aligned by those of their classes that have a place of their own (:meth:`AlignedMaps.placed`).
+    """The maps, aligned by those of their classes that have a place of their own (:attr:`AlignedMaps.placed`).
 
     Lesions, which lie anywhere, would put the organs of two people side by side.
 
@@ -51,14 +52,14 @@ def best_aligned(labels: Sequence[Tensor], classes: int) -> "AlignedMaps":
         ValueError: when no map holds a class.
     """
     aligned = AlignedMaps(labels, classes)
-    placed = aligned.placed()
+    placed = aligned.placed
     if bool(placed.all()) or classes == 2:
         return aligned
     if 2 * int(placed.sum()) <= len(placed):
         # by each large class alone: the one with which most others agree says which have a place
         largest = aligned.usual_sizes().argsort(descending=True)[:_TRIED].tolist()
         ways = [torch.arange(classes - 1) == number for number in largest]
-        agreeing = [placed, *(AlignedMaps(labels, classes, by=way).placed() for way in ways)]
+        agreeing = [placed, *(AlignedMaps(labels, classes, by=way).placed for way in ways)]
         placed = max(agreeing, key=lambda each: int(each.sum()))
     return AlignedMaps(labels, classes, by=placed) if bool(placed.any()) else aligned
 
@@ -83,6 +84,7 @@ class AlignedMaps:
     """
 
     def __init__(self, labels: Sequence[Tensor], classes: int, *, by: Tensor | None = None) -> None:
+        by = torch.ones(classes - 1, dtype=torch.bool) if by is None else by
         maps = [_one_hot(label, classes) for label in labels]
         maps = [one_hot for one_hot in maps if bool(one_hot.any())]
         if not maps:
@@ -90,23 +92,21 @@ class AlignedMaps:
         self.ends = torch.stack([_ends(one_hot) for one_hot in maps])
         """Whether each class ends at the border of its map, at either end of each axis, NaN where it is absent:
         ``(cases, classes - 1, dimensions, 2)``."""
-        centroids = torch.stack([_centroids(one_hot) for one_hot in maps])
-        if by is not None:
-            centroids = _completed(centroids, by)
+        centroids = _completed(torch.stack([_centroids(one_hot) for one_hot in maps]), by)
         shift = centroids.nanmean(1)
         for _ in range(_ROUNDS):
             usual = (centroids - shift[:, None]).nanmedian(0).values
             shift = (centroids - usual).nanmedian(1).values
         shift = shift.round().long()
-        corners = [one_hot.any(0).nonzero() - by for one_hot, by in zip(maps, shift, strict=True)]
+        corners = [one_hot.any(0).nonzero() - step for one_hot, step in zip(maps, shift, strict=True)]
         low = torch.stack([voxels.amin(0) for voxels in corners]).amin(0) - _MARGIN
         size = (torch.stack([voxels.amax(0) for voxels in corners]).amax(0) + _MARGIN - low + 1).tolist()
-        places = list(zip(maps, [(-by - low).tolist() for by in shift], strict=True))
+        places = list(zip(maps, [(-step - low).tolist() for step in shift], strict=True))
         self.maps = torch.stack([laid_in(size, one_hot, place) for one_hot, place in places])
         """The classes without the background on one canvas, ``(cases, classes - 1, *canvas)``."""
         self.seen = torch.stack([laid_in(size, torch.ones_like(one_hot[:1]), place) for one_hot, place in places])
         """Where each map was seen, ``(cases, 1, *canvas)``."""
-        self.sigma = self._best_sigma(torch.cat([torch.ones(1).bool(), by]) if by is not None else slice(None))
+        self.sigma = self._best_sigma(torch.cat([torch.ones(1, dtype=torch.bool), by]))
         """The blur under which each map is likeliest by the share of the others, all that decide counting alike."""
 
     def share(self) -> Tensor:
@@ -131,6 +131,7 @@ class AlignedMaps:
         nowhere = torch.tensor([-torch.inf, torch.inf]).expand_as(extent)
         return torch.where(self.ends.nanmean(0) >= _OPEN, extent, nowhere)
 
+    @cached_property
     def placed(self) -> Tensor:
         """Whether each class lies where the other maps expect it, ``(classes - 1,)``; all do where one map is alone."""
         if len(self.maps) < 2:
@@ -138,7 +139,7 @@ class AlignedMaps:
         expected = torch.stack([_expected(truth, share) for truth, share in self._by_the_others(self.sigma)])
         return expected.nanmedian(0).values.nan_to_num(1.0) >= _OWN_PLACE
 
-    def _best_sigma(self, deciding: Tensor | slice) -> float:
+    def _best_sigma(self, deciding: Tensor) -> float:
         if len(self.maps) < 3:
             return _SIGMA_OF_FEW
 

@@ -11,6 +11,7 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import blurred
+from monai_transfer.adaptation.atlas_file import FEWEST_MAPS
 from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
 
@@ -59,7 +60,7 @@ def atlas_label_maps(labelled: Sequence[Mapping[str, Any]], classes: int) -> lis
     if not len(labelled):
         return []
     room = _MOST_NUMBERS // (classes * math.prod(labelled[0][Keys.LABEL].shape))
-    return some_label_maps(labelled, min(_MOST, room)) if room >= min(_FEWEST, len(labelled)) else []
+    return some_label_maps(labelled, min(_MOST, room)) if room >= min(FEWEST_MAPS, len(labelled)) else []
 
 
 def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 2.0, most: float = 0.3) -> float:

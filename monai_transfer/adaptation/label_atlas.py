@@ -67,7 +67,7 @@ class LabelAtlas:
     def __init__(self, labels: Sequence[Tensor], classes: int) -> None:
         aligned = best_aligned(labels, classes)
         self.sigma = aligned.sigma
-        self._hold(aligned.share(), aligned.usual_sizes(), aligned.placed(), aligned.reach())
+        self._hold(aligned.share(), aligned.usual_sizes(), aligned.placed, aligned.reach())
 
     def _hold(self, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor) -> None:
         self.share = share
@@ -95,12 +95,13 @@ class LabelAtlas:
         """
         real = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
         share, usual, sigma = (real.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
-        placed = real.get("placed", torch.ones_like(usual))
-        nowhere = torch.tensor([-torch.inf, torch.inf]).expand(*share.shape[:1], share.ndim - 1, 2)
-        reach = real.get("reach", nowhere)
-        fits = share.ndim in (3, 4) and usual.shape == placed.shape == share.shape[:1] and reach.shape == nowhere.shape
-        fits = fits and sigma.numel() == 1 and share.numel() > 0 and not bool(reach.isnan().any())
+        fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
         if not (fits and bool(((share >= 0) & (share <= 1)).all()) and bool((usual >= 0).all())):
+            raise ValueError("these tensors are no atlas")
+        placed = real.get("placed", torch.ones_like(usual))
+        nowhere = torch.tensor([-torch.inf, torch.inf]).expand(len(share), share.ndim - 1, 2)
+        reach = real.get("reach", nowhere)
+        if placed.shape != usual.shape or reach.shape != nowhere.shape or bool(reach.isnan().any()):
             raise ValueError("these tensors are no atlas")
         atlas = cls.__new__(cls)
         atlas.sigma = float(sigma)

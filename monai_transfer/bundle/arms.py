@@ -11,8 +11,6 @@ from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Augmentation
 
-_SAVING = "CheckpointSaver"
-
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""
 
@@ -161,10 +159,10 @@ def kept_to_start(train: Mapping[str, Any], weights: str) -> dict[str, Any]:
         >>> kept_to_start({"seed": 0}, "")
         {'seed': 0}
     """
-    changed = copy.deepcopy(dict(train))
     kept = KEPT_STARTS.get(weights)
     if kept is None:
-        return changed
+        return dict(train)
+    changed = copy.deepcopy(dict(train))
     changed["imports"].append("$from monai_transfer.finetuning import parameter_groups")
     changed |= {"layerwise_decay": kept.layerwise_decay, "head_factor": 1.0, "start_share": kept.share}
     changed["optimizer"]["params"] = (
@@ -174,7 +172,7 @@ def kept_to_start(train: Mapping[str, Any], weights: str) -> dict[str, Any]:
     handlers = changed["train"]["handlers"]
     # before the network is saved, and never while it is trained or watched
     handlers.insert(
-        next(place for place, handler in enumerate(handlers) if handler["_target_"] == _SAVING),
+        next(place for place, handler in enumerate(handlers) if handler["_target_"] == "CheckpointSaver"),
         {
             "_target_": "monai_transfer.finetuning.AverageWithStart",
             "averaged_network": "@averaged_network",

@@ -147,8 +147,9 @@ def adaptation_configs(
         "target_dir": folder_of(domains.target),
         "target_cases": case_names(domains.target),
         **_first_source(plan, domains, arm),
-        **({"title": title} if title else {}),
     }
+    if title:
+        changes["title"] = title
     if keep_checkpoints:
         changes["checkpoint_interval"] = changes["val_interval"]
     if arm.augmentation is not None:

@@ -49,7 +49,7 @@ class ChannelsLast(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """See :class:`torch.overrides.TorchFunctionMode`."""
-        other = _OTHERS.get(func)
+        other = _OTHERS.get(func) if args else None  # what is given by name alone goes the usual way
         if other is None or args[0].ndim != 5 or args[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return func(*args, **(kwargs or {}))
         return other(func, *args, **(kwargs or {}))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from monai_transfer.adaptation import LabelAtlas
 from monai_transfer.adaptation.atlas_file import read_atlas, write_atlas
@@ -53,3 +54,19 @@ def test_one_that_was_written_without_them_is_read(file: Path) -> None:
     atlas = LabelAtlas.of_tensors(tensors)
     assert bool(atlas.placed.all())
     assert not bool(atlas.reach.isfinite().any())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"share": torch.tensor(0.5)},
+        {"share": torch.empty(0)},
+        {"placed": torch.ones(3)},
+        {"reach": torch.zeros(2, 3, 2)},
+        {"reach": torch.full((2, 2, 2), torch.nan)},
+    ],
+)
+def test_tensors_of_other_shapes_are_refused(file: Path, wrong: dict[str, Tensor]) -> None:
+    save_file({**load_file(file), **wrong}, file)
+    with pytest.raises(UserError, match="these tensors are no atlas"):
+        read_atlas(file, classes=3)

@@ -232,6 +232,11 @@ def test_volumes_too_large_to_be_corrected_are_looked_at_as_they_are(monkeypatch
     run(view, epochs=1)
     assert view.intensities is not None
     assert [profile.mean[1:, 0].tolist() for profile in view.intensities.profiles] == [[2.0, 5.0], [2.0, 7.0]]
+    # a size that is not plausible is not believed there either
+    view = make(labelled=[source_label(second=slice(8, 9))] * 3, doubt=1.0)
+    run(view, epochs=1)
+    assert view.intensities is not None
+    assert [profile.mean.isfinite()[1:, 0].tolist() for profile in view.intensities.profiles] == [[True, False]] * 2
 
 
 def test_an_atlas_takes_as_many_maps_as_memory_allows(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,3 +80,11 @@ def test_without_autocast_nothing_changes() -> None:
         assert layer(image).dtype == torch.float32
     with mixed_precision(CPU):
         assert nn.Conv2d(1, 2, 3)(torch.rand(1, 1, 5, 5)).dtype == torch.bfloat16
+
+
+def test_a_layer_that_is_called_by_names_alone_is_computed_too() -> None:
+    image, weight = torch.rand(1, 2, 6, 6, 6), torch.rand(4, 2, 3, 3, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = nn.functional.conv3d(input=image, weight=weight)
+    with mixed_precision(CPU):
+        torch.testing.assert_close(nn.functional.conv3d(input=image, weight=weight), expected)
