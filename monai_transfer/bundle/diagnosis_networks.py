@@ -3,10 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from monai_transfer.bundle.networks import LIGHT_RESNETS
 from monai_transfer.errors import UserError
 
 LIGHT_DIAGNOSIS = "light"
-"""A ResNet-10 of a quarter of the width: learns in minutes on a CPU; nothing published fits it."""
+"""A ResNet-10 of a quarter of the width: learns in minutes on a CPU; of the catalogue ``shapes:resnet10`` fits it."""
+
+_LIGHT = {LIGHT_DIAGNOSIS: LIGHT_RESNETS["resnet10_light"], **LIGHT_RESNETS}
+"""Name of a light ResNet -> its depth; the encoder of the U-Net of the same name."""
 
 _RESNETS: dict[int, tuple[str, tuple[int, ...]]] = {
     10: ("basic", (1, 1, 1, 1)),
@@ -19,7 +23,7 @@ _VGGS = tuple(f"vgg{depth}{suffix}" for depth in (11, 13, 16, 19) for suffix in 
 _DENSENETS = ("densenet121", "densenet169")
 _CLASSES, _CHANNELS = ("num_classes", "out_channels"), ("n_input_channels", "in_channels")
 
-DIAGNOSIS_NETWORKS = (LIGHT_DIAGNOSIS, *(f"resnet{depth}" for depth in _RESNETS), *_DENSENETS, *_VGGS)
+DIAGNOSIS_NETWORKS = (*_LIGHT, *(f"resnet{depth}" for depth in _RESNETS), *_DENSENETS, *_VGGS)
 """What ``--network`` can name with ``--task diagnosis``."""
 
 
@@ -46,9 +50,10 @@ def diagnosis_network(name: str, *, classes: int, channels: int = 1, spatial_dim
     if name in _DENSENETS:
         target = name.replace("densenet", "DenseNet")
         return {"_target_": target, "spatial_dims": spatial_dims, "in_channels": channels, "out_channels": classes}
-    depth = 10 if name == LIGHT_DIAGNOSIS else int(name.removeprefix("resnet"))
+    light = name in _LIGHT
+    depth = _LIGHT[name] if light else int(name.removeprefix("resnet"))
     block, layers = _RESNETS[depth]
-    width = 16 if name == LIGHT_DIAGNOSIS else 64
+    width = 16 if light else 64
     return {
         "_target_": "ResNet",
         "block": block,
@@ -59,10 +64,10 @@ def diagnosis_network(name: str, *, classes: int, channels: int = 1, spatial_dim
         "conv1_t_size": 7,
         "conv1_t_stride": 2,  # as published; MONAI's own default of 1 takes eight times the memory
         # without pooling the last feature maps are fine enough to say where something is seen
-        "no_max_pool": name == LIGHT_DIAGNOSIS,
+        "no_max_pool": light,
         "num_classes": classes,
         # MedicalNet's shallow networks pad their shortcuts with zeros, torchvision's have convolutions
-        "shortcut_type": "A" if spatial_dims == 3 and depth in (18, 34) else "B",
+        "shortcut_type": "A" if spatial_dims == 3 and depth in (18, 34) and not light else "B",
         "bias_downsample": False,
     }
 

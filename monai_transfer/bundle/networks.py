@@ -19,8 +19,8 @@ LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 STEMMED = "unet_stems"
 """The light network with a stem for each channel."""
 
-LIGHT_RESNET = "resnet10_light"
-"""A U-Net around the light network that names classes."""
+LIGHT_RESNETS = {f"resnet{depth}_light": depth for depth in (10, 18)}
+"""Name of a U-Net around a light network that names classes -> the depth of that ResNet."""
 
 MESHNETS = {f"meshnet{channels}": channels for channels in (21, 30)}
 """Name of a MeshNet -> its channels, of brainchop's files."""
@@ -28,13 +28,16 @@ MESHNETS = {f"meshnet{channels}": channels for channels in (21, 30)}
 ALL_CONV = "all_conv_unet"
 """The light U-Net of OBELISK's files."""
 
-_KINDS = {"StemmedUNet": STEMMED, "AllConvUNet": ALL_CONV, "LightResNetUNet": LIGHT_RESNET}
+_KINDS = {"StemmedUNet": STEMMED, "AllConvUNet": ALL_CONV}
 """Class of this package -> the one name that stands for it."""
 
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
-    LIGHT_RESNET: "a light U-Net around a ResNet-10 of a quarter of the width (FlexibleUNet, batch norm)",
+    **{
+        name: f"a light U-Net around a ResNet-{depth} of a quarter of the width (FlexibleUNet, batch norm)"
+        for name, depth in LIGHT_RESNETS.items()
+    },
     **{f"resnet{depth}": f"FlexibleUNet with a ResNet-{depth} encoder" for depth in (10, 18, 34, 50, 101)},
     **{f"vgg{depth}": f"FlexibleUNet with a VGG-{depth} encoder" for depth in (11, 13, 16, 19)},
     **{f"vgg{depth}_bn": f"FlexibleUNet with a VGG-{depth} encoder and batch norm" for depth in (11, 13, 16, 19)},
@@ -74,8 +77,9 @@ def network_definition(
         }
     require_network(name)
     shared = {"in_channels": channels, "out_channels": classes, "dropout": dropout}
-    if name == LIGHT_RESNET:
-        return {"_target_": "monai_transfer.networks.LightResNetUNet", "spatial_dims": spatial_dims, **shared}
+    if name in LIGHT_RESNETS:
+        target = "monai_transfer.networks.LightResNetUNet"
+        return {"_target_": target, "spatial_dims": spatial_dims, "backbone": name, **shared}
     if name in MESHNETS:
         target = "monai_transfer.networks.MeshNet"
         return {"_target_": target, "spatial_dims": spatial_dims, "channels": MESHNETS[name], **shared}
@@ -113,6 +117,8 @@ def network_name(definition: Mapping[str, Any]) -> str | None:
         return known_network(f"meshnet{definition.get('channels')}")
     if kind == "UNet":
         return next((name for name, norm in LIGHT.items() if norm == definition.get("norm")), "unet")
+    if kind == "LightResNetUNet":  # the shallowest by default
+        return known_network(definition.get("backbone", next(iter(LIGHT_RESNETS))))
     return known_network(str(definition.get("backbone", "")))
 
 

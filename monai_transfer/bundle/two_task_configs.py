@@ -13,7 +13,7 @@ from monai_transfer.bundle.config_parts import case_names, preprocessing_once_lo
 from monai_transfer.bundle.configs import Configs, supervised_configs, template_config
 from monai_transfer.bundle.diagnosis_configs import TEMPLATE
 from monai_transfer.bundle.facts import DIAGNOSIS
-from monai_transfer.bundle.networks import LIGHT, LIGHT_RESNET, network_definition, network_name
+from monai_transfer.bundle.networks import LIGHT, LIGHT_RESNETS, network_definition, network_name
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import Fingerprint, TwoTaskDataset
 from monai_transfer.errors import UserError
@@ -52,7 +52,7 @@ def whole_images(plan: Plan, fingerprint: Fingerprint) -> Plan:
         UserError: the network is not one that can have two heads, or a step does not fit into memory.
     """
     _require_two_heads(network_definition(plan.network, classes=plan.classes))
-    multiple = _MULTIPLE if plan.network in (*LIGHT, LIGHT_RESNET) else _DEEP_MULTIPLE
+    multiple = _MULTIPLE if plan.network in (*LIGHT, *LIGHT_RESNETS) else _DEEP_MULTIPLE
     lengths = (extent / step for extent, step in zip(fingerprint.whole_mm, plan.spacing, strict=True))
     size = tuple(max(2 * _MULTIPLE, math.ceil((length - 1.5) / multiple) * multiple) for length in lengths)
     return plan.with_options(roi_size=size)
@@ -164,7 +164,7 @@ def _require_two_heads(definition: Mapping[str, Any]) -> None:
     if str(definition["_target_"]).rpartition(".")[2] not in _TWO_HEADED:
         name = network_name(definition)
         raise UserError(
-            f"--network {name} has one head: choose {', '.join((*LIGHT, LIGHT_RESNET))} or a ResNet with --task both."
+            f"--network {name} has one head: choose {', '.join((*LIGHT, *LIGHT_RESNETS))} or a ResNet with --task both."
         )
 
 

@@ -1,33 +1,38 @@
-"""A U-Net around the light ResNet-10 that names classes by default, so that its encoder can be pretrained."""
+"""U-Nets around the light ResNets that name classes, so that their encoders can be pretrained."""
 
 from monai.networks.blocks import BaseEncoder
 from monai.networks.nets import FlexibleUNet, ResNet
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import Tensor
 
+from monai_transfer.errors import UserError
 from monai_transfer.networks.vgg import refuse_fetching
 
-_NAME, _WIDTHS = "resnet10_light", (16, 32, 64, 128)
+LIGHT_BLOCKS = {"resnet10_light": (1, 1, 1, 1), "resnet18_light": (2, 2, 2, 2)}
+"""Name of a light encoder -> its blocks at each level."""
+
+_SHALLOWEST = "resnet10_light"
+_WIDTHS = (16, 32, 64, 128)
 _DECODER = (64, 32, 16, 16)
 
 
 class LightResNetEncoder(ResNet, BaseEncoder):
-    """ResNet-10 of a quarter of the width, without its pooling, as four levels of features for ``FlexibleUNet``.
+    """ResNet of a quarter of the width, without its pooling, as four levels of features for ``FlexibleUNet``.
 
-    Names, shapes and strides are those of the light network that names classes (``train --task diagnosis``), so what
+    Names, shapes and strides are those of the light networks that name classes (``train --task diagnosis``), so what
     the one learns the other knows. For an input of shape ``(B, in_channels, *S)`` the features have 16, 32, 64 and 128
     channels at 1/2, 1/4, 1/8 and 1/16 of ``S``; the first convolution halves the grid, the first level keeps it.
 
     He et al., "Deep residual learning for image recognition", CVPR 2016.
 
     Args:
-        model_name: ``resnet10_light``.
+        model_name: one of :data:`LIGHT_BLOCKS`.
         pretrained: kept for ``FlexibleUNet``; nothing is fetched while a network is built.
         spatial_dims: 2 or 3.
         in_channels: channels of the input.
 
     Raises:
-        UserError: ``pretrained`` is true.
+        UserError: there is no encoder of that name, or ``pretrained`` is true.
 
     Example:
         >>> import torch
@@ -37,12 +42,14 @@ class LightResNetEncoder(ResNet, BaseEncoder):
     """
 
     def __init__(
-        self, model_name: str = _NAME, *, pretrained: bool = False, spatial_dims: int = 3, in_channels: int = 1
+        self, model_name: str = _SHALLOWEST, *, pretrained: bool = False, spatial_dims: int = 3, in_channels: int = 1
     ) -> None:
+        if model_name not in LIGHT_BLOCKS:
+            raise UserError(f"There is no light ResNet {model_name!r}: use {' or '.join(LIGHT_BLOCKS)}.")
         refuse_fetching(model_name, pretrained)
         super().__init__(
             "basic",
-            [1, 1, 1, 1],
+            list(LIGHT_BLOCKS[model_name]),
             list(_WIDTHS),
             spatial_dims=spatial_dims,
             n_input_channels=in_channels,
@@ -62,33 +69,34 @@ class LightResNetEncoder(ResNet, BaseEncoder):
 
     @classmethod
     def get_encoder_parameters(cls) -> list[dict[str, object]]:
-        """Arguments of the backbone."""
-        return [{"model_name": _NAME, "pretrained": False, "spatial_dims": 3, "in_channels": 1}]
+        """Arguments of each backbone."""
+        return [{"model_name": name, "pretrained": False, "spatial_dims": 3, "in_channels": 1} for name in LIGHT_BLOCKS]
 
     @classmethod
     def num_channels_per_output(cls) -> list[tuple[int, ...]]:
-        """Channels of its features."""
-        return [_WIDTHS]
+        """Channels of the features of each."""
+        return [_WIDTHS] * len(LIGHT_BLOCKS)
 
     @classmethod
     def num_outputs(cls) -> list[int]:
-        """Number of its features: four."""
-        return [len(_WIDTHS)]
+        """Number of features of each: four."""
+        return [len(_WIDTHS)] * len(LIGHT_BLOCKS)
 
     @classmethod
     def get_encoder_names(cls) -> list[str]:
-        """The name under which ``FlexibleUNet`` knows it."""
-        return [_NAME]
+        """The names under which ``FlexibleUNet`` knows them."""
+        return list(LIGHT_BLOCKS)
 
 
 class LightResNetUNet(FlexibleUNet):
-    """MONAI's ``FlexibleUNet`` with a :class:`LightResNetEncoder`: 1.3 million values in three dimensions.
+    """MONAI's ``FlexibleUNet`` with a :class:`LightResNetEncoder`: 1.4 (depth 10) or 2.5 million values (18) in 3D.
 
     Args:
         spatial_dims: 2 or 3.
         in_channels: of the image.
         out_channels: classes with the background.
         dropout: share of the decoder's features dropped in training.
+        backbone: one of :data:`LIGHT_BLOCKS`.
 
     Example:
         >>> import torch
@@ -96,9 +104,11 @@ class LightResNetUNet(FlexibleUNet):
         torch.Size([2, 3, 32, 32])
     """
 
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, spatial_dims: int, in_channels: int, out_channels: int, dropout: float = 0.0, backbone: str = _SHALLOWEST
+    ) -> None:
         super().__init__(
-            in_channels, out_channels, _NAME, decoder_channels=_DECODER, spatial_dims=spatial_dims, dropout=dropout
+            in_channels, out_channels, backbone, decoder_channels=_DECODER, spatial_dims=spatial_dims, dropout=dropout
         )
 
 

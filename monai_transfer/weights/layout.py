@@ -16,7 +16,7 @@ _RESNETS: dict[tuple[bool, tuple[int, ...]], int] = {
     (True, (3, 24, 36, 3)): 200,
 }
 _LIGHT = 16
-"""Features of the first convolution of the light ResNet-10; published ones have 64."""
+"""Features of the first convolution of the light ResNets; published ones have 64."""
 _VGGS = {8: 11, 10: 13, 13: 16, 16: 19}
 _DENSENETS: dict[tuple[int, ...], int] = {
     (6, 12, 24, 16): 121,
@@ -110,8 +110,8 @@ def _resnet(shapes: _Shapes) -> Layout | None:
         and _ending(shapes, "fc.weight") == (1000, 2048 if depth and depth > 34 else 512)
     ):
         owner = "a torchvision ImageNet"
-    if depth == 10 and stem[0] == _LIGHT:
-        return Layout("resnet", "resnet10_light", f"a light {name} ({_grid(stem)})")
+    if depth and stem[0] == _LIGHT:
+        return Layout("resnet", f"resnet{depth}_light", f"a light {name} ({_grid(stem)})")
     return Layout("resnet", f"resnet{depth}" if depth else "", f"{owner} {name} ({_grid(stem)})")
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from monai_transfer.bundle.diagnosis_plan import Sensitivity
 from monai_transfer.bundle.facts import DIAGNOSIS
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.networks import LIGHT_RESNET
+from monai_transfer.bundle.networks import LIGHT_RESNETS
 from monai_transfer.bundle.plan import Plan, make_plan
 from monai_transfer.bundle.request import PlanOptions
 from monai_transfer.bundle.two_task_configs import fine_enough, two_task_configs, whole_images
@@ -23,6 +23,7 @@ from monai_transfer.inference.diagnoser import Diagnoser
 from monai_transfer.machine import choose_device, hardware, versions
 from monai_transfer.options import checked
 from monai_transfer.volumes.volume import Reading
+from monai_transfer.weights.catalogue import CATALOGUE
 from monai_transfer.workflows.adaptation import start_of_adaptation
 from monai_transfer.workflows.cards import write_model_card
 from monai_transfer.workflows.diagnosis_scoring import Answers, ask, calibrate
@@ -30,8 +31,8 @@ from monai_transfer.workflows.exam_split import SHARE
 from monai_transfer.workflows.last_layer import refit_last_layer
 from monai_transfer.workflows.scoring import overlay_cases, score_bundle
 
-_SHAPES = "shapes:resnet10"
-"""What the U-Net around the light ResNet starts from, as the light U-Net starts from its own weights of shapes."""
+_SHAPES = {entry.network: entry.name for entry in CATALOGUE if entry.packaged and entry.network in LIGHT_RESNETS}
+"""What a U-Net around a light ResNet starts from, as the light U-Net starts from its own weights of shapes."""
 
 DEFAULT_STEPS_OF_BOTH = 1200
 """On a CPU; every step sees whole images, which takes longer than windows of them. After 600, a lesion is found and not
@@ -112,7 +113,7 @@ def plan_two_tasks(split: TwoTaskSplit, *, device: str = "auto", **options: Any)
     if "spacing" not in given:
         plan = plan.with_options(spacing=tuple(fine_enough(step, fingerprint) for step in plan.spacing))
     channels, network = len(split.training.cases.channel_names), given.get("network")
-    spec = _SHAPES if network == LIGHT_RESNET and channels == 1 else None
+    spec = _SHAPES.get(str(network)) if channels == 1 else None
     start = start_of_adaptation(spec, network=network, channels=channels)
     return whole_images(plan, fingerprint).with_options(weights=None if start is None else start.absolute)
 

@@ -25,7 +25,7 @@ def test_the_light_networks_differ_in_their_normalisation_alone(name: str, norm:
     assert set(LIGHT) == {"unet", "unet_bn"}
 
 
-@pytest.mark.parametrize("name", ["vgg11", "densenet121", "resnet10_light"])
+@pytest.mark.parametrize("name", ["vgg11", "densenet121", "resnet18_light"])
 def test_plain_monai_builds_what_this_package_adds(name: str) -> None:
     """Nobody has imported the package that knows the encoder: the definition says where it is."""
     definition = network_definition(name, classes=2, spatial_dims=2)

@@ -1,4 +1,4 @@
-"""The U-Net whose encoder is the light network that names classes."""
+"""The U-Nets whose encoders are the light networks that name classes."""
 
 import pytest
 import torch
@@ -6,27 +6,28 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_transfer.bundle.diagnosis_networks import LIGHT_DIAGNOSIS, diagnosis_network
-from monai_transfer.bundle.networks import LIGHT_RESNET, network_definition
+from monai_transfer.bundle.networks import LIGHT_RESNETS, network_definition, network_name
 from monai_transfer.errors import UserError
-from monai_transfer.networks import LightResNetEncoder, encoder_levels, names_of, network_levels, tap
+from monai_transfer.networks import LightResNetEncoder, LightResNetUNet, encoder_levels, names_of, network_levels, tap
+from monai_transfer.networks.light_resnet import LIGHT_BLOCKS
 
 
-def _unet(dims: int) -> nn.Module:
-    definition = network_definition(LIGHT_RESNET, classes=3, spatial_dims=dims)
+def _unet(name: str, dims: int) -> nn.Module:
+    definition = network_definition(name, classes=3, spatial_dims=dims)
     built: nn.Module = ConfigParser({"net": definition}).get_parsed_content("net")
     return built.eval()
 
 
-def _classifier(dims: int) -> nn.Module:
-    definition = diagnosis_network(LIGHT_DIAGNOSIS, classes=2, spatial_dims=dims)
+def _classifier(name: str, dims: int) -> nn.Module:
+    definition = diagnosis_network(name, classes=2, spatial_dims=dims)
     built: nn.Module = ConfigParser({"net": definition}).get_parsed_content("net")
     return built.eval()
 
 
-@pytest.mark.parametrize("dims", [2, 3])
-def test_what_one_learns_the_other_knows(dims: int) -> None:
+@pytest.mark.parametrize(("name", "dims"), [(name, dims) for name in LIGHT_RESNETS for dims in (2, 3)])
+def test_what_one_learns_the_other_knows(name: str, dims: int) -> None:
     """The same names, shapes and strides: with the same weights, the same features."""
-    unet, classifier = _unet(dims), _classifier(dims)
+    unet, classifier = _unet(name, dims), _classifier(name, dims)
     inner = {name.removeprefix("encoder."): unet.state_dict()[name] for name in names_of(unet, ["encoder"])}
     missing = classifier.load_state_dict(inner, strict=False)
     assert sorted(missing.missing_keys) == ["fc.bias", "fc.weight"]
@@ -38,12 +39,27 @@ def test_what_one_learns_the_other_knows(dims: int) -> None:
             torch.testing.assert_close(ours, theirs)
 
 
-def test_levels_and_sizes() -> None:
-    unet = _unet(3)
+@pytest.mark.parametrize("name", LIGHT_RESNETS)
+def test_levels_and_sizes(name: str) -> None:
+    unet = _unet(name, 3)
     assert list(network_levels(unet)) == ["stem", "level1", "level2", "level3", "level4", "decoder", "head"]
     assert encoder_levels(unet) == ("stem", "level1", "level2", "level3", "level4")
     with torch.no_grad():
         assert unet(torch.rand(1, 1, 16, 32, 48)).shape == (1, 3, 16, 32, 48)
+
+
+def test_the_shallow_one_is_the_usual_one() -> None:
+    """Bundles that were made before there was a choice name none."""
+    assert diagnosis_network(LIGHT_DIAGNOSIS, classes=2) == diagnosis_network("resnet10_light", classes=2)
+    usual, named = LightResNetUNet(2, 1, 3), LightResNetUNet(2, 1, 3, backbone="resnet10_light")
+    assert usual.state_dict().keys() == named.state_dict().keys()
+    assert network_name({"_target_": "monai_transfer.networks.LightResNetUNet"}) == "resnet10_light"
+
+
+def test_every_depth_has_a_name() -> None:
+    assert list(LIGHT_BLOCKS) == list(LIGHT_RESNETS) == LightResNetEncoder.get_encoder_names()
+    with pytest.raises(UserError, match="use resnet10_light or resnet18_light"):
+        LightResNetEncoder("resnet34_light")
 
 
 def test_nothing_is_fetched() -> None:

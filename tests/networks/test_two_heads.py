@@ -21,7 +21,7 @@ def _pair(norm: str = "unet") -> tuple[UNet | FlexibleUNet, nn.Sequential]:
     return built.get_parsed_content("unet"), nn.Sequential(*built.get_parsed_content("layers"))
 
 
-@pytest.mark.parametrize("norm", ["unet", "unet_bn", "resnet10", "resnet10_light"])
+@pytest.mark.parametrize("norm", ["unet", "unet_bn", "resnet10", "resnet10_light", "resnet18_light"])
 def test_each_network_answers_as_it_does_alone(norm: str) -> None:
     unet, head = _pair(norm)
     both = TwoHeads(unet, head).eval()

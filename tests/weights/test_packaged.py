@@ -7,7 +7,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from monai_transfer.bundle.diagnosis_networks import LIGHT_DIAGNOSIS, diagnosis_network
-from monai_transfer.bundle.networks import LIGHT_RESNET, network_definition
+from monai_transfer.bundle.networks import network_definition
 from monai_transfer.weights import load_pretrained, locate, recognise
 from monai_transfer.weights.catalogue import CATALOGUE, Published
 from monai_transfer.workflows.diagnosis import read_diagnosis_start
@@ -40,7 +40,7 @@ def test_a_file_of_the_light_resnet_is_known_as_such(tmp_path: Path) -> None:
     """Whether it segments or names classes, and by whatever name the file goes."""
     file = tmp_path / "mine.safetensors"
     file.write_bytes(locate("shapes:resnet10").read_bytes())
-    assert read_starting_point(str(file)).network == LIGHT_RESNET
+    assert read_starting_point(str(file)).network == "resnet10_light"
     definition = diagnosis_network(LIGHT_DIAGNOSIS, classes=2, spatial_dims=3)
     network = ConfigParser({"net": definition}).get_parsed_content("net")
     assert recognise(network.state_dict()).description == "a light ResNet-10 (3D, 1 input channel)"
