@@ -222,7 +222,7 @@ class AdaptationTrainer(SupervisedTrainer):
         # the network's alone: discriminators learn at their own pace
         parameters = [parameter for parameter in self.network.parameters() if parameter.grad is not None]
         norm = nn.utils.get_total_norm([parameter.grad for parameter in parameters if parameter.grad is not None])
-        if self.max_grad_norm is not None:
+        if self.max_grad_norm is not None and norm > self.max_grad_norm:  # else each gradient is multiplied by 1
             nn.utils.clip_grads_with_norm_(parameters, self.max_grad_norm, norm)
         if scaler is None:
             require_finite_gradient(norm, step=self.state.iteration, batch=batchdata)

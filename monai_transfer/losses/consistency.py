@@ -4,8 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_transfer.losses.means import IGNORED, cross_entropy, weighted_mean
-from monai_transfer.losses.overlap import overlap
+from monai_transfer.losses.class_sums import class_sums
+from monai_transfer.losses.means import weighted_mean
 from monai_transfer.processes import sum_over_processes
 
 
@@ -75,9 +75,8 @@ def pseudo_label_loss(
     if not bool(sum_over_processes(mask.any().float())):
         # a zero with a graph: the caller's backward pass must find one
         return logits.sum() * 0.0
-    log_p = F.log_softmax(logits, dim=1)
-    entropy = cross_entropy(log_p, labels.masked_fill(~mask, IGNORED)[:, 0], class_weights)
-    return entropy + overlap(log_p, labels, mask).loss(smooth=1.0)
+    sums = class_sums(logits, labels, mask, class_weights)
+    return sums.cross_entropy() + sums.dice_loss(smooth=1.0)
 
 
 def _masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

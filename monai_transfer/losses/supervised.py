@@ -1,11 +1,9 @@
 """The supervised loss that learns small organs in few steps."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_transfer.losses.means import cross_entropy
-from monai_transfer.losses.overlap import overlap
+from monai_transfer.losses.class_sums import class_sums
 from monai_transfer.processes import mean_over_processes
 
 _SMOOTH = 1e-5
@@ -69,16 +67,15 @@ class ClassBalancedDiceCELoss(nn.Module):
             ValueError: when the label holds a value outside ``[0, num_classes)``.
         """
         label = label.long()
-        if int(label.max()) >= self.num_classes or int(label.min()) < 0:
-            raise ValueError(f"the label holds {int(label.max())}, but there are {self.num_classes} classes")
+        least, greatest = label.aminmax()
+        if int(greatest) >= self.num_classes or int(least) < 0:
+            raise ValueError(f"the label holds {int(greatest)}, but there are {self.num_classes} classes")
         if self.training:
             self._count(label)
         # a class that was never seen has frequency 0: the clamp bounds its weight
         weight = self.frequency.to(logits).clamp(min=1e-6) ** -self.gamma
-        # one log-softmax serves both terms
-        log_p = F.log_softmax(logits, dim=1)
-        entropy = cross_entropy(log_p, label[:, 0], weight)
-        return self.lambda_dice * overlap(log_p, label).loss(_SMOOTH, jaccard=self.jaccard) + self.lambda_ce * entropy
+        sums = class_sums(logits, label, weights=weight)
+        return self.lambda_dice * sums.dice_loss(_SMOOTH, jaccard=self.jaccard) + self.lambda_ce * sums.cross_entropy()
 
     def _count(self, label: Tensor) -> None:
         share = torch.bincount(label.flatten(), minlength=self.num_classes).float() / label.numel()

@@ -57,8 +57,12 @@ class ChannelsLast(TorchFunctionMode):
 
 def _convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     dtype = torch.get_autocast_dtype("cpu")
-    turned = (tensor.to(dtype, memory_format=_LAYOUT) for tensor in (input, weight))
-    return func(*turned, *args, **kwargs)
+    cast = [tensor.to(dtype) for tensor in (input, weight)]
+    if func is F.conv3d and input.shape[1] == 1:
+        # of a single channel nobody can tell where it stands, and a slow convolution is taken: a second one of zeros
+        cast = [F.pad(tensor, (0, 0, 0, 0, 0, 0, 0, 1)) for tensor in cast]
+    # cast before it is turned around: both at once is slower
+    return func(*(tensor.contiguous(memory_format=_LAYOUT) for tensor in cast), *args, **kwargs)
 
 
 def _instance_norm(

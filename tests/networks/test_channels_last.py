@@ -72,6 +72,22 @@ def test_layers_alone(layer: nn.Module) -> None:
     assert all(torch.equal(value, twin.state_dict()[name]) for name, value in layer.state_dict().items())
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_single_channel_is_computed_beside_one_of_zeros(stride: int) -> None:
+    torch.manual_seed(0)
+    layer, image = nn.Conv3d(1, 6, 3, stride=stride, padding=1), torch.rand(2, 1, 9, 8, 7, requires_grad=True)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = layer(image)
+        with ChannelsLast():
+            found = layer(image)
+    assert found.is_contiguous(memory_format=torch.channels_last_3d)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0.01)
+    of = [image, layer.weight, layer.bias]
+    ours, theirs = (torch.autograd.grad(features.float().square().mean(), of) for features in (found, expected))
+    for gradient, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, other, atol=0.01, rtol=0.01)
+
+
 def test_without_autocast_nothing_changes() -> None:
     layer, image = nn.Conv3d(1, 2, 3), torch.rand(1, 1, 5, 5, 5)
     with ChannelsLast():
