@@ -65,6 +65,32 @@ def _convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *ar
     return func(*(tensor.contiguous(memory_format=_LAYOUT) for tensor in cast), *args, **kwargs)
 
 
+def _transposed(
+    func: Callable[..., Tensor], input: Tensor, weight: Tensor, bias: Tensor | None = None, *args: Any, **kwargs: Any
+) -> Tensor:
+    if bias is None:
+        return _convolution(func, input, weight, None, *args, **kwargs)
+    found = _convolution(func, input, weight, bias.detach(), *args, **kwargs)
+    biased: Tensor = _WithBias.apply(found, bias)  # type: ignore[no-untyped-call]
+    return biased
+
+
+class _WithBias(torch.autograd.Function):
+    """Leaves features as they are; the gradient of the bias in them, a sum that oneDNN's own way makes slowly."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, bias: Tensor) -> Tensor:
+        ctx.dtype = bias.dtype
+        ctx.mark_dirty(features)  # no view, so that a layer behind may work in place
+        return features
+
+    @staticmethod
+    @once_differentiable  # type: ignore[untyped-decorator]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor | None]:
+        of_bias = gradient.sum([0, 2, 3, 4]).to(ctx.dtype) if ctx.needs_input_grad[1] else None
+        return gradient, of_bias
+
+
 def _instance_norm(
     func: Callable[..., Tensor],
     input: Tensor,
@@ -109,7 +135,7 @@ class _OneSlope(torch.autograd.Function):
 
 _OTHERS: dict[Any, Callable[..., Tensor]] = {
     F.conv3d: _convolution,
-    F.conv_transpose3d: _convolution,
+    F.conv_transpose3d: _transposed,
     F.instance_norm: _instance_norm,
     F.prelu: _prelu,
 }

@@ -88,6 +88,22 @@ def test_a_single_channel_is_computed_beside_one_of_zeros(stride: int) -> None:
         torch.testing.assert_close(gradient, other, atol=0.01, rtol=0.01)
 
 
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_bias_of_a_transposed_convolution_learns_as_before(frozen: bool) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.ConvTranspose3d(3, 5, 3, stride=2), nn.ReLU(inplace=True))
+    network[0].bias.requires_grad_(not frozen)
+    image, parameters = torch.rand(2, 3, 6, 5, 4), [value for value in network.parameters() if value.requires_grad]
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        expected = network(image)
+        with ChannelsLast():
+            found = network(image)
+    torch.testing.assert_close(found, expected, atol=0.01, rtol=0.01)
+    ours, theirs = (torch.autograd.grad(features.float().square().mean(), parameters) for features in (found, expected))
+    for gradient, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(gradient, other, atol=0.01, rtol=0.01)
+
+
 def test_without_autocast_nothing_changes() -> None:
     layer, image = nn.Conv3d(1, 2, 3), torch.rand(1, 1, 5, 5, 5)
     with ChannelsLast():
