@@ -170,6 +170,7 @@ _OFFSETS = (
 CATALOGUE: tuple[Published, ...] = (
     _shapes("unet", "unet", 10.5, "d62aead322e7e597410a939d3d0b8de0080959bbbaee5dc0b0430946b75362c8"),
     _shapes("resnet10", "resnet10_light", 2.7, "31f8088fd718caba8ba41e9a67eff555026897c38cfa9f28d97f1072c0066a6c"),
+    _shapes("resnet18", "resnet18_light", 5.1, "d4a8c8b391aab10ff7e30c5a7c1806c2d9ef2aa9e0c330ea64c6d9ac38ce1a06"),
     _medicalnet(
         "resnet10", "resnet_10_23dataset.pth", 57.5, "afa8055f3e47f4a18239495d92a7abc587902c69c31c743de2b2784653b72605"
     ),

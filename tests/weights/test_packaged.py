@@ -6,14 +6,18 @@ from pathlib import Path
 import pytest
 from monai.bundle import ConfigParser
 
-from monai_transfer.bundle.diagnosis_networks import LIGHT_DIAGNOSIS, diagnosis_network
+from monai_transfer.bundle.diagnosis_networks import diagnosis_network
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.weights import load_pretrained, locate, recognise
 from monai_transfer.weights.catalogue import CATALOGUE, Published
 from monai_transfer.workflows.diagnosis import read_diagnosis_start
 from monai_transfer.workflows.starting_point import read_starting_point
 
-MADE = {"shapes:unet": ("(both, 2600 steps", 10.6e6), "shapes:resnet10": ("(both), 1200 steps", 2.8e6)}
+MADE = {
+    "shapes:unet": ("(both, 2600 steps", 10.6e6),
+    "shapes:resnet10": ("(both), 1200 steps", 2.8e6),
+    "shapes:resnet18": ("(both), 600 steps", 5.2e6),
+}
 """What the header of each says, and bytes that it is smaller than."""
 
 
@@ -29,18 +33,24 @@ def test_they_load_and_say_what_they_were_pretrained_on(entry: Published) -> Non
     assert hashlib.sha256(file.read_bytes()).hexdigest() == entry.sha256
 
 
-def test_the_encoder_of_a_resnet_names_classes_too() -> None:
-    start = read_diagnosis_start("shapes:resnet10")
-    definition = diagnosis_network(start.network or LIGHT_DIAGNOSIS, classes=2, spatial_dims=3)
+@pytest.mark.parametrize("depth", [10, 18])
+def test_the_encoder_of_a_resnet_names_classes_too(depth: int) -> None:
+    start = read_diagnosis_start(f"shapes:resnet{depth}")
+    definition = diagnosis_network(str(start.network), classes=2, spatial_dims=3)
     network = ConfigParser({"net": definition}).get_parsed_content("net")
-    assert load_pretrained(network, "shapes:resnet10").encoder_share == 1
+    report = load_pretrained(network, start.spec)
+    assert report.encoder_share == 1
+    # all of the file's encoder, and not the half of a deeper one
+    assert not [record.name for record in report.skipped if "encoder" in record.name]
 
 
-def test_a_file_of_the_light_resnet_is_known_as_such(tmp_path: Path) -> None:
+@pytest.mark.parametrize("depth", [10, 18])
+def test_a_file_of_a_light_resnet_is_known_as_such(tmp_path: Path, depth: int) -> None:
     """Whether it segments or names classes, and by whatever name the file goes."""
     file = tmp_path / "mine.safetensors"
-    file.write_bytes(locate("shapes:resnet10").read_bytes())
-    assert read_starting_point(str(file)).network == "resnet10_light"
-    definition = diagnosis_network(LIGHT_DIAGNOSIS, classes=2, spatial_dims=3)
+    file.write_bytes(locate(f"shapes:resnet{depth}").read_bytes())
+    name = f"resnet{depth}_light"
+    assert read_starting_point(str(file)).network == name
+    definition = diagnosis_network(name, classes=2, spatial_dims=3)
     network = ConfigParser({"net": definition}).get_parsed_content("net")
-    assert recognise(network.state_dict()).description == "a light ResNet-10 (3D, 1 input channel)"
+    assert recognise(network.state_dict()).description == f"a light ResNet-{depth} (3D, 1 input channel)"
