@@ -18,7 +18,9 @@ from monai_transfer.text import csv_cell
 
 QUANTITIES = tuple(field.name for field in fields(LabelEvidence))
 
-FEWEST = 3 * len(QUANTITIES)
+_FEWEST_EACH = 3
+
+FEWEST = _FEWEST_EACH * len(QUANTITIES)
 """So many known labels at least: with fewer a straight line through all quantities fits anything."""
 
 _RIDGE = 1.0
@@ -84,11 +86,12 @@ class DicePredictor:
         """Fit to labels whose Dice is known; every pair weighs the same, however many runs it has.
 
         Raises:
-            ValueError: there are too few of them.
+            ValueError: there are fewer than three for each quantity that was measured.
         """
-        if len(known) < FEWEST:
-            raise ValueError(f"{len(known)} known labels are too few: a prediction needs at least {FEWEST}")
-        values = np.array([_values(one.evidence) for one in known])
+        values = np.array([_values(one.evidence) for one in known]).reshape(-1, len(QUANTITIES))
+        fewest = _FEWEST_EACH * max(1, int(np.isfinite(values).any(0).sum()))
+        if len(known) < fewest:
+            raise ValueError(f"{len(known)} known labels are too few: a prediction needs at least {fewest}")
         dice = np.array([one.dice for one in known])
         pairs = [one.pair for one in known]
         share = np.array([1 / pairs.count(pair) for pair in pairs])

@@ -42,7 +42,10 @@ LEAST_STEPS = 100
 """A shorter training is a trial: its network is not worth the minute that calibrating takes."""
 
 APPEARANCES = 32
-"""Images whose Dice is known: each half teaches two lines of three quantities, and says how far the other's are off."""
+"""Images whose Dice is known: each half teaches a line of three quantities, and says how far the other's is off."""
+
+_MOST_APPEARANCES = 4 * APPEARANCES
+"""As many more as that where the images show few labels: a single one, or a lesion that half of the people have."""
 
 SEEN = 12
 """Images that tell what is usual."""
@@ -199,9 +202,10 @@ def known_in_appearances(
         held: labelled cases.
         look: how the labels look in the images that the network is for.
     """
-    known = []
-    wanted = max(APPEARANCES, math.ceil(2 * FEWEST_LABELS / (plan.classes - 1)))
-    for number, (image, label) in enumerate(in_appearances(plan, held, wanted, look)):
+    known: list[KnownLabel] = []
+    for number, (image, label) in enumerate(in_appearances(plan, held, _MOST_APPEARANCES, look)):
+        if number >= APPEARANCES and len(known) >= 2 * FEWEST_LABELS:
+            break
         sight = judge.look(image.to(plan.device), predict)
         dice = class_dice(sight.label, label.to(plan.device), plan.classes)
         present = torch.bincount(label.flatten(), minlength=plan.classes) > 0

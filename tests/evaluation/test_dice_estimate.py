@@ -2,6 +2,8 @@
 
 import json
 import math
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -21,15 +23,26 @@ def _known(images: int, *, seed: int, spread: float = 0.05) -> list[KnownLabel]:
     ]
 
 
-@pytest.mark.parametrize("label", ["liver", "aorta"])
-def test_nine_of_ten_lie_in_their_interval_and_the_interval_is_no_wider_than_need_be(label: str) -> None:
-    estimator = DiceEstimator.calibrate(_known(2000, seed=0))
-    fresh = [one for one in _known(2000, seed=1) if one.label == label]
-    estimates = [estimator.estimate(label, one.evidence) for one in fresh]
+def _with_errors_by_what_lacks(images: int, *, seed: int) -> list[KnownLabel]:
+    """Of a Dice that is off by three tenths of what it lacks to 1.1."""
+    rng = np.random.default_rng(seed)
+    return [
+        KnownLabel(str(n), LabelEvidence(1.0, shift=x), x + rng.normal(0, 0.3 * (1.1 - x)), label="liver")
+        for n, x in enumerate(rng.uniform(0.4, 0.8, images))
+    ]
+
+
+def test_the_intervals_that_the_images_ask_for_hold_nine_in_ten_and_are_drawn_half_of_the_way_to_the_usual_ones() -> (
+    None
+):
+    estimator = DiceEstimator.calibrate(_with_errors_by_what_lacks(2000, seed=0))
+    own = 2 * estimator.factor - 0.33
+    # the 90 % interval of a normal distribution of deviation 0.3
+    assert own == pytest.approx(1.645 * 0.3, rel=0.1)
+    fresh = _with_errors_by_what_lacks(2000, seed=1)
+    estimates = [replace(estimator, factor=own).estimate("liver", one.evidence) for one in fresh]
     inside = [e.low <= one.dice <= e.high for e, one in zip(estimates, fresh, strict=True)]
     assert 0.86 < np.mean(inside) < 0.94
-    # the 90 % interval of a normal distribution of deviation 0.05
-    assert estimates[0].high - estimates[0].low == pytest.approx(2 * 1.645 * 0.05, rel=0.1)
 
 
 def test_a_label_that_is_worse_than_the_others_is_expected_to_be() -> None:
@@ -48,24 +61,21 @@ def test_a_label_of_few_images_and_an_unknown_one_have_about_the_margin_of_all()
     assert unknown.high - unknown.low == pytest.approx(liver.high - liver.low, rel=0.5)
 
 
-def test_the_interval_is_wider_where_errors_are_larger() -> None:
-    rng = np.random.default_rng(0)
-    shifts = rng.uniform(0.4, 0.8, 2000)
-    known = [
-        KnownLabel(str(n), LabelEvidence(1.0, shift=x), x + rng.normal(0, 0.1 * (1 - x)), label="liver")
-        for n, x in enumerate(np.repeat(shifts, 2))
-    ]
-    estimator = DiceEstimator.calibrate(known)
-    sure, unsure = (estimator.estimate("liver", LabelEvidence(1.0, shift=x)) for x in (0.5, 0.0))
-    assert unsure.high - unsure.dice > 1.2 * (sure.high - sure.dice)
+def test_the_interval_is_wider_where_less_is_expected() -> None:
+    estimator = DiceEstimator.calibrate(_known(400, seed=0))
+    sure, unsure = (estimator.estimate("liver", LabelEvidence(1.0, shift=x)) for x in (0.8, 0.4))
+    assert unsure.high - unsure.dice == pytest.approx(estimator.factor * (1.1 - unsure.dice))
+    assert unsure.high - unsure.dice > 2 * (sure.high - sure.dice)
 
 
-def test_a_bundle_that_was_made_before_keeps_its_margins() -> None:
-    line = DiceEstimator.calibrate(_known(100, seed=0)).dice.as_dict()
-    before = DiceEstimator.from_dict({**line, "margins": {"liver": 0.1, "aorta": 0.2}})
-    for label, margin in (("liver", 0.1), ("aorta", 0.2), ("unknown", 0.2)):
-        estimate = before.estimate(label, LabelEvidence(1.0, shift=0.6))
-        assert (estimate.high - estimate.dice, estimate.dice - estimate.low) == pytest.approx((margin, margin))
+@pytest.mark.parametrize("others", [{"margins": {"liver": 0.1}}, {"error": {}, "factor": 1.7}])
+def test_a_bundle_that_was_made_before_estimates_as_it_did_in_the_usual_interval(others: dict[str, Any]) -> None:
+    estimator = DiceEstimator.calibrate(_known(100, seed=0))
+    line = estimator.dice.as_dict()
+    before = DiceEstimator.from_dict({**line, **others} if "margins" in others else {"dice": line, **others})
+    old, new = (one.estimate("liver", LabelEvidence(1.0, shift=0.6)) for one in (before, estimator))
+    assert old.dice == new.dice
+    assert old.high - old.dice == pytest.approx(0.33 * (1.1 - old.dice))
 
 
 def test_estimates_stay_within_0_and_1_and_survive_the_file() -> None:
@@ -79,7 +89,7 @@ def test_estimates_stay_within_0_and_1_and_survive_the_file() -> None:
 
 def test_too_few_labels_are_refused() -> None:
     with pytest.raises(ValueError, match="too few"):
-        DiceEstimator.calibrate(_known(10, seed=0))
+        DiceEstimator.calibrate(_known(5, seed=0))
 
 
 def test_the_quantile_is_the_one_that_the_theorem_asks_for() -> None:

@@ -80,6 +80,13 @@ def test_a_rule_survives_its_file() -> None:
     assert DicePredictor.from_dict(content).predict(evidence) == pytest.approx(predictor.predict(evidence), abs=1e-3)
 
 
+def test_what_was_not_measured_needs_no_labels() -> None:
+    known = _known("a", 9)  # three for each of found, noise and size
+    assert 0 < DicePredictor.fit(known).predict(LabelEvidence(1.0, noise=0.5)) < 1
+    with pytest.raises(ValueError, match="8 known labels are too few: a prediction needs at least 9"):
+        DicePredictor.fit(known[:8])
+
+
 def test_too_few_labels_teach_nothing() -> None:
     with pytest.raises(ValueError, match="too few"):
         DicePredictor.fit(_known("a", 5))

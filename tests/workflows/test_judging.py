@@ -1,8 +1,11 @@
 """A bundle that judges its own results: taught at the end of a training, asked by ``segment``."""
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from monai_transfer.bundle.trust import is_foreign
@@ -103,6 +106,21 @@ def test_a_bundle_that_is_taught_on_a_target_knows_its_source(
     first, second = (kind.mean["intensities"] for kind in kinds)
     assert first != pytest.approx(second, abs=0.05)
     assert read_judge(trained.bundle.root) is not None
+
+
+def test_a_bundle_of_one_label_learns_to_estimate_it(
+    domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(domains / "mr", tmp_path / "livers", ignore=shutil.ignore_patterns("dataset.json"))
+    for path in (tmp_path / "livers" / "labels").iterdir():
+        label = nib.load(path)
+        nib.save(nib.Nifti1Image((np.asarray(label.dataobj) == 1).astype(np.uint8), label.affine), path)
+    monkeypatch.setattr(judging, "LEAST_STEPS", 1)
+    split = choose_cases(tmp_path / "livers")
+    result = train(split, plan_training(split, steps=2, device="cpu"), tmp_path / "bundle")
+    judge = read_judge(result.bundle.root)
+    assert judge is not None
+    assert judge.estimator is not None
 
 
 def test_the_judgement_is_compared_with_the_truth_and_with_images_that_are_wrong(
