@@ -101,7 +101,7 @@ class IntensityProfile:
             sure = found[confidence[found] >= least]
             mean[number], deviation[number] = (moment.cpu() for moment in robust_moments(values[:, sure]))
         near = values[:, surroundings(label.reshape(image.shape[1:])).flatten()]
-        around = _sampled_quantiles(near, AROUND).T.cpu() if near.shape[1] >= _LEAST_SURROUNDINGS else None
+        around = sampled_quantiles(near, AROUND).T.cpu() if near.shape[1] >= _LEAST_SURROUNDINGS else None
         return cls(low.cpu(), high.cpu(), mean, deviation, around)
 
     @classmethod
@@ -155,7 +155,7 @@ class ClassIntensities:
 
 def intensity_range(values: Tensor) -> tuple[Tensor, Tensor]:
     """The low and the high quantile of ``(channels, voxels)``."""
-    low, high = _sampled_quantiles(values, RANGE)
+    low, high = sampled_quantiles(values, RANGE)
     return low, high
 
 
@@ -184,7 +184,7 @@ def dilated(mask: Tensor, by: int) -> Tensor:
     return grown[0, 0] > 0
 
 
-def _sampled_quantiles(values: Tensor, quantiles: tuple[float, ...]) -> Tensor:
+def sampled_quantiles(values: Tensor, quantiles: tuple[float, ...]) -> Tensor:
     """Quantiles of ``(channels, voxels)``, from voxels at even distances: ``(quantiles, channels)``."""
     sample = values[:, :: max(1, values.shape[1] // _SAMPLES)]
     return torch.quantile(sample, torch.tensor(quantiles, device=values.device), dim=1)

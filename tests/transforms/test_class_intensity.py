@@ -109,6 +109,30 @@ def test_a_class_that_the_target_lacks_may_be_mapped_like_the_background():
     torch.testing.assert_close(out[chosen], ((given["image"] - low) / (high - low))[chosen], atol=1e-3, rtol=1e-3)
 
 
+def seen(image: torch.Tensor, label: torch.Tensor, classes: int = 3) -> IntensityProfile:
+    """How a network that is always right sees an image."""
+    return IntensityProfile.measure(image, torch.nn.functional.one_hot(label[0].long(), classes).movedim(-1, 0).float())
+
+
+@pytest.mark.parametrize(
+    ("other", "left_alone"),
+    [
+        (lambda image, label: seen(image, label), True),
+        (lambda image, label: seen(image + 0.4 * (label == 2), label), False),  # one organ is of another brightness
+        (
+            lambda image, label: seen(torch.where(label == 0, 0.5 * image, image), label),
+            False,
+        ),  # what surrounds them is
+        (lambda image, label: seen(image, torch.where(label == 2, 0, label)), False),  # one organ was not found
+    ],
+)
+def test_an_image_that_looks_like_the_target_already_stays_as_it_is(other, left_alone):
+    given = case()
+    given["image"] = given["image"] + 0.05 * torch.randn(given["image"].shape, generator=torch.manual_seed(0))
+    paint = painter(holder(other(given["image"], given["label"]))).set_random_state(0)
+    assert all(torch.equal(paint(given)["image"], given["image"]) is left_alone for _ in range(5))
+
+
 def test_each_channel_has_intensities_of_its_own():
     given = case()
     given["image"] = given["image"].repeat(2, 1, 1, 1)
