@@ -122,12 +122,13 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         profile = self._draw_profile(int(label.max())) if self._do_transform else None
         guess = float(self.R.uniform()) < self.intensities.unknown
         weight = float(self.R.uniform(0.0, self.blur))
+        ring = surroundings(label) if profile is not None else torch.zeros_like(label, dtype=torch.bool)
         for key in self.key_iterator(d):
             image = convert_to_tensor(d[key], track_meta=get_track_meta())
             plain = convert_to_tensor(image, track_meta=False, dtype=torch.float32)
-            if profile is not None and _alike(plain, label, profile):
+            if profile is not None and _alike(plain, label, ring, profile):
                 continue
-            changed = self._contrast(plain, label, profile)
+            changed = self._contrast(plain, ring, profile)
             if self._do_transform:
                 changed = _blurred(self._paint(changed, label, profile, guess=guess), weight)
             d[key] = convert_to_dst_type(changed, image, dtype=torch.float32)[0]
@@ -142,7 +143,7 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
             raise UserError(f"The label holds {highest}, but the target was measured for {len(profile.mean)} classes.")
         return profile
 
-    def _contrast(self, image: Tensor, label: Tensor, profile: IntensityProfile | None) -> Tensor:
+    def _contrast(self, image: Tensor, ring: Tensor, profile: IntensityProfile | None) -> Tensor:
         """The image through a random curve, or through the best of several and in the range of the target."""
         if profile is None:
             if self.curve is None:
@@ -153,7 +154,6 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         spatial = [1] * (image.ndim - 1)
         low, high = (edge.to(image).reshape(-1, *spatial) for edge in (profile.low, profile.high))
         unit = _unit(image)
-        ring = surroundings(label)
         if profile.around is not None and bool(ring.any()):
             wanted = ((profile.around.to(image) - low.flatten(1)) / (high - low).flatten(1).clamp(min=1e-6)).clamp(0, 1)
             fitted = torch.stack([self._fit(unit[c], unit[c][ring], wanted[c]) for c in range(len(image))])
@@ -195,10 +195,10 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         return mean, deviation
 
 
-def _alike(image: Tensor, label: Tensor, profile: IntensityProfile) -> bool:
+def _alike(image: Tensor, label: Tensor, ring: Tensor, profile: IntensityProfile) -> bool:
     """Whether all classes of an image, and what lies around them, look as in the profile."""
     count = torch.bincount(label.flatten(), minlength=len(profile.mean)).cpu()
-    numbers, ring = (count[1:] > 0).nonzero()[:, 0] + 1, surroundings(label)
+    numbers = (count[1:] > 0).nonzero()[:, 0] + 1
     if not len(numbers) or profile.around is None or not bool(ring.any()):
         return False
     moments = [_moments(channel.flatten(), label.flatten(), len(profile.mean)) for channel in image]
