@@ -42,9 +42,10 @@ class Budget:
         self._started_at = time.monotonic()
 
     def attach(self, engine: Engine) -> None:
-        """Set the rates before each step."""
+        """Set the rates before each step, and look at the clock after it."""
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_STARTED, self)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._end)
 
     def used(self, step: int) -> float:
         """Share of the budget that is used after ``step`` finished steps."""
@@ -52,14 +53,12 @@ class Budget:
         return share if self.minutes is None else max(share, self._seconds() / (60 * self.minutes))
 
     def __call__(self, engine: Engine) -> None:
-        """Set the rate of the step that starts, which is the last one where the time is up."""
+        """Set the rate of the step that starts."""
         step = engine.state.iteration - 1
         used = min(1.0, self.used(step))
         factor = min(1.0, (step + 1) / self.warm_up) * 0.5 * (1 + math.cos(math.pi * used))
         for group, peak in zip(self.optimizer.param_groups, self.peaks, strict=True):
             group["lr"] = peak * factor
-        if used >= 1:
-            engine.terminate()
 
     def state_dict(self) -> dict[str, float]:
         """The seconds that are used."""
@@ -68,6 +67,12 @@ class Budget:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from a saved position."""
         self._earlier = float(state["seconds"])
+
+    def _end(self, engine: Engine) -> None:
+        # a step that is ended at its start is counted and not done; the last of all steps ends its epoch by itself
+        step = engine.state.iteration
+        if step < self.steps and self.used(step) >= 1:
+            engine.terminate()
 
     def _start(self, engine: Engine) -> None:
         self._started_at = time.monotonic()

@@ -35,6 +35,8 @@ LABEL_COLOUR = (0.0, 0.8, 1.0)
 class History:
     """Appends one line per epoch: the step, the mean of every named loss, and the newest validation metrics.
 
+    An epoch that the budget ends early has its line too.
+
     Each line is ``{"step": int, "epoch": int, "losses": {name: float}, "metrics": {name: float}}``.
 
     Args:
@@ -64,6 +66,7 @@ class History:
         engine.add_event_handler(Events.STARTED, self._start)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._add)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._write)
+        engine.add_event_handler(Events.TERMINATE, self._write_rest)
 
     def _start(self, engine: Engine) -> None:
         if rank() > 0:
@@ -87,6 +90,11 @@ class History:
             # sums and not a list: an epoch may have any number of steps
             self._sums[name] = self._sums[name] + value.cpu()
         self._steps += 1
+
+    def _write_rest(self, engine: Engine) -> None:
+        """What was learnt in an epoch that is not finished, because the time is up."""
+        if self._steps:
+            self._write(engine)
 
     def _write(self, engine: Engine) -> None:
         sums = average_figures(self._sums)

@@ -62,6 +62,15 @@ def test_shapes_for_a_resnet(domains: Path, tmp_path: Path) -> None:
     assert "val_loss" in (tmp_path / "eval" / "metrics.csv").read_text()
 
 
+def test_minutes_that_end_within_an_epoch_count_its_steps(tmp_path: Path) -> None:
+    """The report, and the header of the weights, say all that was done."""
+    made = pretrained(tmp_path / "shapes", "--steps", "300", "--minutes", "0.0001")
+    assert made["steps"] == 1
+    assert made["losses"]["contrast"] > 0
+    network = network_of(tmp_path / "shapes", "inference")
+    assert "1 steps, seed 0" in load_pretrained(network, made["weights"]).notes[0]
+
+
 def test_a_pretraining_that_was_cut_off_ends_with_the_same_bits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
