@@ -24,8 +24,14 @@ from monai_transfer.workflows.checkpoints import (
     remove_checkpoints,
     score_checkpoints,
 )
-from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only
-from monai_transfer.workflows.judging import teach_judge
+from monai_transfer.workflows.choice import (
+    TARGET_VOLUMES,
+    LabelFreeScorer,
+    choose_weights,
+    keep_source_only,
+    prefer_estimated,
+)
+from monai_transfer.workflows.judging import estimated_dice, teach_judge
 from monai_transfer.workflows.scoring import score_bundle
 from monai_transfer.workflows.starting_point import StartingPoint, read_starting_point
 
@@ -210,12 +216,27 @@ def adapt(
                 _choose_checkpoint(result, scorer, resume=resume)
             elif domains.test is not None:
                 result.scores[arm] = score_bundle(result.arms[arm], domains.test, device=str(plan.device))
-    if scorer is not None:
-        result.choice = choose_weights(bundle, result.arms["source_only"], scorer)
-        if result.choice.kept == "source_only":
-            keep_source_only(bundle, result.arms["source_only"])
-    teach_judge(bundle, plan, source=domains.source, held=held_source(domains.source), seen=domains.target, say=say)
+    _judge(result, scorer, say)
     return result
+
+
+def _judge(result: Adaptation, scorer: LabelFreeScorer | None, say: Say) -> None:
+    """Let the bundle learn to judge its results, and choose between its weights and source-only's if that is asked."""
+    bundle, plan, domains = result.bundle, result.plan, result.domains
+    held = held_source(domains.source)
+    teach = partial(teach_judge, plan=plan, source=domains.source, held=held, seen=domains.target)
+    judge = teach(bundle, say=say)
+    if scorer is None:
+        return
+    floor = result.arms["source_only"]
+    result.choice = choose_weights(bundle, floor, scorer)
+    if judge is not None and result.choice.kept == "adapted":
+        judged = [(bundle, judge), (floor, teach(floor))]
+        estimates = [estimated_dice(*each, plan, domains.target, most=TARGET_VOLUMES) for each in judged]
+        result.choice = prefer_estimated(result.choice, *estimates)
+    if result.choice.kept == "source_only":
+        keep_source_only(bundle, floor)
+        teach(bundle)
 
 
 def _compared(result: Adaptation, make: Callable[..., BundleFolder], *, oracle: bool) -> dict[str, ArmTraining]:

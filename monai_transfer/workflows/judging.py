@@ -126,13 +126,31 @@ def estimated_unseen(bundle: BundleFolder, plan: Plan, domains: Domains) -> dict
     """
     held = held_source(domains.source)
     judge = teach_judge(bundle, plan, source=domains.source, held=held, seen=domains.target)
-    if judge is None or judge.estimator is None or domains.test is None:
+    return {} if domains.test is None else estimated_dice(bundle, judge, plan, domains.test)
+
+
+def estimated_dice(
+    bundle: BundleFolder, judge: CaseJudge | None, plan: Plan, images: CaseDataset, *, most: int | None = None
+) -> dict[str, float]:
+    """What a bundle's judge estimates the Dice of its labels at; labels of the images, if there are any, are not read.
+
+    Args:
+        bundle: the bundle.
+        judge: its judge.
+        plan: the choices of its training.
+        images: to segment.
+        most: so many of them are looked at; all by default.
+
+    Returns:
+        Name of a label -> mean of its estimated Dice; nothing where it cannot be estimated.
+    """
+    if judge is None or judge.estimator is None:
         return {}
     read = read_bundle(bundle.root, device=plan.device)
     names, predict = {n: name for n, name in plan.class_names.items() if n}, _predictor(read)
     found: dict[str, list[float]] = {}
-    for case in domains.test.cases:
-        image = whole_image(read, case.images, domains.test.reading)
+    for case in spread(images.cases, most or len(images)):
+        image = whole_image(read, case.images, images.reading)
         for name, estimate in judge.judge(image, predict, names)["estimated_dice"].items():
             found.setdefault(name, []).append(estimate["dice"])
     return {name: float(np.mean(values)) for name, values in found.items()}

@@ -14,11 +14,18 @@ from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY
 from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.request import Domains
+from monai_transfer.evaluation import Choice, LabelFreeScores
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows import adaptation
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
-from monai_transfer.workflows.choice import LabelFreeScorer, choose_weights, keep_source_only, source_sizes
+from monai_transfer.workflows.choice import (
+    LabelFreeScorer,
+    choose_weights,
+    keep_source_only,
+    prefer_estimated,
+    source_sizes,
+)
 from monai_transfer.workflows.reporting import report_adaptation
 
 CPU = torch.device("cpu")
@@ -92,6 +99,54 @@ def test_the_report_says_what_was_kept(
     assert (result.bundle.weights.read_bytes() == floor) == choose
     card = (result.bundle.root / "docs" / "README.md").read_text()
     assert ("keeps source-only's weights: for the test" in card) == choose
+
+
+def _choice(source_validation: float | None = 0.68) -> Choice:
+    looks = LabelFreeScores(0.5, 0.5, 0.9, 0.0, 1.0, 0.0)
+    return Choice("adapted", "not clearly worse", looks, replace(looks, source_validation=source_validation))
+
+
+@pytest.mark.parametrize(
+    ("adapted", "source_only", "choice", "kept"),
+    [
+        ({"a": 0.5, "b": 0.6}, {"a": 0.6, "b": 0.6}, _choice(), "source_only"),  # two sites
+        ({"a": 0.5, "b": 0.6}, {"a": 0.5, "b": 0.63}, _choice(), "adapted"),  # ahead by no more than estimates are off
+        ({"a": 0.7}, {"a": 0.6, "b": 0.6}, _choice(), "source_only"),  # the adapted network has lost a label
+        ({"a": 0.3}, {"a": 0.45}, _choice(), "adapted"),  # two modalities: 0.45 of 0.68 is too high an estimate
+        ({"a": 0.3}, {"a": 0.6}, _choice(None), "adapted"),  # it is not known how good source-only is at home
+        ({"a": 0.3}, {}, _choice(), "adapted"),
+        ({"a": 0.9}, {"a": 0.6}, replace(_choice(), kept="source_only"), "source_only"),
+    ],
+)
+def test_source_only_is_kept_where_it_is_at_home_and_estimated_to_be_better(
+    adapted: dict[str, float], source_only: dict[str, float], choice: Choice, kept: str
+) -> None:
+    preferred = prefer_estimated(choice, adapted, source_only)
+    assert preferred.kept == kept
+    assert ("is estimated at" in preferred.reason) == bool(source_only and choice.kept == "adapted")
+
+
+def test_the_bundle_gets_the_weights_that_are_estimated_to_be_better(
+    chosen: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=1)
+    taught: list[bytes] = []
+    monkeypatch.setattr(adaptation, "teach_judge", lambda bundle, **_: taught.append(bundle.weights.read_bytes()) or 1)
+    monkeypatch.setattr(adaptation, "choose_weights", lambda *_: _choice())
+    monkeypatch.setattr(
+        adaptation,
+        "estimated_dice",
+        lambda bundle, *_, **__: {"liver": 0.6 if "comparison" in str(bundle.root) else 0.4},
+    )
+    result = adapt(chosen, plan, tmp_path / "bundle", oracle=False)
+    floor = result.arms["source_only"].weights.read_bytes()
+    assert result.choice is not None
+    assert result.choice.reason == (
+        "the Dice of the adapted network's labels is estimated at 0.40, of source-only's at 0.60"
+    )
+    assert result.bundle.weights.read_bytes() == floor
+    assert len(taught) == 3
+    assert taught[1:] == [floor, floor]  # the bundle's judge knows the weights that the bundle has
 
 
 def test_sizes_are_the_volumes_of_the_source(chosen: Domains) -> None:
