@@ -165,6 +165,12 @@ def write_text(path: Path, text: str) -> None:
         file.write(text.encode(errors="backslashreplace"))
 
 
+def copy_file(source: Path, place: Path) -> None:
+    """Copy a file so that its place holds all of it or what was there."""
+    with replacing(place) as file:
+        file.write(source.read_bytes())
+
+
 def write_record(path: Path, content: Mapping[str, Any]) -> None:
     """Write a report as JSON, atomically; what JSON does not know, such as a path, as text."""
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, default=str) + "\n")

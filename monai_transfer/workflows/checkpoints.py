@@ -12,8 +12,8 @@ from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.evaluation import CheckpointChoice, LabelFreeScores, ScoreTable, choose_checkpoint
-from monai_transfer.files import replacing, write_text
-from monai_transfer.workflows.choice import LabelFreeScorer
+from monai_transfer.files import copy_file, write_text
+from monai_transfer.workflows.choice import LabelFreeScorer, put_back_adapted
 from monai_transfer.workflows.scoring import score_bundle
 
 _RECORD = Path("eval", "choice.json")
@@ -33,11 +33,11 @@ def choose_trained(bundle: BundleFolder, scorer: LabelFreeScorer, plan: Plan) ->
     """Compare the checkpoints and the last weights, and give the bundle the chosen one's."""
     last, per_epoch = plan.epochs
     if last * per_epoch not in checkpoints(bundle, plan):
-        _copy(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
+        copy_file(bundle.weights, bundle.weights.with_name(f"network_epoch={last}.pt"))
     files = checkpoints(bundle, plan)
     scores = {step: scorer.scores(bundle, path, epoch=step // per_epoch) for step, path in files.items()}
     step = choose_checkpoint(scores, scorer.sizes)
-    _copy(files[step], bundle.weights)
+    copy_file(files[step], bundle.weights)
     return CheckpointChoice(step, scores)
 
 
@@ -51,7 +51,7 @@ def score_checkpoints(
     files = checkpoints(bundle, plan)
     tables = {}
     for step in [*(step for step in files if step != choice.step), choice.step]:
-        _copy(files[step], bundle.weights)
+        copy_file(files[step], bundle.weights)
         tables[step] = score_bundle(bundle, test, device=str(plan.device))
     dice = {step: tables[step].mean("dice") for step in sorted(tables)}
     return replace(choice, dice=dice), tables[choice.step]
@@ -74,9 +74,7 @@ def recorded_choice(bundle: BundleFolder) -> tuple[CheckpointChoice, ScoreTable 
     if not (bundle.root / _RECORD).is_file():
         return None
     content = json.loads((bundle.root / _RECORD).read_text(encoding="utf-8"))
-    adapted = bundle.weights.with_name("adapted.pt")
-    if adapted.is_file():  # source-only's weights had taken their place
-        _copy(adapted, bundle.weights)
+    put_back_adapted(bundle)
     scores = content["scores"]
     return _choice(content["choice"]), None if scores is None else ScoreTable.from_dict(scores)
 
@@ -88,8 +86,3 @@ def _choice(content: Mapping[str, Any]) -> CheckpointChoice:
         lost = {name for name, value in values.items() if value is None} - {"source_validation"}
         scores[int(step)] = LabelFreeScores(**{**values, **dict.fromkeys(lost, math.nan)})
     return CheckpointChoice(content["step"], scores, {int(step): dice for step, dice in content["dice"].items()})
-
-
-def _copy(weights: Path, place: Path) -> None:
-    with replacing(place) as file:
-        file.write(weights.read_bytes())

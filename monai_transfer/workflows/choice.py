@@ -16,7 +16,7 @@ from monai_transfer.datasets import CaseDataset
 from monai_transfer.engines import read_history
 from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
 from monai_transfer.evaluation.selection import Predictor
-from monai_transfer.files import replacing
+from monai_transfer.files import copy_file
 from monai_transfer.inference.whole_image import over_whole_image, whole_image
 from monai_transfer.volumes.reading import read_volume
 
@@ -25,6 +25,9 @@ TARGET_VOLUMES = 3
 
 SOURCE_LABELS = 12
 """So many label maps of the source tell the sizes."""
+
+_ADAPTED = "adapted.pt"
+"""Weights of an adapted network in whose place the bundle has source-only's."""
 
 _CLEARLY_BETTER = 0.02
 """In estimated Dice: estimates are a few hundredths off, but those of two networks of one pair alike."""
@@ -102,13 +105,22 @@ def prefer_estimated(choice: Choice, adapted: Mapping[str, float], source_only: 
 def keep_source_only(adapted: BundleFolder, source_only: BundleFolder) -> None:
     """Give the adapted bundle source-only's weights; its own stay beside them as ``models/adapted.pt``.
 
-    Source-only's labels are not corrected by anatomy.
+    Source-only's labels are not corrected by anatomy: the atlas becomes ``models/adapted_anatomy.safetensors``.
     """
-    with replacing(adapted.weights.with_name("adapted.pt")) as file:
-        file.write(adapted.weights.read_bytes())
-    with replacing(adapted.weights) as file:
-        file.write(source_only.weights.read_bytes())
-    adapted.weights.with_name(ATLAS_FILE).unlink(missing_ok=True)
+    copy_file(adapted.weights, adapted.weights.with_name(_ADAPTED))
+    copy_file(source_only.weights, adapted.weights)
+    atlas = adapted.weights.with_name(ATLAS_FILE)
+    if atlas.is_file():
+        atlas.replace(atlas.with_name(f"adapted_{ATLAS_FILE}"))
+
+
+def put_back_adapted(bundle: BundleFolder) -> None:
+    """Undo :func:`keep_source_only`, if it was done."""
+    own, atlas = (bundle.weights.with_name(name) for name in (_ADAPTED, f"adapted_{ATLAS_FILE}"))
+    if own.is_file():
+        copy_file(own, bundle.weights)
+    if atlas.is_file():
+        atlas.replace(atlas.with_name(ATLAS_FILE))
 
 
 def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None) -> SourceSizes:

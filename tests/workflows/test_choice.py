@@ -24,6 +24,7 @@ from monai_transfer.workflows.choice import (
     choose_weights,
     keep_source_only,
     prefer_estimated,
+    put_back_adapted,
     source_sizes,
 )
 from monai_transfer.workflows.reporting import report_adaptation
@@ -80,6 +81,9 @@ def test_the_better_of_two_is_kept_whichever_is_the_adapted_one(
     assert not (broken.root / "models" / "anatomy.safetensors").exists()  # source-only's labels are not corrected
     assert broken.weights.read_bytes() == trained.weights.read_bytes()
     assert (broken.root / "models" / "adapted.pt").is_file()
+    put_back_adapted(broken)
+    assert (broken.root / "models" / "anatomy.safetensors").read_bytes() == b"an atlas"
+    assert broken.weights.read_bytes() == (broken.root / "models" / "adapted.pt").read_bytes()
 
 
 @pytest.mark.parametrize("choose", [True, False])
