@@ -7,7 +7,7 @@ from typing import Literal
 
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.strategy import Strategy
-from monai_transfer.files import replacing
+from monai_transfer.files import copy_file
 from monai_transfer.workflows.finetuning_cases import FineTuningCases
 from monai_transfer.workflows.finetuning_runs import Run
 
@@ -90,10 +90,8 @@ def _kept(helps: bool) -> Literal["transfer", "scratch"]:
 
 def keep_scratch(tuned: BundleFolder, scratch: BundleFolder) -> None:
     """Give the bundle its twin's weights; the fine-tuned ones stay beside them as ``models/transfer.pt``."""
-    with replacing(tuned.weights.with_name("transfer.pt")) as file:
-        file.write(tuned.weights.read_bytes())
-    with replacing(tuned.weights) as file:
-        file.write(scratch.weights.read_bytes())
+    copy_file(tuned.weights, tuned.weights.with_name("transfer.pt"))
+    copy_file(scratch.weights, tuned.weights)
 
 
 def undo_choice(root: Path) -> None:

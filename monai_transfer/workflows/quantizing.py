@@ -20,7 +20,7 @@ from monai_transfer.chatter import is_error
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.matching import label_dice
-from monai_transfer.files import cannot_write, replacing
+from monai_transfer.files import cannot_write, copy_file
 from monai_transfer.inference import Segmenter, SegmentOptions
 from monai_transfer.text import line_of
 from monai_transfer.volumes.reading import read_volume
@@ -130,8 +130,7 @@ def export_int8(
                 f"from {found.dice:.3f} to {found.dice_int8:.3f}, by more than {largest_loss:g}; --force keeps it."
             )
         try:
-            with replacing(target) as stream:
-                stream.write(small.read_bytes())
+            copy_file(small, target)
         except OSError as error:
             raise cannot_write(target, error) from error
     return found
