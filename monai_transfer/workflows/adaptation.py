@@ -222,18 +222,19 @@ def adapt(
 
 def _judge(result: Adaptation, scorer: LabelFreeScorer | None, say: Say) -> None:
     """Let the bundle learn to judge its results, and choose between its weights and source-only's if that is asked."""
-    bundle, plan, domains = result.bundle, result.plan, result.domains
+    bundle, floor, plan, domains = result.bundle, result.arms["source_only"], result.plan, result.domains
     held = held_source(domains.source)
     teach = partial(teach_judge, plan=plan, source=domains.source, held=held, seen=domains.target)
+    if scorer is not None:
+        result.choice = choose_weights(bundle, floor, scorer)
+        if result.choice.kept == "source_only":
+            keep_source_only(bundle, floor)
     judge = teach(bundle, say=say)
-    if scorer is None:
+    if judge is None or result.choice is None or result.choice.kept == "source_only":
         return
-    floor = result.arms["source_only"]
-    result.choice = choose_weights(bundle, floor, scorer)
-    if judge is not None and result.choice.kept == "adapted":
-        judged = [(bundle, judge), (floor, teach(floor))]
-        estimates = [estimated_dice(*each, plan, domains.target, most=TARGET_VOLUMES) for each in judged]
-        result.choice = prefer_estimated(result.choice, *estimates)
+    judged = [(bundle, judge), (floor, teach(floor))]
+    estimates = [estimated_dice(*each, plan, domains.target, most=TARGET_VOLUMES) for each in judged]
+    result.choice = prefer_estimated(result.choice, *estimates)
     if result.choice.kept == "source_only":
         keep_source_only(bundle, floor)
         teach(bundle)
