@@ -1,10 +1,11 @@
 """Label maps of random shapes: what anatomy looks like when nobody has seen any.
 
-A volume is first divided: into cells around random points, into a deformed chequered grid, or not at all; outside of a
-body there is air. Then shapes are put on top, large ones first: ellipsoids, boxes, bent tubes, shells and clusters of
-spots, each of which covers what lies below. Everything lives in coordinates that random smooth fields have deformed, so
-that no border is straight. All of it is arithmetic on tensors of a whole batch on one device; the kind of the shape at
-each place of the pile is drawn once for the batch, its form for each volume.
+A volume is first divided: into cells around random points, into a deformed chequered grid, into the organs of a
+phantom's torso, or not at all; outside of a body there is air. Then shapes are put on top, large ones first:
+ellipsoids, boxes, bent tubes, shells and clusters of spots, each of which covers what lies below; on a torso only the
+small ones. Everything lives in coordinates that random smooth fields have deformed, so that no border is straight. All
+of it is arithmetic on tensors of a whole batch on one device; the kind of the shape at each place of the pile is drawn
+once for the batch, its form for each volume.
 """
 
 import random
@@ -13,18 +14,24 @@ from collections.abc import Sequence
 import torch
 from torch import Generator, Tensor
 
+from monai_transfer.phantoms import Tissue
 from monai_transfer.pretraining.noise import smooth_noise, uniform
+from monai_transfer.pretraining.torsos import KIND_OF_TISSUE, PEOPLE, TISSUES, torsos_at
 
-KINDS = ("background", "ellipsoid", "box", "tube", "shell", "cluster")
+KINDS = ("background", "ellipsoid", "box", "tube", "shell", "cluster", "organ")
 """What a class of the segmentation task means."""
 
 _CELLS = 12
+_PARTS = max(_CELLS, TISSUES - 1)
 _PILE = 26
-MOST_SHAPES = 1 + _CELLS + _PILE
-"""Numbers of shapes in a label map: air, the parts of the background, and the pile."""
+MOST_SHAPES = 1 + _PARTS + _PILE
+"""Numbers of shapes in a label map: air, the parts of the background (cells, or tissues), and the pile."""
 
 # half the length of a shape where the volume reaches from -1 to 1: from a whole organ to a few voxels
 _LARGEST, _SMALLEST = 0.65, 0.05
+
+_TORSOS = 0.2
+"""Share of the batches that show torsos."""
 
 
 def draw_shapes(batch: int, size: Sequence[int], generator: Generator, choices: random.Random) -> tuple[Tensor, Tensor]:
@@ -48,17 +55,20 @@ def draw_shapes(batch: int, size: Sequence[int], generator: Generator, choices: 
     axes = [torch.linspace(-1, 1, length, device=generator.device) for length in size]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None]
     places = [grid + _displacement(batch, size, generator) for _ in range(2)]
-    shapes = _divide(places[0], generator, choices)
-    kinds = torch.zeros_like(shapes)
-    body = _solid(_local(places[1], (0.75, 1.3), 0.15, generator), 2.0) < 0
-    # half of all batches show a body in air, the others lie within one, as windows of a large volume do
-    body = body | (uniform(0, 1, (batch, 1, 1, 1), generator) < 0.5)
+    if choices.random() < _TORSOS:
+        shapes, kinds = _torsos(places[0], generator, choices)
+        # the large half of the pile would bury the organs
+        body, pile = shapes > 0, range(_PILE // 2, _PILE)
+    else:
+        shapes = _divide(places[0], generator, choices)
+        kinds = torch.zeros_like(shapes)
+        body, pile = _body(places[1], generator), range(_PILE)
     fullness = uniform(0.3, 1.0, (batch, 1, 1, 1), generator)
-    for place in range(_PILE):
-        kind = choices.choice(KINDS[1:])
+    for place in pile:
+        kind = choices.choice(tuple(_INSIDE))
         inside = _INSIDE[kind](places[place % 2], _scale(place, generator, batch), generator)
         inside &= body & (uniform(0, 1, (batch, 1, 1, 1), generator) < fullness)
-        shapes = torch.where(inside, 1 + _CELLS + place, shapes)
+        shapes = torch.where(inside, 1 + _PARTS + place, shapes)
         kinds = torch.where(inside, KINDS.index(kind), kinds)
     return (shapes * body)[:, None], kinds[:, None]
 
@@ -70,6 +80,23 @@ def _displacement(batch: int, size: Sequence[int], generator: Generator) -> Tens
         strength = uniform(0, most, (batch, 1, 1, 1, 1), generator)
         total = total + strength * smooth_noise(batch, 3, size, cells, generator)
     return total
+
+
+def _body(place: Tensor, generator: Generator) -> Tensor:
+    """Half of all volumes show a body in air, the others lie within one, as windows of a large volume do."""
+    batch = place.shape[0]
+    body = _solid(_local(place, (0.75, 1.3), 0.15, generator), 2.0) < 0
+    return body | (uniform(0, 1, (batch, 1, 1, 1), generator) < 0.5)
+
+
+def _torsos(place: Tensor, generator: Generator, choices: random.Random) -> tuple[Tensor, Tensor]:
+    """Tissues and their kinds, each ``(batch, *size)``; a volume shows a whole torso, or half of its length."""
+    batch = place.shape[0]
+    zoom = uniform(0.9, 2.0, (batch, 1, 1, 1, 1), generator)
+    local = _local(place, (0.9, 1.1), 0.5, generator) / zoom
+    tissues = torsos_at(local, [choices.randrange(PEOPLE) for _ in range(batch)])
+    kinds = [KINDS.index(KIND_OF_TISSUE.get(Tissue(tissue), "background")) for tissue in range(TISSUES)]
+    return tissues, torch.tensor(kinds, device=place.device)[tissues]
 
 
 def _divide(place: Tensor, generator: Generator, choices: random.Random) -> Tensor:
@@ -168,4 +195,5 @@ def _cluster(place: Tensor, scale: Tensor, generator: Generator) -> Tensor:
     return peaks & (_solid(_local(place, (0.7, 1.2), 0.8, generator) / (1.3 * scale), 2.0) < 0)
 
 
+# what the pile is made of; organs lie below it
 _INSIDE = {"ellipsoid": _ellipsoid, "box": _box, "tube": _tube, "shell": _shell, "cluster": _cluster}

@@ -71,7 +71,7 @@ def _shapes(name: str, network: str, megabytes: float, sha256: str) -> Published
         licence="Apache-2.0",
         megabytes=megabytes,
         sha256=sha256,
-        preprocessing="none: random shapes in random contrasts, drawn by `pretrain`; one channel of any modality",
+        preprocessing="none: random shapes (no torsos) in random contrasts, by `pretrain`; one channel of any modality",
         network=network,
         reference="docs/pretraining.md; after Dey et al. 2025, arXiv:2411.02372",
         packaged=True,
