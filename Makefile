@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+RUNS := $(VENV)/.runs
 STAMP := $(VENV)/.installed
 
 .PHONY: setup demo test check docs format try gallery all
@@ -10,13 +11,18 @@ all: check test
 
 setup: $(STAMP)
 
-$(STAMP): pyproject.toml constraints.txt
+# What the commands need; the demo waits for no more.
+$(RUNS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e .
+	touch $(RUNS)
+
+$(STAMP): $(RUNS)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[dev,dicom,docs,onnx,openvino,cluster,cloud,federated,mlflow,deploy]"
 	touch $(STAMP)
 
-demo: setup
+demo: $(RUNS)
 	$(BIN)/monai-transfer demo --output demo
 
 test: setup

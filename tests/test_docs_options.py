@@ -8,6 +8,7 @@ from typing import Any
 
 from monai_transfer import options
 from monai_transfer.benchmarks.comparison import BenchmarkSettings
+from monai_transfer.benchmarks.files import FileSettings
 from monai_transfer.benchmarks.growth import GrowthSettings
 from monai_transfer.benchmarks.step_cost import StepSettings
 from monai_transfer.bundle.diagnosis_plan import DiagnosisOptions
@@ -41,6 +42,7 @@ GROUPS: dict[str, Any] = {
     "Segmentation: `segment`": SegmentOptions,
     "Cleaning of label maps: `segment`": Cleaning,
     "`benchmark inference`": BenchmarkSettings,
+    "`benchmark files`": FileSettings,
     "`benchmark growth`": GrowthSettings,
     "`benchmark training`": StepSettings,
 }

@@ -7,6 +7,7 @@ import typer
 
 from monai_transfer.cli import console
 from monai_transfer.cli.benchmark_adaptation import adaptation
+from monai_transfer.cli.benchmark_files import files
 from monai_transfer.cli.benchmark_growth import growth
 from monai_transfer.cli.benchmark_judgement import judgement
 from monai_transfer.cli.benchmark_scheduling import scheduling
@@ -88,6 +89,7 @@ def _show(report: dict[str, Any]) -> None:
 
 
 benchmark.command("adaptation")(adaptation)
+benchmark.command("files")(files)
 benchmark.command("growth")(growth)
 benchmark.command("judgement")(judgement)
 benchmark.command("scheduling")(scheduling)

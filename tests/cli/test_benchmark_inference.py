@@ -1,6 +1,7 @@
-"""The benchmarks of inference: both sides on one volume, and costs as volumes, classes and cases grow."""
+"""The benchmarks of inference: both sides on one volume, files, and costs as volumes, classes and cases grow."""
 
 import json
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -50,3 +51,23 @@ def test_benchmark_growth() -> None:
 def test_growth_needs_two_points(given: tuple[str, str]) -> None:
     with pytest.raises(UserError, match=given[0]):
         CliRunner().invoke(app, ["benchmark", "growth", *given], catch_exceptions=False)
+
+
+def test_benchmark_files(tmp_path: Path) -> None:
+    kept = tmp_path / "files.json"
+    options = ["--shape", "40,36,30", "--rounds", "2", "--seed", "1", "--output", str(kept)]
+    result = CliRunner().invoke(app, ["benchmark", "files", *options])
+    assert result.exit_code == 0
+    report = json.loads(kept.read_text())
+    for kind in ("image", "labels"):
+        seconds, wall = report[kind]["seconds"], report[kind]["wall"]
+        assert set(seconds) == {"read", "write", "nibabel_read", "nibabel_write"}
+        both = [sum(seconds[side + work][1] for work in ("read", "write")) for side in ("", "nibabel_")]
+        assert wall["both"] == pytest.approx(both[0] / both[1], abs=0.1)
+    assert report["image"]["size"] == pytest.approx(1, abs=0.3)
+
+
+@pytest.mark.parametrize("given", [("--shape", "40,36"), ("--shape", "0,4,4"), ("--rounds", "0")])
+def test_files_of_no_voxels_are_not_compared(given: tuple[str, str]) -> None:
+    with pytest.raises(UserError, match=given[0]):
+        CliRunner().invoke(app, ["benchmark", "files", *given], catch_exceptions=False)
