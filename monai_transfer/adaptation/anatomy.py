@@ -13,7 +13,7 @@ from torch import Tensor
 from monai_transfer.adaptation.aligned_maps import blurred
 from monai_transfer.adaptation.atlas_file import FEWEST_MAPS
 from monai_transfer.adaptation.label_atlas import LabelAtlas
-from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, robust_moments
+from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class, robust_moments
 
 _BINS = 64
 _RANGE = (0.005, 0.995)
@@ -131,7 +131,7 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
     for place in atlas.places(probabilities):
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
         corrected = refine_probabilities(image, atlas.correct(probabilities, share, find_lost=find_lost))
-        score = place.match * float(separation(image, corrected.argmax(0), len(corrected)).mean())
+        score = place.match * float(separation(image, likeliest_class(corrected), len(corrected)).mean())
         if score > best:
             best, chosen, lying = score, corrected, share
     if find_lost and lying is not None and len(atlas.lost(probabilities)):
@@ -215,7 +215,7 @@ def refine_probabilities(
     Returns:
         Probabilities ``(classes, *spatial)``.
     """
-    label = probabilities.argmax(0)
+    label = likeliest_class(probabilities)
     around = [dilated(label == number, band) for number in range(1, len(probabilities))]
     near = torch.stack(around).any(0)
     if not bool(near.any()):
@@ -238,7 +238,7 @@ def _evidence(
     """
     # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(refined)
-    label = refined.argmax(0)
+    label = likeliest_class(refined)
     for number, surroundings in enumerate(around, start=1):
         found = (label == number) & surroundings
         if int(found.sum()) >= LEAST_VOXELS:

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import SHARE_FLOOR, best_aligned, halved, laid_in, with_background
 from monai_transfer.transforms.class_sizes import size_bounds
+from monai_transfer.transforms.target import likeliest_class
 
 _CANDIDATES = 3
 """Places to look at: the organs, and what a network that knows their layout takes for them elsewhere."""
@@ -111,7 +112,7 @@ class LabelAtlas:
     def places(self, probabilities: Tensor) -> list["Place"]:
         """Where the atlas may lie over a prediction ``(classes, *spatial)``, best match first; nowhere if empty."""
         numbers = torch.arange(1, len(probabilities), device=probabilities.device)
-        found = probabilities[1:] * (probabilities.argmax(0)[None] == _over(numbers, probabilities))
+        found = probabilities[1:] * (likeliest_class(probabilities)[None] == _over(numbers, probabilities))
         if not bool(found[self.placed].any()):
             return []
         # every class counts by its usual size: a large one must not outvote the others, nor one of a few voxels
@@ -164,7 +165,7 @@ class LabelAtlas:
 
     def lost(self, probabilities: Tensor) -> Tensor:
         """Numbers of the classes with a place of which a prediction ``(classes, *spatial)`` has next to nothing."""
-        sizes = torch.bincount(probabilities.argmax(0).flatten(), minlength=len(probabilities))[1:]
+        sizes = torch.bincount(likeliest_class(probabilities).flatten(), minlength=len(probabilities))[1:]
         missing = (sizes < _LOST * self.usual.to(sizes.device)) & self.placed.to(sizes.device)
         numbers: Tensor = missing.nonzero()[:, 0] + 1
         return numbers

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from monai_transfer.adaptation.norm_layers import affine_norms, batch_norms
 from monai_transfer.errors import UserError
 from monai_transfer.losses import entropy_loss, information_score, label_agreement, voxel_samples
+from monai_transfer.transforms.target import likeliest_class
 
 Score = Callable[[nn.Module, Sequence[Tensor]], float]
 """Label-free score of a network in evaluation mode on images ``(batch, channels, *spatial)``; higher is better."""
@@ -184,8 +185,8 @@ def _judge(
     for image in images:
         logits = before(image)
         classes = logits.shape[1]
-        first.append(logits.argmax(1).flatten())
-        second.append(adapted(image).argmax(1).flatten())
+        first.append(likeliest_class(logits, 1).flatten())
+        second.append(likeliest_class(adapted(image), 1).flatten())
     agreement = float(label_agreement(torch.cat(first), torch.cat(second), classes))
     was, now = score(before, images), score(adapted, images)
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in adapted.state_dict().values())

@@ -18,6 +18,7 @@ from monai_transfer.evaluation.dice_estimate import COVERAGE, DiceEstimator
 from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.label_evidence import LabelEvidence, gather_evidence
 from monai_transfer.evaluation.selection import Predictor, SourceSizes
+from monai_transfer.transforms.target import likeliest_class
 
 JUDGE = "judge"
 """Name of the configuration that holds it."""
@@ -116,7 +117,7 @@ class CaseJudge:
             sizes=self.sizes,
             agreements=agreements,
         )
-        label = logits[0].argmax(0)
+        label = likeliest_class(logits[0])
         described = describe(whole[0], label, classes=logits.shape[1], voxel_ml=self.voxel_ml, evidence=evidence)
         return Sight(logits[0], label, evidence, described)
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from monai_transfer.adaptation import refine_probabilities
 from monai_transfer.evaluation.selection import GAIN, NOISE, Predictor, SourceSizes
 from monai_transfer.losses import class_dice
+from monai_transfer.transforms.target import likeliest_class
 
 SHIFT = 3
 """Voxels of the shift: odd, so that no pooling of the network moves along with it, and few, so that little is lost."""
@@ -114,7 +115,9 @@ def gather_evidence(
     seen = [_seen(predict, image, agreements, generator) for image in images]
     if not seen:
         raise ValueError("there are no images to look at")
-    on_painted = [class_dice(_labels(predict(image)), label, classes=len(seen[0])) for image, label in painted]
+    on_painted = [
+        class_dice(likeliest_class(predict(image), 1), label, classes=len(seen[0])) for image, label in painted
+    ]
     return {
         number: _over_images(
             [one[number] for one in seen],
@@ -145,8 +148,8 @@ def _seen(predict: Predictor, image: Tensor, agreements: Collection[str], genera
     compare: dict[str, Callable[[], tuple[Tensor, Tensor]]] = {
         "noise": lambda: _noisy(predict, image, label, generator),
         "shift": lambda: _shifted(predict, image, label),
-        "mirror": lambda: (label, _labels(predict(image.flip(2)))[0].flip(0)),
-        "correction": lambda: (label, refine_probabilities(image[0], probabilities).argmax(0)),
+        "mirror": lambda: (label, likeliest_class(predict(image.flip(2)), 1)[0].flip(0)),
+        "correction": lambda: (label, likeliest_class(refine_probabilities(image[0], probabilities))),
     }
     dice = {name: class_dice(*compare[name](), classes=classes) for name in agreements}
     counts = torch.bincount(label.flatten(), minlength=classes)
@@ -167,7 +170,7 @@ def _seen(predict: Predictor, image: Tensor, agreements: Collection[str], genera
 
 def _noisy(predict: Predictor, image: Tensor, label: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     noise = torch.randn(image.shape, generator=generator).to(image)
-    return label, _labels(predict(GAIN * image + NOISE * image.std() * noise))[0]
+    return label, likeliest_class(predict(GAIN * image + NOISE * image.std() * noise), 1)[0]
 
 
 def _shifted(predict: Predictor, image: Tensor, label: Tensor) -> tuple[Tensor, Tensor]:
@@ -176,11 +179,7 @@ def _shifted(predict: Predictor, image: Tensor, label: Tensor) -> tuple[Tensor, 
     for axis in range(label.ndim):
         rest = rest.narrow(axis, step, rest.shape[axis] - step)
         moved = moved.narrow(axis + 2, step, moved.shape[axis + 2] - step)
-    return rest, _labels(predict(moved))[0]
-
-
-def _labels(logits: Tensor) -> Tensor:
-    return logits.argmax(1)
+    return rest, likeliest_class(predict(moved), 1)[0]
 
 
 def _largest_piece(mask: "np.ndarray[Any, np.dtype[np.bool_]]") -> float:

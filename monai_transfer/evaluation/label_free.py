@@ -10,6 +10,7 @@ from ignite.metrics.metric import reinit__is_reduced, sync_all_reduce
 from torch import Tensor
 
 from monai_transfer.losses import entropy_loss, information_score, label_agreement, soft_neighbourhood_density
+from monai_transfer.transforms.target import likeliest_class
 
 
 class _MeanOverImages(Metric):
@@ -136,7 +137,7 @@ class TeacherStudentAgreement(_MeanOverImages):
     def score(self, image: tuple[Tensor, Tensor]) -> Tensor:
         """Of a pair of logits ``(classes, *spatial)``; see :func:`monai_transfer.losses.label_agreement`."""
         teacher, student = image
-        return label_agreement(teacher.argmax(0), student.argmax(0), teacher.shape[0])
+        return label_agreement(likeliest_class(teacher), likeliest_class(student), teacher.shape[0])
 
     @reinit__is_reduced  # type: ignore[untyped-decorator]
     def update(self, output: tuple[Any, Any]) -> None:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from monai_transfer.losses import information_score, label_agreement, soft_neighbourhood_density, voxel_samples
+from monai_transfer.transforms.target import likeliest_class
 
 Kept = Literal["adapted", "source_only"]
 Predictor = Callable[[Tensor], Tensor]
@@ -143,12 +144,11 @@ def label_free_scores(
     for image in images:
         logits = predict(image).float()
         finite = finite and bool(torch.isfinite(logits).all())
-        classes = logits.shape[1]
-        labels = logits.argmax(1)
+        labels, classes = likeliest_class(logits, 1), logits.shape[1]
         noise = torch.randn(image.shape, generator=generator).to(image)
-        again = predict(GAIN * image + NOISE * image.std() * noise).float().argmax(1)
+        again = likeliest_class(predict(GAIN * image + NOISE * image.std() * noise).float(), 1)
         agreements.append(float(label_agreement(labels, again, classes)))
-        nothing = predict(_phase_scrambled(image, noise)).float().argmax(1)
+        nothing = likeliest_class(predict(_phase_scrambled(image, noise)).float(), 1)
         scrambled.append(float(label_agreement(labels, nothing, classes)) if bool(labels.any()) else 0.0)
         volumes.append(torch.bincount(labels.flatten(), minlength=classes).double().cpu() * voxel_ml)
         samples.append(voxel_samples(logits.softmax(1), _SAMPLED_VOXELS))

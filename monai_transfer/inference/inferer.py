@@ -109,7 +109,7 @@ class StreamingInferer(Inferer):
         ):
             if self.output == "labels":
                 parts.append(
-                    logits.argmax(dim=1, keepdim=True).to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
+                    logits.max(dim=1, keepdim=True).indices.to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
                 )
             else:
                 parts.append(logits)

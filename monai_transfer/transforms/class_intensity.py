@@ -166,12 +166,10 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         chosen = torch.from_numpy(self.R.randint(len(ring), size=min(_SAMPLES, len(ring)))).to(ring.device)
         sample, quantiles = ring[chosen], torch.tensor(AROUND, device=ring.device)
         counts = range(_KNOTS[0], _KNOTS[1] + 1)
-        knots = (self.R.uniform(size=counts[int(self.R.randint(len(counts)))]) for _ in range(self.candidates))
-
-        def distance(curve: Tensor) -> float:
-            return float((torch.quantile(_through(sample, curve), quantiles) - wanted).abs().mean())
-
-        return _through(unit, min((torch.from_numpy(drawn).to(unit) for drawn in knots), key=distance))
+        drawn = [self.R.uniform(size=counts[int(self.R.randint(len(counts)))]) for _ in range(self.candidates)]
+        curves = [torch.from_numpy(knots).to(unit) for knots in drawn]
+        found = torch.quantile(torch.stack([_through(sample, curve) for curve in curves]), quantiles, dim=1)
+        return _through(unit, curves[int((found - wanted[:, None]).abs().mean(0).argmin())])
 
     def _paint(self, image: Tensor, label: Tensor, profile: IntensityProfile | None, *, guess: bool) -> Tensor:
         profile = profile or IntensityProfile.of_range(image, classes=int(label.max()) + 1)

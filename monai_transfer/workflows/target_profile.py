@@ -23,7 +23,7 @@ from monai_transfer.text import one_line
 from monai_transfer.transforms import IntensityProfile
 from monai_transfer.transforms.class_sizes import plausible_sizes, size_bounds
 from monai_transfer.transforms.presets import Modality
-from monai_transfer.transforms.target import AROUND
+from monai_transfer.transforms.target import AROUND, likeliest_class
 from monai_transfer.volumes.reading import read_volume
 from monai_transfer.workflows.choice import spread
 
@@ -216,6 +216,6 @@ def _measured(bundle: InferenceBundle, files: Sequence[Path], images: CaseDatase
     plain = image.as_tensor().float().to(device)
     predicted = over_whole_image(bundle.network, bundle.window)(plain[None])[0].float().softmax(0)
     corrected = refine_probabilities(plain, predicted)
-    counts = torch.bincount(corrected.argmax(0).flatten().cpu(), minlength=len(corrected))
+    counts = torch.bincount(likeliest_class(corrected).flatten().cpu(), minlength=len(corrected))
     volumes = [round(float(count) * voxel_ml, 2) for count in counts]
     return MeasuredVolume(**IntensityProfile.measure(plain, corrected).numbers, volumes_ml=volumes)

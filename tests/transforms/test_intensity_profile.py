@@ -1,9 +1,10 @@
 import pytest
 import torch
+from scipy import ndimage
 
 from monai_transfer.transforms import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.class_sizes import size_bounds
-from monai_transfer.transforms.target import AROUND, surroundings
+from monai_transfer.transforms.target import AROUND, dilated, likeliest_class, surroundings
 
 NAN = float("nan")
 
@@ -53,6 +54,14 @@ def test_the_surroundings_are_the_background_within_five_voxels():
     torch.testing.assert_close(around[0], expected)
 
 
+@pytest.mark.parametrize("shape", [(14, 12, 9), (3, 20, 1), (17, 8)])
+@pytest.mark.parametrize("by", [0, 1, 2, 3, 5])
+def test_a_mask_grows_by_a_box(shape, by):
+    mask = torch.rand(shape, generator=torch.Generator().manual_seed(by)) > 0.97
+    box = ndimage.maximum_filter(mask.numpy(), size=2 * by + 1, mode="constant")
+    assert torch.equal(dilated(mask, by), torch.from_numpy(box))
+
+
 def test_without_a_class_there_are_no_surroundings():
     profile = IntensityProfile.measure(torch.rand(1, 8, 8), torch.tensor([1.0, 0.0])[:, None, None].expand(2, 8, 8))
     assert profile.around is None
@@ -62,3 +71,9 @@ def test_profiles_without_any_class_are_left_out():
     intensities = ClassIntensities()
     intensities.renew([IntensityProfile.of_range(torch.rand(1, 4, 4, 4), classes=3)])
     assert intensities.profiles == []
+
+
+@pytest.mark.parametrize("dim", [0, 1])
+def test_the_likeliest_class_is_the_first_of_the_greatest(dim):
+    maps = torch.randint(0, 3, (5, 5, 7, 6), generator=torch.Generator().manual_seed(0)).float()  # full of ties
+    assert torch.equal(likeliest_class(maps, dim), torch.from_numpy(maps.numpy().argmax(dim)))
