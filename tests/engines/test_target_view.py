@@ -1,5 +1,6 @@
 """The handler that looks at the target with the network that learns."""
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -207,11 +208,23 @@ def test_volumes_are_labelled_where_their_intensities_correct_the_prediction() -
 
 def test_nothing_is_labelled_where_no_correction_improves_the_prediction() -> None:
     labels = PseudoLabels()
-    view = make(intensities=None, labels=labels, least_gain=0.16)
+    view = make(intensities=None, labels=labels, least_gain=0.1)
     run(view, epochs=3)
     assert len(labels) == 0
     assert len(view.network.modes) == 2  # type: ignore[arg-type]  # two volumes, looked at once
     assert view.state_dict() == {"unlabelled": []}
+
+
+@pytest.mark.parametrize(("before", "after", "taught"), [(0.6, 0.8, True), (0.2, 0.4, False)])
+def test_what_is_taken_away_of_the_overlap_decides(
+    before: float, after: float, taught: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both corrections add 0.2 to the separation: half of the overlap of 0.4, and a quarter of 0.8."""
+    seen = itertools.cycle([before, after])
+    monkeypatch.setattr(target_view, "separation", lambda image, label, classes: torch.full((2,), next(seen)))
+    labels = PseudoLabels()
+    run(make(intensities=None, labels=labels, least_gain=0.36), epochs=1)
+    assert bool(len(labels)) == taught
 
 
 @pytest.mark.parametrize(("maps", "kept"), [(3, True), (2, False)])
