@@ -1,7 +1,7 @@
 """What an adaptation method is: the losses of one training step, by name."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sized
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TypeVar
@@ -78,9 +78,10 @@ class AdaptationMethod(nn.Module, ABC):
     """Whether a step at strength 0 can do without this method, so that the target is not run for its sake.
     Not so where something is learnt before the network is touched (a discriminator, running statistics)."""
 
-    def __init__(self, weight: float | None = None) -> None:
-        """Weight of this method's losses at full strength; its usual one by default."""
+    def __init__(self, weight: float | None = None, waits_for: Sized | None = None) -> None:
+        """Weight of this method's losses at full strength, by default its usual one, and what it rests without."""
         super().__init__()
+        self.waits_for = waits_for
         self.weight = self.usual_weight if weight is None else weight
         self.strength = 1.0
 
@@ -91,7 +92,8 @@ class AdaptationMethod(nn.Module, ABC):
     @property
     def resting(self) -> bool:
         """Whether the present step can do without this method."""
-        return self.rests_at_zero and self.strength == 0
+        waiting = self.waits_for is not None and not len(self.waits_for)
+        return waiting or (self.rests_at_zero and self.strength == 0)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss times ``weight`` and ``strength``; a constant 0 where that is 0, so that no gradient is touched."""

@@ -26,6 +26,7 @@ class SelfTraining(AdaptationMethod):
 
     Args:
         weight: weight of Dice and cross entropy on the trusted voxels at full strength.
+        waits_for: the label maps that the target's transforms hand out; while there is none the target is not run.
 
     Example:
         >>> logits = torch.zeros(1, 2, 4, 4)

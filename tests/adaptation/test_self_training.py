@@ -2,10 +2,12 @@ import math
 
 import pytest
 import torch
+from monai.data import MetaTensor
 
 from monai_transfer.adaptation import Outputs, SelfTraining
 from monai_transfer.errors import UserError
 from monai_transfer.losses import pseudo_label_loss
+from monai_transfer.transforms import PseudoLabels
 from monai_transfer.transforms.target import UNLABELLED
 
 from .contract import MethodContract
@@ -42,6 +44,17 @@ def test_without_any_label_there_is_nothing_to_learn():
     assert value.item() == 0
     value.backward()
     assert logits.grad.abs().max() == 0
+
+
+def test_rests_until_a_volume_is_labelled():
+    labels = PseudoLabels()
+    method = SelfTraining(waits_for=labels)
+    assert method.resting
+    labels.set(MetaTensor(torch.zeros(1, 4, 4), meta={"filename_or_obj": "mr.nii.gz"}), torch.ones(1, 4, 4))
+    assert not method.resting
+    method.set_strength(0.0)
+    assert method.resting
+    assert not SelfTraining().resting
 
 
 def test_a_target_without_the_key_is_named():
