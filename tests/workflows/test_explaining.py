@@ -19,7 +19,7 @@ RUNNER = CliRunner()
 def bundle(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained long enough to find some label."""
     root = tmp_path_factory.mktemp("bundles") / "organs"
-    arguments = ["train", "--data", domains / "ct", "--output", root, "--steps", 20, "--spacing", 12, "--device", "cpu"]
+    arguments = ["train", "--data", domains / "ct", "--output", root, "--steps", 40, "--spacing", 12, "--device", "cpu"]
     result = RUNNER.invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return root
