@@ -101,7 +101,7 @@ def _compared(path: Path, rounds: int) -> dict[str, Any]:
     if not np.array_equal(np.asarray(nibabel.load(ours).dataobj), array):
         raise UserError(f"{ours} holds other voxels than {path}: please report it.")
     seconds = {name: [median(clock) for clock in zip(*each, strict=True)] for name, each in clocks.items()}
-    result: dict[str, Any] = {"seconds": {name: [round(s, 3) for s in both] for name, both in seconds.items()}}
+    result: dict[str, Any] = {"seconds": {name: [round(s, 6) for s in both] for name, both in seconds.items()}}
     for number, clock in enumerate(("processor", "wall")):
         costs = {side: [seconds[f"{side}{work}"][number] for work in ("read", "write")] for side in ("", "nibabel_")}
         pairs = zip(("read", "write"), costs[""], costs["nibabel_"], strict=True)

@@ -63,7 +63,7 @@ def test_benchmark_files(tmp_path: Path) -> None:
         seconds, wall = report[kind]["seconds"], report[kind]["wall"]
         assert set(seconds) == {"read", "write", "nibabel_read", "nibabel_write"}
         both = [sum(seconds[side + work][1] for work in ("read", "write")) for side in ("", "nibabel_")]
-        assert wall["both"] == pytest.approx(both[0] / both[1], abs=0.1)
+        assert wall["both"] == pytest.approx(both[0] / both[1], abs=0.01)
     assert report["image"]["size"] == pytest.approx(1, abs=0.3)
 
 
