@@ -4,7 +4,12 @@ from monai_transfer.engines.budget import Budget
 from monai_transfer.engines.health import CollapseGuard
 from monai_transfer.engines.history import ContourPanels, History, read_history
 from monai_transfer.engines.resume import Checkpoints, ExactResume
-from monai_transfer.engines.schedule import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule
+from monai_transfer.engines.schedule import (
+    BalanceSchedule,
+    StrengthSchedule,
+    TwoStageCosineSchedule,
+    averaging_momentum,
+)
 from monai_transfer.engines.target_view import AtlasKeeper, TargetView
 from monai_transfer.engines.terminal import GracefulInterrupt, TrainingProgress
 from monai_transfer.engines.trainer import AdaptationTrainer, Attached
@@ -25,5 +30,6 @@ __all__ = [
     "TargetView",
     "TrainingProgress",
     "TwoStageCosineSchedule",
+    "averaging_momentum",
     "read_history",
 ]

@@ -100,6 +100,23 @@ class BalanceSchedule:
         self.loss.gamma = self.first * max(0.0, 1 - (engine.state.iteration - 1) / self.steps)
 
 
+def averaging_momentum(steps: int, *, usual: float = 0.02) -> float:
+    """Share of a step's weights in the running average that is kept: the average is over at most a tenth of the steps.
+
+    A longer one would lag behind the statistics of batch normalisation, which are of about ten steps and are saved as
+    they are at the end: a light ResNet-10 of 96 steps segmented nothing with an average over 50.
+
+    Args:
+        steps: of the training.
+        usual: share in long trainings.
+
+    Example:
+        >>> [averaging_momentum(steps) for steps in (10, 100, 500, 1000)]
+        [0.5, 0.1, 0.02, 0.02]
+    """
+    return min(0.5, max(usual, 10 / steps))
+
+
 class TwoStageCosineSchedule(WarmupCosineSchedule):
     r"""MONAI's warm-up and half cosine, gone through twice: the second time without warm-up and from a lower peak.
 

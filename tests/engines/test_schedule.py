@@ -10,7 +10,7 @@ from monai.optimizers import WarmupCosineSchedule
 from torch.optim.lr_scheduler import LRScheduler
 
 from monai_transfer.adaptation import SourceOnly
-from monai_transfer.engines import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule
+from monai_transfer.engines import BalanceSchedule, StrengthSchedule, TwoStageCosineSchedule, averaging_momentum
 from monai_transfer.losses import ClassBalancedDiceCELoss
 
 
@@ -73,3 +73,10 @@ def test_the_first_stage_is_monais_schedule_and_the_second_a_lower_cosine(restar
         assert ours[60] == pytest.approx(0.05)
         assert ours[80] == pytest.approx(0.025)
         assert ours[99] == pytest.approx(0.002)
+
+
+@pytest.mark.parametrize(
+    ("steps", "usual", "momentum"), [(4, 0.02, 0.5), (96, 0.02, 10 / 96), (500, 0.02, 0.02), (4000, 0.005, 0.005)]
+)
+def test_the_average_that_is_kept_is_over_at_most_a_tenth_of_the_steps(steps, usual, momentum):
+    assert averaging_momentum(steps, usual=usual) == pytest.approx(momentum)
