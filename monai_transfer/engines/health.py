@@ -16,6 +16,7 @@ from monai_transfer.adaptation.method import is_target
 from monai_transfer.errors import UserError
 from monai_transfer.processes import average_figures
 from monai_transfer.text import one_line
+from monai_transfer.transforms.target import likeliest_class
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +169,7 @@ class CollapseGuard:
         if not any(is_target(domain) for domain in predicted):
             return
         for domain, logits in predicted.items():
-            classes = _thinned(logits).argmax(1).flatten()
+            classes = likeliest_class(_thinned(logits), 1).flatten()
             if is_target(domain):
                 self._add("target", classes, logits.shape[1])
             elif Keys.LABEL in engine.state.batch[domain]:

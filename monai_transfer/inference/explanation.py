@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from monai_transfer.networks import feature_layers, tap
+from monai_transfer.transforms.target import likeliest_class
 
 Method = Literal["gradcam", "gradcam++", "occlusion"]
 
@@ -78,7 +79,7 @@ def predicted_labels(network: nn.Module, working: Tensor, *, window: Sequence[in
     image = torch.as_tensor(working)
     size = _window_size(window, image.shape[1:])
     logits = sliding_window_inference(image[None], size, 1, network, padding_mode="replicate")
-    labels: Tensor = logits.argmax(1)[0]
+    labels: Tensor = likeliest_class(logits, 1)[0]
     return labels
 
 
@@ -168,7 +169,7 @@ class _Presence(nn.Module):
         logits: Tensor = self.network(image)
         if logits.ndim == 2:
             return logits
-        chosen = logits.argmax(1, keepdim=True) == torch.arange(logits.shape[1], device=logits.device).view(
+        chosen = likeliest_class(logits, 1)[:, None] == torch.arange(logits.shape[1], device=logits.device).view(
             1, -1, *[1] * (logits.ndim - 2)
         )
         return (logits * chosen).flatten(2).sum(2)

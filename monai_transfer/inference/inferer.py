@@ -13,6 +13,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.inference.predictor import PRECISIONS, first_tensor
 from monai_transfer.inference.windows import pad_to_plan, plan_windows, stream, wanted_windows
 from monai_transfer.options import Precision
+from monai_transfer.transforms.target import likeliest_class
 
 
 class StreamingInferer(Inferer):
@@ -109,7 +110,7 @@ class StreamingInferer(Inferer):
         ):
             if self.output == "labels":
                 parts.append(
-                    logits.max(dim=1, keepdim=True).indices.to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
+                    likeliest_class(logits, 1)[:, None].to(torch.uint8 if logits.shape[1] <= 256 else torch.int16)
                 )
             else:
                 parts.append(logits)
