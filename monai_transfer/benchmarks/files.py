@@ -79,7 +79,10 @@ def _write_labels(image: Path, path: Path) -> None:
     """A map of four intensities of the body without its noise: large pieces with ragged borders."""
     ct = nibabel.load(image)
     array = np.asarray(ct.dataobj)
-    nibabel.save(nibabel.Nifti1Image(np.digitize(array, [-500, 60, 120, 180]).astype(np.uint8), ct.affine), path)
+    labels = np.zeros(array.shape, np.uint8, order="F")
+    for edge in (-500, 60, 120, 180):  # np.digitize would hold 64-bit integers
+        labels += array >= edge
+    nibabel.save(nibabel.Nifti1Image(labels, ct.affine), path)
 
 
 def _compared(path: Path, rounds: int) -> dict[str, Any]:
