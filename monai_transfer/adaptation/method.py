@@ -90,10 +90,14 @@ class AdaptationMethod(nn.Module, ABC):
         self.strength = value
 
     @property
+    def waiting(self) -> bool:
+        """Whether what this method waits for has not come yet."""
+        return self.waits_for is not None and not len(self.waits_for)
+
+    @property
     def resting(self) -> bool:
         """Whether the present step can do without this method."""
-        waiting = self.waits_for is not None and not len(self.waits_for)
-        return waiting or (self.rests_at_zero and self.strength == 0)
+        return self.waiting or (self.rests_at_zero and self.strength == 0)
 
     def scaled(self, loss: Tensor) -> Tensor:
         """The loss times ``weight`` and ``strength``; a constant 0 where that is 0, so that no gradient is touched."""

@@ -1,7 +1,7 @@
 """One batch from every domain at each step: finite, seeded, and blind to how large each domain is."""
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
 from monai.data import DataLoader
@@ -56,6 +56,14 @@ class CyclingSampler(Sampler[int]):
         return torch.randperm(self.size, generator=generator)
 
 
+class Waiter(Protocol):
+    """Looks at a domain only once something has come, as :class:`~monai_transfer.adaptation.AdaptationMethod` may."""
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it has not come yet."""
+
+
 class DomainLoader:
     """Yields ``{domain: batch}`` for a fixed number of steps per epoch.
 
@@ -70,6 +78,8 @@ class DomainLoader:
         num_workers: loading processes per domain.
         pin_memory: copy batches to pinned memory, for a GPU.
         batch_transforms: domain -> transform of its whole batches, such as mixup.
+        waiters: domain -> those for whom alone it is read; where all of them wait when an epoch begins, the domain is
+            left out of that epoch.
 
     Raises:
         UserError: when a domain has no cases.
@@ -93,9 +103,11 @@ class DomainLoader:
         num_workers: int = 0,
         pin_memory: bool = False,
         batch_transforms: Mapping[str, Transform] | None = None,
+        waiters: Mapping[str, Iterable[Waiter]] | None = None,
     ) -> None:
         self.datasets = dict(datasets)
         self.batch_transforms = dict(batch_transforms or {})
+        self.waiters = dict(waiters or {})
         self.steps = steps
         self.seed = seed
         self.epoch = 0
@@ -126,9 +138,13 @@ class DomainLoader:
                 if transform is not None and hasattr(transform, "set_random_state"):
                     transform.set_random_state(seed=seed)
         self.epoch += 1
-        for batches in zip(*self._loaders.values(), strict=True):
-            batch = dict(zip(self._loaders, batches, strict=True))
+        loaders = {domain: loader for domain, loader in self._loaders.items() if not self._left_out(domain)}
+        for batches in zip(*loaders.values(), strict=True):
+            batch = dict(zip(loaders, batches, strict=True))
             yield {domain: self._transformed(domain, tensors) for domain, tensors in batch.items()}
+
+    def _left_out(self, domain: str) -> bool:
+        return domain in self.waiters and all(each.waiting for each in self.waiters[domain])
 
     def _transformed(self, domain: str, batch: dict[str, Any]) -> dict[str, Any]:
         transform = self.batch_transforms.get(domain)

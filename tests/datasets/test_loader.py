@@ -5,6 +5,7 @@ import torch
 from monai.data import Dataset
 from monai.transforms import Compose, RandGaussianNoised
 
+from monai_transfer.adaptation import DANN, SelfTraining
 from monai_transfer.datasets import CyclingSampler, DomainLoader
 from monai_transfer.errors import UserError
 
@@ -71,3 +72,21 @@ def test_a_transform_of_whole_batches() -> None:
     batch = next(iter(loader))
     assert float(batch["source"]["value"].min()) >= 10
     assert float(batch["target"]["value"].max()) < 10
+
+
+def test_a_domain_for_which_all_wait_is_left_out_until_something_has_come() -> None:
+    labels: list[int] = []
+    waiting, never = _loader(waiters={"target": [SelfTraining(waits_for=labels)]}), _loader()
+    for epoch in range(3):
+        if epoch == 1:
+            labels.append(1)
+        for batch, whole in zip(waiting, never, strict=True):
+            assert set(batch) == ({"source"} if epoch == 0 else {"source", "target"})
+            for domain in batch:
+                assert batch[domain]["value"].tolist() == whole[domain]["value"].tolist()
+                torch.testing.assert_close(batch[domain]["noise"].as_tensor(), whole[domain]["noise"].as_tensor())
+
+
+def test_a_domain_is_read_for_the_sake_of_one_that_does_not_wait() -> None:
+    loader = _loader(waiters={"target": [SelfTraining(waits_for=[]), DANN(4)]})
+    assert set(next(iter(loader))) == {"source", "target"}
