@@ -2,6 +2,7 @@
 
 from monai_transfer.transforms.channel_dropout import RandChannelDropout, RandChannelDropoutd
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
+from monai_transfer.transforms.deform import RandDeformd
 from monai_transfer.transforms.fourier_style import RandFourierStyle, RandFourierStyled
 from monai_transfer.transforms.gin import RandGIN, RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatch, RandHistogramMatchd
@@ -38,6 +39,7 @@ __all__ = [
     "RandClassIntensityd",
     "RandContrastCurve",
     "RandContrastCurved",
+    "RandDeformd",
     "RandFourierStyle",
     "RandFourierStyled",
     "RandGIN",

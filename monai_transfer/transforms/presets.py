@@ -12,12 +12,10 @@ from monai.transforms import (
     EnsureTyped,
     Lambdad,
     Orientationd,
-    RandAffined,
     RandCropByPosNegLabeld,
     RandFlipd,
     RandGaussianNoised,
     RandGaussianSmoothd,
-    RandGridDistortiond,
     RandScaleIntensityd,
     RandSimulateLowResolutiond,
     RandSpatialCropd,
@@ -35,6 +33,7 @@ from torch import Tensor, cat, split
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.channel_dropout import RandChannelDropoutd
 from monai_transfer.transforms.class_intensity import RandClassIntensityd
+from monai_transfer.transforms.deform import RandDeformd
 from monai_transfer.transforms.fourier_style import RandFourierStyled
 from monai_transfer.transforms.gin import RandGINd
 from monai_transfer.transforms.histogram_match import RandHistogramMatchd
@@ -236,24 +235,21 @@ def _deformed(
 ) -> list[Transform]:
     """Random flips, stretches, rotation, zoom and shift, the same for the image and its labels; see ``preset``."""
     flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
-    modes = ["bilinear" if key == Keys.IMAGE else "nearest" for key in keys]
-    if stretch:
-        on = torch.device(device)
-        parts = RandGridDistortiond(keys, _CELLS, _UNEVEN, stretch, mode=modes, padding_mode="border", device=on)
-        flips.append(parts)
-    if deformation == 0:
+    if deformation == 0 and not stretch:
         return flips
-    affine = RandAffined(
-        keys=keys,
-        prob=0.9,
-        rotate_range=[0.26 * deformation] * 3,
-        scale_range=[stretch or 0.15 * deformation] * 3,
-        translate_range=[4.0 * deformation] * 3,
-        mode=modes,
-        padding_mode="border",
+    deform = RandDeformd(
+        keys,
+        prob=0.9 if deformation else 0.0,
+        rotate=0.26 * deformation,
+        scale=stretch or 0.15 * deformation,
+        shift=4.0 * deformation,
+        stretch=stretch,
+        stretch_prob=_UNEVEN,
+        cells=_CELLS,
+        mode=["bilinear" if key == Keys.IMAGE else "nearest" for key in keys],
         device=device,
     )
-    return [*flips, affine]
+    return [*flips, deform]
 
 
 def appearance(

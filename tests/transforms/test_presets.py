@@ -130,7 +130,7 @@ def test_a_labelled_case_is_painted_once_the_target_is_measured(
     def liver_is_brightest() -> int:
         chain.set_random_state(seed=2)
         found = 0
-        for _ in range(10):
+        for _ in range(20):
             sample = chain(dict(case["ct"]))[0]
             image, label = sample["image"], sample["label"]
             liver, rest = image[label == 1], image[label != 1]
@@ -142,8 +142,8 @@ def test_a_labelled_case_is_painted_once_the_target_is_measured(
     mean[1] = 50.0
     profile = IntensityProfile(torch.zeros(1), torch.ones(1), mean, torch.full((6, 1), 0.1))
     intensities.renew([profile])
-    assert before < 3
-    assert liver_is_brightest() > 5
+    assert before < 6
+    assert liver_is_brightest() > 10
 
 
 def test_a_seed_fixes_the_augmentation(case: dict[str, dict[str, str]]) -> None:
@@ -176,7 +176,7 @@ def test_crops_move_to_the_device_that_deforms_them() -> None:
     names = [type(step).__name__ for step in on_gpu]
     # whole volumes are cached before the crop, and stay on the CPU
     assert names.index("ToDeviced") == names.index("RandCropByPosNegLabeld") + 1
-    assert names.index("RandAffined") == names.index("ToDeviced") + 1
+    assert names.index("RandDeformd") == names.index("ToDeviced") + 1
     on_cpu = preset("mr", "train", spacing=[8.0] * 3, roi_size=[16] * 3).transforms
     assert "ToDeviced" not in [type(step).__name__ for step in on_cpu]
 
@@ -191,7 +191,7 @@ def test_bodies_are_stretched_whole_and_in_parts_and_their_labels_with_them(tmp_
         "mr", "train", spacing=[1.0] * 3, roi_size=[32] * 3, augmentation="none", deformation=0.0, stretch=0.3
     ).set_random_state(0)
     thicknesses, distances = [], []
-    for _ in range(12):
+    for _ in range(30):
         made = make(item)[0]
         shape, image = made["label"][0] > 0, made["image"][0]
         between = (image.max() + image.min()) / 2
