@@ -27,13 +27,13 @@ _AIR = 0.02
 _DARK_AIR = 0.5
 _SAMPLES = 2_000
 
-_ALIKE = 0.5
-"""Distance of two means, in the sum of their deviations, within which a class looks the same: 0.1 between scans of one
-kind (hippocampus MR), 0.6 and more between modalities."""
 
-_ALIKE_AROUND = 0.06
-"""Mean distance of the quantiles of what lies around the classes, in ranges of intensity: 0.02 to 0.06 between scans of
-one kind, 0.1 and more between modalities."""
+_ALIKE = 0.3
+"""Mean Bhattacharyya distance of the classes' intensities up to which an image is of one kind with the target. Medians:
+0.02 (hippocampus MR) and 0.2 (T1 of two sites) between images of one kind, 0.8 to 27 between modalities."""
+
+_LEAST_KNOWN = 0.5
+"""Share of an image's classes that a profile must hold to say anything of their kind."""
 
 
 class RandClassIntensityd(RandomizableTransform, MapTransform):
@@ -55,8 +55,9 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
     target: with the least distance of their quantiles (Wasserstein-1), so that fat becomes bright where most of what
     lies around the organs is bright.
 
-    An image of which all classes and their surroundings look as they do in the target already is left as it is: where
-    source and target are of one kind there is nothing to paint.
+    An image that is of one kind with the target, though another scanner made it, is not painted but given the scanner's
+    contrast as a whole (:func:`of_one_kind`). A single class may look alike by chance: each that says so halves the
+    share of such images that are painted all the same.
 
     A random intensity tears a class from the tissues that happen to be as bright in the source, which no contrast curve
     does: a dark vessel would stay as dark as bone and air. Random intensities per class are those of Billot et al.,
@@ -121,13 +122,16 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         label = convert_to_tensor(d[self.label_key], track_meta=False)[0].long()
         profile = self._draw_profile(int(label.max())) if self._do_transform else None
         guess = float(self.R.uniform()) < self.intensities.unknown
-        weight = float(self.R.uniform(0.0, self.blur))
+        weight, doubt = float(self.R.uniform(0.0, self.blur)), float(self.R.uniform())
         ring = surroundings(label) if profile is not None else torch.zeros_like(label, dtype=torch.bool)
         for key in self.key_iterator(d):
             image = convert_to_tensor(d[key], track_meta=get_track_meta())
             plain = convert_to_tensor(image, track_meta=False, dtype=torch.float32)
-            if profile is not None and _alike(plain, label, ring, profile):
-                continue
+            if profile is not None:
+                matched, classes = of_one_kind(plain, label, ring, profile)
+                if doubt < 1 - 0.5**classes:
+                    d[key] = convert_to_dst_type(matched, image, dtype=torch.float32)[0]
+                    continue
             changed = self._contrast(plain, ring, profile)
             if self._do_transform:
                 changed = _blurred(self._paint(changed, label, profile, guess=guess), weight)
@@ -193,18 +197,62 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         return mean, deviation
 
 
-def _alike(image: Tensor, label: Tensor, ring: Tensor, profile: IntensityProfile) -> bool:
-    """Whether all classes of an image, and what lies around them, look as in the profile."""
+def of_one_kind(image: Tensor, label: Tensor, ring: Tensor, profile: IntensityProfile) -> tuple[Tensor, int]:
+    r"""The image as the target's scanner would show it, and how many classes say that both are of one kind.
+
+    Scanners, sites and protocols change brightness and contrast but leave dark what is dark; another modality, or
+    sequence, turns tissues round. So an image is brought to the target by the one rising curve that gives what lies
+    around its classes its quantiles in the target (histogram matching, Nyúl and Udupa, IEEE TMI 1999), and where its
+    classes then look as in the target too, both are of one kind. Two normal distributions look alike by Bhattacharyya's
+    distance (1943), :math:`\frac{(m - \mu)^2}{4 (s^2 + \sigma^2)} + \frac12 \ln \frac{s^2 + \sigma^2}{2 s \sigma}`.
+
+    Args:
+        image: ``(channels, *spatial)``.
+        label: ``(*spatial)``.
+        ring: what lies around the classes, ``(*spatial)``.
+        profile: of a target volume.
+
+    Returns:
+        the image through that curve, and the number of classes that were compared; 0 where it is of another kind, or
+        where less than half of its classes are known.
+    """
+    if profile.around is None or not bool(ring.any()):
+        return image, 0
+    matched = _matched(image, ring, profile, profile.around)
     count = torch.bincount(label.flatten(), minlength=len(profile.mean)).cpu()
     numbers = (count[1:] > 0).nonzero()[:, 0] + 1
-    if not len(numbers) or profile.around is None or not bool(ring.any()):
-        return False
-    moments = [_moments(channel.flatten(), label.flatten(), len(profile.mean)) for channel in image]
+    moments = [_moments(channel.flatten(), label.flatten(), len(profile.mean)) for channel in matched]
     mean, deviation = (torch.stack(each, 1)[numbers] for each in zip(*moments, strict=True))
-    apart = (mean - profile.mean[numbers]).abs() / (deviation + profile.deviation[numbers]).clamp(min=1e-6)
-    around = sampled_quantiles(image[:, ring], AROUND).T.cpu()
-    rim_apart = (around - profile.around).abs().mean() / (profile.high - profile.low).mean().clamp(min=1e-6)
-    return bool(apart.mean() < _ALIKE) and bool(rim_apart < _ALIKE_AROUND)  # both false where a class is not known
+    here, there = deviation.clamp(min=1e-6), profile.deviation[numbers].clamp(min=1e-6)
+    both = here.square() + there.square()
+    apart = (mean - profile.mean[numbers]).square() / (4 * both) + (both / (2 * here * there)).log() / 2
+    known = apart[apart.isfinite().all(1)]
+    alike = len(known) >= max(1, _LEAST_KNOWN * len(apart)) and bool(known.mean() <= _ALIKE)
+    return matched, len(known) if alike else 0
+
+
+def _matched(image: Tensor, ring: Tensor, profile: IntensityProfile, around: Tensor) -> Tensor:
+    """Every channel through the rising curve that gives the ring the quantiles ``around``, in the profile's range."""
+    low, high = intensity_range(image.flatten(1))
+    found = torch.cat([low[:, None], sampled_quantiles(image[:, ring], AROUND).T, high[:, None]], 1)
+    wanted = torch.cat([profile.low[:, None], around, profile.high[:, None]], 1).to(image)
+    return torch.stack([_rising(channel, *curve) for channel, *curve in zip(image, found, wanted, strict=True)])
+
+
+def _rising(values: Tensor, places: Tensor, heights: Tensor) -> Tensor:
+    """Linear interpolation between points that are made to rise; beyond them the slope is that of the whole."""
+    places, heights = _wider(places.cummax(0).values), _wider(heights.cummax(0).values)
+    # no two at one place
+    places = places + 1e-4 * (places[-1] - places[0]) * torch.linspace(0, 1, len(places), device=places.device)
+    index = torch.bucketize(values.contiguous(), places[1:-1])
+    slope = heights.diff()[index] / places.diff()[index]
+    return heights[index] + slope * (values - places[index])
+
+
+def _wider(points: Tensor) -> Tensor:
+    """Rising points, and one at either end as far away as all of them are long."""
+    length = (points[-1:] - points[:1]).clamp(min=1e-6)
+    return torch.cat([points[:1] - length, points, points[-1:] + length])
 
 
 def _unit(image: Tensor) -> Tensor:
@@ -232,7 +280,7 @@ def _painted(image: Tensor, label: Tensor, wanted: Tensor, spread: Tensor) -> Te
 
 
 def _moments(values: Tensor, label: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each class, ``(classes,)``; 0 where it is absent."""
+    """Mean and standard deviation of each class's ``(voxels,)``, ``(classes,)`` on the CPU; 0 where it is absent."""
     count = torch.bincount(label, minlength=classes).clamp(min=1)
     mean = torch.bincount(label, weights=values, minlength=classes) / count
     square = torch.bincount(label, weights=(values - mean[label]).square(), minlength=classes) / count
