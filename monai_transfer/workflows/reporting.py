@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.arms import describe_start
 from monai_transfer.engines import read_history
 from monai_transfer.figures.report import write_adaptation_report
@@ -56,7 +57,7 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
     labelled = domains.labelled_target
     test = "none" if domains.test is None else f"{len(domains.test)} cases: {', '.join(domains.test.names)}"
     return {
-        "methods": ", ".join(adaptation.methods) or "none",
+        "methods": ", ".join(_told(name, adaptation) for name in adaptation.methods) or "none",
         "source": "; ".join(
             f"{cases.root} ({modality.upper()}), {len(cases)} labelled cases: {', '.join(cases.names)}"
             for cases, modality in zip(
@@ -77,6 +78,15 @@ def describe_run(adaptation: Adaptation) -> dict[str, Any]:
         "weights": _weights(adaptation),
         "notes": " ".join(domains.notes) or "none",
     }
+
+
+def _told(method: str, adaptation: Adaptation) -> str:
+    """A method's name, and of self-training whether it found anything to teach."""
+    if method != SelfTraining.__name__:
+        return method
+    lines = read_history(adaptation.bundle.root / "eval" / "history.jsonl")
+    taught = any("self_training" in line["losses"] for line in lines)
+    return method if taught else f"{method} (left out: no label of the target was worth learning)"
 
 
 def _with_labels(adaptation: Adaptation) -> str:

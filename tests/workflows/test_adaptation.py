@@ -18,6 +18,7 @@ from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
+from monai_transfer.workflows import reporting
 from monai_transfer.workflows.adaptation import (
     Adaptation,
     adapt,
@@ -26,7 +27,7 @@ from monai_transfer.workflows.adaptation import (
     plan_from,
     start_of_adaptation,
 )
-from monai_transfer.workflows.reporting import report_adaptation
+from monai_transfer.workflows.reporting import describe_run, report_adaptation
 from monai_transfer.workflows.segmenting import segment
 
 OWN_METHOD = '''
@@ -114,6 +115,17 @@ def test_the_bundle_is_complete_and_its_weights_fit_a_bare_network(finished: Ada
     network = UNet(**{key: value for key, value in definition.items() if key != "_target_"})
     network.load_state_dict(torch.load(finished.bundle.weights, weights_only=True))
     assert "Scores" in (root / "docs" / "README.md").read_text()
+
+
+def test_the_report_says_whether_the_target_s_labels_were_learnt(
+    finished: Adaptation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for losses, told in ({"self_training": 0.3}, "SelfTraining"), ({}, "SelfTraining (left out: "):
+        lines = [{"step": 1, "losses": {"source/supervised": 1.0, **losses}, "metrics": {}}]
+        monkeypatch.setattr(reporting, "read_history", lambda path, lines=lines: lines)
+        last = describe_run(finished)["methods"].split(", ")[-1]
+        assert last.startswith(told)
+        assert (last == "SelfTraining") is bool(losses)
 
 
 def test_the_report_has_the_three_arms_and_the_gap(finished: Adaptation) -> None:
