@@ -191,7 +191,9 @@ class Predictor:
         assert total is not None
         if self.flat_axis is not None:
             total = total.unsqueeze(2 + self.flat_axis)
-        return total.div_(len(self.mirrorings))[:count]
+        if len(self.mirrorings) > 1:
+            total.div_(len(self.mirrorings))
+        return total[:count]
 
 
 def first_tensor(output: object) -> torch.Tensor:
