@@ -63,7 +63,7 @@ def test_nvflares_simulator_averages_by_the_number_of_cases(
     assert simulated.keys() == expected.keys()
     for name, tensor in expected.items():
         # normalisation takes a convolution's bias away: its gradient is rounding, of which Adam makes whole steps
-        least = 5e-3 if name.endswith("conv.bias") else 1e-6
+        least = 5e-3 if name.endswith("conv.bias") else 5e-5
         torch.testing.assert_close(simulated[name], tensor, rtol=1e-4, atol=least)
 
 

@@ -33,14 +33,15 @@ def test_a_map_of_each_label_lies_on_the_grid_of_the_file(domains: Path, bundle:
     assert result.exit_code == 0, result.output
     (entry,) = json.loads((output / "explanation.json").read_text())["volumes"]
     assert entry["maps"]
-    scan = nibabel.load(image)
+    scan, greatest = nibabel.load(image), []
     for found in entry["maps"]:
         heat = nibabel.load(output / found["map"])
         np.testing.assert_allclose(heat.affine, scan.affine)
         assert heat.shape == scan.shape
-        assert 0 < heat.get_fdata().max() <= 1
+        greatest.append(heat.get_fdata().max())
         assert (output / found["picture"]).is_file()
         assert f"ct_001: {found['label']}" in (output / "explanation.html").read_text()
+    assert 0 <= min(greatest) < max(greatest) <= 1  # for a label that is hardly learnt nothing may speak
     header = scan.header.copy()
     header["sform_code"] = header["qform_code"] = 0
     unplaced = tmp_path / "unplaced.nii.gz"
