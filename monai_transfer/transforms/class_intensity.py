@@ -213,30 +213,32 @@ def of_one_kind(image: Tensor, label: Tensor, ring: Tensor, profile: IntensityPr
         profile: of a target volume.
 
     Returns:
-        the image through that curve, and the number of classes that were compared; 0 where it is of another kind, or
-        where less than half of its classes are known.
+        the image through that curve, and the number of classes that were compared; of another kind, or with less than
+        half of its classes known, the image as it is, and 0.
     """
     if profile.around is None or not bool(ring.any()):
         return image, 0
-    matched = _matched(image, ring, profile, profile.around)
-    count = torch.bincount(label.flatten(), minlength=len(profile.mean)).cpu()
-    numbers = (count[1:] > 0).nonzero()[:, 0] + 1
-    moments = [_moments(channel.flatten(), label.flatten(), len(profile.mean)) for channel in matched]
+    curves = _curves(image, ring, profile, profile.around)
+    labelled = label > 0  # the rest is spared where the image is of another kind, as in most pairs
+    inside, classes = label[labelled], len(profile.mean)
+    numbers = (torch.bincount(inside, minlength=classes).cpu() > 0).nonzero()[:, 0]
+    moments = [_moments(_rising(channel[labelled], *curve), inside, classes) for channel, *curve in curves]
     mean, deviation = (torch.stack(each, 1)[numbers] for each in zip(*moments, strict=True))
     here, there = deviation.clamp(min=1e-6), profile.deviation[numbers].clamp(min=1e-6)
     both = here.square() + there.square()
     apart = (mean - profile.mean[numbers]).square() / (4 * both) + (both / (2 * here * there)).log() / 2
     known = apart[apart.isfinite().all(1)]
-    alike = len(known) >= max(1, _LEAST_KNOWN * len(apart)) and bool(known.mean() <= _ALIKE)
-    return matched, len(known) if alike else 0
+    if len(known) < max(1, _LEAST_KNOWN * len(apart)) or bool(known.mean() > _ALIKE):
+        return image, 0
+    return torch.stack([_rising(*curve) for curve in curves]), len(known)
 
 
-def _matched(image: Tensor, ring: Tensor, profile: IntensityProfile, around: Tensor) -> Tensor:
-    """Every channel through the rising curve that gives the ring the quantiles ``around``, in the profile's range."""
+def _curves(image: Tensor, ring: Tensor, profile: IntensityProfile, around: Tensor) -> list[tuple[Tensor, ...]]:
+    """Every channel, and the points between which its ring gets the quantiles ``around``, in the profile's range."""
     low, high = intensity_range(image.flatten(1))
     found = torch.cat([low[:, None], sampled_quantiles(image[:, ring], AROUND).T, high[:, None]], 1)
     wanted = torch.cat([profile.low[:, None], around, profile.high[:, None]], 1).to(image)
-    return torch.stack([_rising(channel, *curve) for channel, *curve in zip(image, found, wanted, strict=True)])
+    return list(zip(image, found, wanted, strict=True))
 
 
 def _rising(values: Tensor, places: Tensor, heights: Tensor) -> Tensor:
