@@ -30,7 +30,6 @@ class RandDeformd(RandomizableTransform, MapTransform):
         stretch_prob: probability to stretch the parts.
         cells: parts along each axis.
         mode: ``"bilinear"`` or ``"nearest"``, one for all keys or one for each.
-        device: where the tensors are.
         allow_missing_keys: as in MONAI.
 
     Example:
@@ -55,15 +54,13 @@ class RandDeformd(RandomizableTransform, MapTransform):
         stretch_prob: float = 0.7,
         cells: int = 4,
         mode: str | Sequence[str] = "bilinear",
-        device: torch.device | str = "cpu",
         allow_missing_keys: bool = False,
     ) -> None:
         MapTransform.__init__(self, keys, allow_missing_keys)
         RandomizableTransform.__init__(self, prob)
         if not 0 <= stretch < 1:
             raise ValueError(f"stretch must be at least 0 and below 1, not {stretch}")
-        self.device = torch.device(device)
-        self.affine = RandAffineGrid([rotate] * 3, None, [shift] * 3, [scale] * 3, device=self.device)
+        self.affine = RandAffineGrid([rotate] * 3, None, [shift] * 3, [scale] * 3)
         self.stretch = stretch
         self.stretch_prob = stretch_prob
         self.cells = cells
@@ -93,16 +90,16 @@ class RandDeformd(RandomizableTransform, MapTransform):
         if first == ():
             return d
         self.randomize(d[first])
-        grid = self._grid(tuple(d[first].shape[1:]))
+        grid = self._grid(tuple(d[first].shape[1:]), d[first].device)
         for key, mode in self.key_iterator(d, self.mode):
             d[key] = self.resample(d[key], grid, mode=mode)
         return d
 
-    def _grid(self, shape: tuple[int, ...]) -> Tensor | None:
+    def _grid(self, shape: tuple[int, ...], device: torch.device) -> Tensor | None:
         """From where each voxel is taken, in voxels from the middle of the window; ``None`` where nothing is done."""
         if not self._do_transform and self.factors is None:
             return None
-        grid: Tensor = create_grid(shape, device=self.device, dtype=np.float32, backend=TransformBackends.TORCH)
+        grid: Tensor = create_grid(shape, device=device, dtype=np.float32, backend=TransformBackends.TORCH)
         if self._do_transform:
             grid = self.affine(grid=grid, randomize=False)
         if self.factors is None:

@@ -52,7 +52,7 @@ def test_both_at_once_are_one_interpolation() -> None:
     both = RandDeformd("image", prob=1.0, rotate=0.3, stretch=0.2, stretch_prob=1.0).set_random_state(1)
     rows = torch.arange(33.0).reshape(33, 1).expand(1, 33, 33)  # a plane is kept by any one linear interpolation
     found = both({"image": rows})["image"][0, 8:25, 8:25]
-    grid = both._grid((33, 33))
+    grid = both._grid((33, 33), torch.device("cpu"))
     assert grid is not None
     torch.testing.assert_close(found, (grid[0] + 16)[8:25, 8:25], atol=1e-3, rtol=0)
 
