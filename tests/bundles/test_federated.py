@@ -1,5 +1,6 @@
 """Bundles train under MONAI's ``MonaiAlgo``, and by NVFlare's simulator: two sites whose weights are averaged."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,9 @@ def bundle(sites: dict[str, Path], tmp_path: Path) -> Path:
     split = choose_cases(sites["one"])
     plan = plan_training(split, device="cpu", spacing=(16.0, 16.0, 16.0), steps=STEPS, seed=0, precision="float32")
     prepared = prepare_bundle(split, plan, tmp_path / "bundle")
+    config = prepared.root / "configs" / "train.json"
+    # undeformed: by rounding a voxel's label may fall to either side
+    config.write_text(json.dumps({**json.loads(config.read_text()), "deformation": 0.0}))
     prepared.run("train", device=plan.device)
     return prepared.root
 
@@ -59,16 +63,12 @@ def test_nvflares_simulator_averages_by_the_number_of_cases(
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-4000:]
     (file,) = workspace.rglob("FL_global_model.pt")
     simulated = torch.load(file, weights_only=True)["model"]
-    first, *_, expected = _averages(sites, bundle, tmp_path)
+    expected = _averages(sites, bundle, tmp_path)[-1]
     assert simulated.keys() == expected.keys()
     for name, tensor in expected.items():
-        if name.endswith(
-            "conv.bias"
-        ):  # normalisation takes it away: its gradient is rounding, of which Adam makes steps
-            continue
-        # a voxel's label may fall to the other side by rounding; counting sites alike would be 5 % off
-        off, moved = (float((tensor - other).norm()) for other in (simulated[name], first[name]))
-        assert off <= 0.02 * moved, name
+        # normalisation takes a convolution's bias away: its gradient is rounding, of which Adam makes whole steps
+        least = 5e-3 if name.endswith("conv.bias") else 1e-6
+        torch.testing.assert_close(simulated[name], tensor, rtol=1e-4, atol=least)
 
 
 def _averages(sites: dict[str, Path], bundle: Path, folder: Path) -> list[dict[str, Tensor]]:

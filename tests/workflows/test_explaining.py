@@ -19,7 +19,7 @@ RUNNER = CliRunner()
 def bundle(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Trained long enough to find some label."""
     root = tmp_path_factory.mktemp("bundles") / "organs"
-    arguments = ["train", "--data", domains / "ct", "--output", root, "--steps", 40, "--spacing", 12, "--device", "cpu"]
+    arguments = ["train", "--data", domains / "ct", "--output", root, "--steps", 80, "--spacing", 12, "--device", "cpu"]
     result = RUNNER.invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return root
@@ -33,15 +33,14 @@ def test_a_map_of_each_label_lies_on_the_grid_of_the_file(domains: Path, bundle:
     assert result.exit_code == 0, result.output
     (entry,) = json.loads((output / "explanation.json").read_text())["volumes"]
     assert entry["maps"]
-    scan, greatest = nibabel.load(image), []
+    scan = nibabel.load(image)
     for found in entry["maps"]:
         heat = nibabel.load(output / found["map"])
         np.testing.assert_allclose(heat.affine, scan.affine)
         assert heat.shape == scan.shape
-        greatest.append(heat.get_fdata().max())
+        assert 0 < heat.get_fdata().max() <= 1
         assert (output / found["picture"]).is_file()
         assert f"ct_001: {found['label']}" in (output / "explanation.html").read_text()
-    assert 0 <= min(greatest) < max(greatest) <= 1  # for a label that is hardly learnt nothing may speak
     header = scan.header.copy()
     header["sform_code"] = header["qform_code"] = 0
     unplaced = tmp_path / "unplaced.nii.gz"
