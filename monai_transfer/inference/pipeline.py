@@ -5,6 +5,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING
 
 import scipy.sparse
@@ -160,7 +161,7 @@ class CaseRun:
     def _activated(self) -> Iterator[tuple[int, torch.Tensor]]:
         for first, logits in self.slabs():
             with self.clock("restore"), torch.inference_mode():
-                values = activate(logits, self.decision.activation, members=self.members)
+                values = on_all_cores(partial(activate, logits, self.decision.activation, members=self.members))
             yield first, values
 
     def _logits(self, windows: torch.Tensor) -> torch.Tensor:

@@ -1,9 +1,11 @@
 """One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory.
 
-The network on all cores of a CPU, everything else on one.
-Cutting windows, adding logits and interpolating slices are thousands of small operations. Where torch spreads each of
-them over the cores, every one waits for the slowest core, and on a machine with other work that wait can be many times
-the work. So the calling thread uses one core, and the network runs in a thread that has them all.
+What is large runs on all cores of a CPU, everything else on one.
+Cutting windows and interpolating slices are thousands of small operations. Where torch spreads each of them over the
+cores, every one waits for the slowest core, and on a machine with other work that wait can be many times the work. So
+the calling thread uses one core. The network and sums over windows' logits run in a thread that has them all
+(:func:`on_all_cores`); small operations that need not wait for each other have a thread for each core
+(:func:`one_core_each`).
 """
 
 import functools
@@ -35,6 +37,7 @@ from monai_transfer.options import Precision, Runtime
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
+R = TypeVar("R")
 _cores: ContextVar[int] = ContextVar("cores", default=0)
 """The cores that torch had before the calling thread was left one."""
 
@@ -217,7 +220,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def one_core(device: torch.device) -> Iterator[None]:
-    """Let torch use one core in this block, save for what is called through :func:`on_all_cores`.
+    """Let torch use one core in this block, save for what is called by :func:`on_all_cores` and :func:`one_core_each`.
 
     Nothing changes where ``device`` is not a CPU.
     """
@@ -240,7 +243,26 @@ def on_all_cores(function: Callable[[], T]) -> T:
     threads = _cores.get()
     if not threads:
         return function()
-    return _thread(threads, os.getpid()).submit(function).result()
+    inference = torch.is_inference_mode_enabled()
+    return _thread(threads, os.getpid()).submit(_call, inference, function).result()
+
+
+def one_core_each(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
+    """Call ``function`` on each part, as many at a time as torch had cores before :func:`one_core`, each call on one.
+
+    Returns:
+        what it returned, in the order of the parts.
+    """
+    threads = _cores.get()
+    if not threads or len(parts) == 1:
+        return [function(part) for part in parts]
+    inference = torch.is_inference_mode_enabled()
+    return list(_threads(threads, os.getpid()).map(functools.partial(_call, inference, function), parts))
+
+
+def _call(inference: bool, function: Callable[..., R], *given: object) -> R:
+    with torch.inference_mode(inference):  # every thread has a mode of its own
+        return function(*given)
 
 
 @functools.cache
@@ -248,6 +270,11 @@ def _thread(threads: int, process: int) -> ThreadPoolExecutor:  # a forked proce
     pool = ThreadPoolExecutor(1, "network")
     pool.submit(_use_cores, threads).result()
     return pool
+
+
+@functools.cache
+def _threads(count: int, process: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(count, "core", initializer=_use_cores, initargs=(1,))
 
 
 def _use_cores(threads: int) -> None:

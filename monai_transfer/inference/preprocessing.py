@@ -1,6 +1,7 @@
 """A bundle's own preprocessing, with the slow parts done faster and to the same result, after a look at the memory."""
 
 import math
+from functools import partial
 
 import nibabel
 import nibabel.affines
@@ -14,6 +15,7 @@ from monai.utils import LazyAttr
 from scipy import ndimage
 
 from monai_transfer.errors import UserError
+from monai_transfer.inference.predictor import on_all_cores
 from monai_transfer.inference.resampling import NotSeparable, Taps, axis_steps, interpolate, linear_matrix
 from monai_transfer.machine import free_memory
 from monai_transfer.volumes.volume import Volume
@@ -64,7 +66,8 @@ def preprocess(
         data = Compose(steps, lazy=transforms.lazy)(data)
     else:
         for step in steps:
-            data = spacing(data, step) if isinstance(step, Spacingd) else step(data)  # type: ignore[operator]
+            spaced = isinstance(step, Spacingd)
+            data = spacing(data, step) if spaced else on_all_cores(partial(step, data))  # type: ignore[operator]
     image = data[key]
     if 0 in image.shape:
         raise UserError(f"{volume.path} is empty after the bundle's preprocessing; is it an image of the right kind?")

@@ -9,6 +9,8 @@ import scipy.sparse
 import torch
 from monai.networks.utils import to_norm_affine
 
+from monai_transfer.inference.predictor import one_core_each
+
 Matrix: TypeAlias = Any
 """Interpolation along one axis: a ``scipy.sparse.csr_array`` (native voxels, working voxels)."""
 
@@ -213,11 +215,15 @@ def interpolate(image: torch.Tensor, taps: Sequence[Taps]) -> torch.Tensor:
     planes = image.permute(0, *(axis + 1 for axis in order))
     out = torch.empty(image.shape[0], len(slow), len(rows), len(columns), device=image.device)
     resize = ColumnResizer(columns)
-    steps = zip(*(t.tolist() for t in (slow.lower, slow.upper, slow.lower_weight, slow.upper_weight)), strict=True)
-    for n, (lower, upper, lower_weight, upper_weight) in enumerate(steps):
+    steps = [t.tolist() for t in (slow.lower, slow.upper, slow.lower_weight, slow.upper_weight)]
+
+    def write(n: int) -> None:
+        lower, upper, lower_weight, upper_weight = (values[n] for values in steps)
         plane = planes[:, lower].to(torch.float32, copy=True)
         plane *= lower_weight
         if upper_weight:
             plane.add_(planes[:, upper].to(torch.float32), alpha=upper_weight)
         out[:, n] = resize(lerp_rows(plane, rows))
+
+    one_core_each(write, range(len(slow)))
     return out.permute(0, *(1 + order.index(axis) for axis in range(3)))

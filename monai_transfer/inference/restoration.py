@@ -21,6 +21,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import AFFINE_TOL
 
+from monai_transfer.inference.predictor import one_core_each
 from monai_transfer.inference.resampling import (
     ColumnResizer,
     Matrix,
@@ -245,8 +246,8 @@ class Restorer:
                 previous = plane
 
         size = max(CACHED // (len(classes) * (native_columns.stop - native_columns.start)), 16)
-        for start in range(native_rows.start, native_rows.stop, size):
-            restore_rows(slice(start, min(start + size, native_rows.stop)))
+        starts = range(native_rows.start, native_rows.stop, size)
+        one_core_each(restore_rows, [slice(start, min(start + size, native_rows.stop)) for start in starts])
 
     def _relevant(self, probabilities: torch.Tensor) -> tuple[list[int], slice, slice]:
         """The classes, working rows and working columns that can matter."""

@@ -6,6 +6,7 @@ Finished labels are counted here, given their values, and treated as the bundle 
 import math
 import tempfile
 from collections.abc import Collection, Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -15,8 +16,12 @@ from monai.transforms import Transform
 
 from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.cleaning import keep_single_pieces, single_pieces_of
+from monai_transfer.inference.predictor import one_core_each
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE
 from monai_transfer.volumes.volume import Volume
+
+_COUNTED = 1 << 22
+"""Voxels that are counted at a time."""
 
 MOST_IN_MEMORY = 2 << 30
 """Bytes of probabilities that are kept in memory; more lie in a temporary file."""
@@ -208,9 +213,12 @@ def in_file_order(array: np.ndarray) -> np.ndarray:
     """The same array with its first axis fastest in memory, as it will lie in its file."""
     turned = np.empty(array.shape, array.dtype, order="F")
     slow = int(np.argmax(array.strides))
-    for start in range(0, array.shape[slow], 32):  # slab by slab, so that source and target stay in the cache
+
+    def turn(start: int) -> None:  # slab by slab, so that source and target stay in the cache
         part = (slice(None),) * slow + (slice(start, start + 32),)
         turned[part] = array[part]
+
+    one_core_each(turn, range(0, array.shape[slow], 32))
     return turned
 
 
@@ -219,7 +227,8 @@ def volumes_ml(labels: np.ndarray, names: dict[int, str], voxel_ml: float, *, ov
     if overlapping:
         return {names[n]: round(float(mask.sum(dtype=np.int64)) * voxel_ml, 4) for n, mask in enumerate(labels)}
     flat = torch.from_numpy(labels.ravel(order="K").view(np.int16 if labels.itemsize == 2 else np.uint8))
-    counts = torch.bincount(flat, minlength=max(names, default=0) + 1).tolist()
+    count = partial(torch.bincount, minlength=max(names, default=0) + 1)
+    counts = torch.stack(one_core_each(count, torch.split(flat, _COUNTED))).sum(dim=0).tolist()
     return {name: round(float(counts[n]) * voxel_ml, 4) for n, name in names.items() if n}
 
 

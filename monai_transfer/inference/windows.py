@@ -7,6 +7,7 @@ divided by the sum of their weights, handed on, and the slab rolls forward.
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.utils import ensure_tuple_rep, fall_back_tuple
 
 from monai_transfer.bundle.reading import WindowSettings
+from monai_transfer.inference.predictor import on_all_cores
 from monai_transfer.inference.preprocessing import BLOCK, body_mask
 
 Start = tuple[int, int, int]
@@ -166,16 +168,13 @@ class RollingSlab:
         plan: the windows.
         channels: number of classes.
         device: where the slab lives.
-        dtype: number type of the sums; float16 halves the memory where the logits are moderate.
     """
 
-    def __init__(
-        self, plan: WindowPlan, channels: int, *, device: torch.device | str, dtype: torch.dtype = torch.float32
-    ) -> None:
+    def __init__(self, plan: WindowPlan, channels: int, *, device: torch.device | str) -> None:
         self.plan = plan
         self.order = plan.order
         thickness, *plane = (plan.roi[self.order[0]], *(plan.shape[a] for a in self.order[1:]))
-        self.sums = torch.zeros(thickness, channels, *plane, device=device, dtype=dtype)
+        self.sums = torch.zeros(thickness, channels, *plane, device=device)
         self.weights = torch.zeros(thickness, 1, *plane, device=device)
         self.importance = plan.importance.to(device).permute(self.order).contiguous()
 
@@ -184,21 +183,20 @@ class RollingSlab:
         rows, columns = (slice(start[a], start[a] + self.plan.roi[a]) for a in self.order[1:])
         moved = logits.permute(1 + self.order[0], 0, 1 + self.order[1], 1 + self.order[2])
         weight = self.importance[:, None]
-        target = self.sums[:, :, rows, columns]
-        if target.dtype == moved.dtype:
-            target.addcmul_(moved, weight)
-        else:
-            target.add_((moved * weight).to(target.dtype))
+        on_all_cores(partial(self.sums[:, :, rows, columns].addcmul_, moved, weight))
         self.weights[:, :, rows, columns].add_(weight)
 
     def means(self, count: int, *, chunk: int = 8) -> Iterator[torch.Tensor]:
         """The weighted means of the first ``count`` slices, ``chunk`` at a time: (n, C, rows, columns)."""
         for first in range(0, count, chunk):
             part = slice(first, min(first + chunk, count))
-            # where no window was computed nothing was added: divided by 1, then made background
-            empty = self.weights[part] == 0
-            means = self.sums[part].float() / self.weights[part].masked_fill(empty, 1.0)
-            yield fill_background(means, empty) if bool(empty.any()) else means
+            yield on_all_cores(partial(self._mean, part))
+
+    def _mean(self, part: slice) -> torch.Tensor:
+        # where no window was computed nothing was added: divided by 1, then made background
+        empty = self.weights[part] == 0
+        means = self.sums[part] / self.weights[part].masked_fill(empty, 1.0)
+        return fill_background(means, empty) if bool(empty.any()) else means
 
     def roll(self, count: int) -> None:
         """Drop the first ``count`` slices and make room for as many new ones."""
@@ -207,7 +205,7 @@ class RollingSlab:
             kept = len(buffer) - count
             for first in range(0, kept, count):
                 last = min(first + count, kept)
-                buffer[first:last] = buffer[first + count : last + count]
+                on_all_cores(partial(buffer[first:last].copy_, buffer[first + count : last + count]))
             buffer[kept:] = 0
 
 
@@ -236,7 +234,6 @@ def stream(
     *,
     channels: int | None = None,
     device: torch.device | str | None = None,
-    dtype: torch.dtype = torch.float32,
     batch: Callable[[], int] = lambda: 1,
     wanted: Callable[[Start], bool] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -249,7 +246,6 @@ def stream(
         predict: the network.
         channels: number of classes; None to learn it from the first window.
         device: where the slab lives; by default with the image.
-        dtype: number type of the slab.
         batch: asked before each forward pass for the number of windows in it.
         wanted: says whether the window at a start is to be computed; the others count as background.
         progress: called with the number of windows done since the last call.
@@ -260,7 +256,7 @@ def stream(
     """
     if channels is None:
         channels = predict(image[None, :, *(slice(0, r) for r in plan.roi)]).shape[1]
-    slab = RollingSlab(plan, channels, device=device or image.device, dtype=dtype)
+    slab = RollingSlab(plan, channels, device=device or image.device)
     before, after = plan.padding[plan.axis]
     rows, columns = (slice(plan.padding[a][0], plan.shape[a] - plan.padding[a][1]) for a in slab.order[1:])
     last = plan.shape[plan.axis] - after
@@ -292,8 +288,8 @@ def _add_layer(
         size = max(batch(), 1)
         size += size > 1 and len(waiting) == size + 1  # a window left alone would run slower than with two others
         starts, waiting = waiting[:size], waiting[size:]
-        cut = [image[:, x : x + roi[0], y : y + roi[1], z : z + roi[2]] for x, y, z in starts]
-        logits = predict(torch.stack(cut))
+        cut = [image[None, :, x : x + roi[0], y : y + roi[1], z : z + roi[2]] for x, y, z in starts]
+        logits = predict(torch.cat(cut) if len(cut) > 1 else cut[0])
         for start, window in zip(starts, logits, strict=True):
             slab.add(start, window)
         if progress is not None:

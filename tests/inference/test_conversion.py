@@ -120,6 +120,19 @@ def test_a_network_is_converted_once(
     assert len(list(cache.iterdir())) == 2
 
 
+def test_a_result_that_is_still_looked_at_stays_as_it_is(network: nn.Module) -> None:
+    require("openvino")
+    converted = ConvertedNetwork(network, WINDOW, runtime="openvino", threads=1)
+    windows = torch.randn(3, 1, *WINDOW)
+    with torch.no_grad():
+        expected = [network(window) for window in windows]
+    kept = [converted(window)[:, :1] for window in windows]  # a view keeps the whole
+    for found, logits in zip(kept, expected, strict=True):
+        torch.testing.assert_close(found, logits[:, :1], rtol=1e-4, atol=1e-4)
+    place = converted(windows[0]).data_ptr()
+    assert converted(windows[1]).data_ptr() == place  # nobody looked: no memory was taken anew
+
+
 def test_mirrored_windows_and_ensembles_are_computed_too(network: nn.Module) -> None:
     require("openvino")
     windows = torch.randn(2, *WINDOW)

@@ -1,4 +1,5 @@
 import itertools
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from monai.networks.nets import UNet
 from monai_transfer.bundle.reading import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
-from monai_transfer.inference.predictor import on_all_cores, one_core
+from monai_transfer.inference.predictor import on_all_cores, one_core, one_core_each
 from monai_transfer.inference.resampling import Taps, linear_matrix
 from monai_transfer.inference.restoration import GridMap, Restorer
 from monai_transfer.inference.sinks import ArgmaxSink
@@ -143,3 +144,27 @@ def test_inferer_in_a_bundle(make_bundle, ct: Path) -> None:  # type: ignore[no-
     config = json.loads((root / "configs" / "inference.json").read_text())
     config["inferer"]["_target_"] = "monai_transfer.inference.StreamingInferer"
     assert isinstance(ConfigParser(config).get_parsed_content("inferer"), StreamingInferer)
+
+
+def test_parts_are_spread_over_threads_of_one_core_each() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    meet = threading.Barrier(2, timeout=30)  # passed only where two calls run at once
+
+    def look(part: int) -> tuple[int, int, bool]:
+        meet.wait()
+        return part, torch.get_num_threads(), torch.is_inference_mode_enabled()
+
+    try:
+        with one_core(torch.device("cpu")), torch.inference_mode():
+            assert one_core_each(look, range(4)) == [(part, 1, True) for part in range(4)]
+            assert one_core_each(lambda part: threading.current_thread(), [0]) == [threading.current_thread()]
+            assert one_core_each(lambda part: one_core_each(lambda inner: part + inner, [10, 20]), [1, 2]) == [
+                [11, 21],
+                [12, 22],
+            ]
+        assert one_core_each(lambda part: threading.current_thread(), [0, 1]) == [threading.current_thread()] * 2
+        with one_core(torch.device("cpu")), pytest.raises(ZeroDivisionError):
+            one_core_each(lambda part: 1 // part, [1, 0, 2])
+    finally:
+        torch.set_num_threads(before)
