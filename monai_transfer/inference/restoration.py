@@ -215,31 +215,31 @@ class Restorer:
                 before = lower_weight if upper != lower else 0.0
                 # a native slice is due when the later of its two working slices is final
                 self.due[upper].append((native, before, upper_weight if upper != lower else lower_weight))
-        self.carry: torch.Tensor | None = None
+        self.carry: list[torch.Tensor] = []
 
     def feed(self, first: int, probabilities: torch.Tensor) -> None:
         """Take the probabilities (n, C, rows, columns) of the working slices from ``first`` on."""
-        if self.carry is not None:
-            probabilities, first = torch.cat([self.carry, probabilities]), first - 1
-        self._restore(first, probabilities, known=0 if self.carry is None else 1)
+        known, highest = len(self.carry), probabilities.amax(dim=0)
+        for before in self.carry:
+            torch.maximum(highest, before, out=highest)
+        self._restore(first - known, [*self.carry, *probabilities], highest, known=known)
         # the lower neighbour of what comes with the next part; a copy, because the slab rolls on
-        self.carry = probabilities[-1:].clone()
+        self.carry = [probabilities[-1].clone()]
 
-    def _restore(self, first: int, probabilities: torch.Tensor, *, known: int) -> None:
-        classes, rows, columns = self._relevant(probabilities)
+    def _restore(self, first: int, slices: list[torch.Tensor], highest: torch.Tensor, *, known: int) -> None:
+        classes, rows, columns = self._relevant(highest)
         if not classes:
             return
         native_rows, native_columns = _covered(self.rows, rows), _covered(self.columns, columns)
         column_taps, columns = self.columns.restrict(native_columns)
         resize = ColumnResizer(column_taps)
-        chosen = probabilities[:, :, :, columns]
-        chosen = chosen if len(classes) == chosen.shape[1] else chosen[:, classes]
 
         def restore_rows(part: slice) -> None:
             taps, needed = self.rows.restrict(part)
             previous: torch.Tensor | None = None
-            for offset, working in enumerate(chosen[:, :, needed]):
-                plane = lerp_rows(resize(working), taps)
+            for offset, values in enumerate(slices):
+                working = values[:, needed, columns]
+                plane = lerp_rows(resize(working if len(classes) == len(values) else working[classes]), taps)
                 for native, before, after in self.due.get(first + offset, ()) if offset >= known else ():
                     blended = plane * after if previous is None or not before else blend(previous, plane, before, after)
                     self.sink.take(native, part, native_columns, classes, blended)
@@ -249,12 +249,12 @@ class Restorer:
         starts = range(native_rows.start, native_rows.stop, size)
         one_core_each(restore_rows, [slice(start, min(start + size, native_rows.stop)) for start in starts])
 
-    def _relevant(self, probabilities: torch.Tensor) -> tuple[list[int], slice, slice]:
-        """The classes, working rows and working columns that can matter."""
-        everything = slice(0, probabilities.shape[2]), slice(0, probabilities.shape[3])
+    def _relevant(self, highest: torch.Tensor) -> tuple[list[int], slice, slice]:
+        """The classes, working rows and working columns that can matter where ``highest`` (C, rows, columns) is met."""
+        everything = slice(0, highest.shape[1]), slice(0, highest.shape[2])
         if not self.floor:
-            return list(range(probabilities.shape[1])), *everything
-        reached = probabilities.amax(dim=0) >= self.floor
+            return list(range(len(highest))), *everything
+        reached = highest >= self.floor
         per_class = reached.flatten(1).any(dim=1).tolist()
         classes = [c for c, present in enumerate(per_class) if present]
         seen = [c for c in classes if self.wanted is None or c in self.wanted]

@@ -212,13 +212,15 @@ def _turned(array: np.ndarray, back: Sequence[int], *, flat: bool) -> np.ndarray
 def in_file_order(array: np.ndarray) -> np.ndarray:
     """The same array with its first axis fastest in memory, as it will lie in its file."""
     turned = np.empty(array.shape, array.dtype, order="F")
-    slow = int(np.argmax(array.strides))
+    slow, rows = (int(axis) for axis in np.argsort(array.strides)[:-3:-1])
 
-    def turn(start: int) -> None:  # slab by slab, so that source and target stay in the cache
-        part = (slice(None),) * slow + (slice(start, start + 32),)
-        turned[part] = array[part]
+    def turn(row: int) -> None:  # piece by piece, so that source and target stay in the cache
+        for start in range(0, array.shape[slow], 128):
+            part = [slice(None)] * array.ndim
+            part[slow], part[rows] = slice(start, start + 128), slice(row, row + 8)
+            turned[tuple(part)] = array[tuple(part)]
 
-    one_core_each(turn, range(0, array.shape[slow], 32))
+    one_core_each(turn, range(0, array.shape[rows], 8))
     return turned
 
 

@@ -183,8 +183,8 @@ class RollingSlab:
         rows, columns = (slice(start[a], start[a] + self.plan.roi[a]) for a in self.order[1:])
         moved = logits.permute(1 + self.order[0], 0, 1 + self.order[1], 1 + self.order[2])
         weight = self.importance[:, None]
-        on_all_cores(partial(self.sums[:, :, rows, columns].addcmul_, moved, weight))
-        self.weights[:, :, rows, columns].add_(weight)
+        sums, weights = (buffer[:, :, rows, columns] for buffer in (self.sums, self.weights))
+        on_all_cores(lambda: (sums.addcmul_(moved, weight), weights.add_(weight)))
 
     def means(self, count: int, *, chunk: int = 8) -> Iterator[torch.Tensor]:
         """The weighted means of the first ``count`` slices, ``chunk`` at a time: (n, C, rows, columns)."""
