@@ -31,7 +31,7 @@ NativeArrays = tuple[np.ndarray, np.ndarray | None, np.ndarray | None]
 
 
 class Sink(Protocol):
-    """Takes the class probabilities of one native slice."""
+    """Takes the class probabilities of native slices, from several threads at once, each with rows of its own."""
 
     def take(self, index: int, rows: slice, columns: slice, classes: Sequence[int], slices: torch.Tensor) -> None:
         """Take a native slice.
