@@ -4,6 +4,8 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -32,6 +34,7 @@ def test_what_is_exported_has_an_example(room: str) -> None:
 
 
 @pytest.mark.parametrize("name", MODULES)
-def test_examples_run(name: str) -> None:
+def test_examples_run(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # what an example leaves behind
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
     assert result.failed == 0
