@@ -211,6 +211,7 @@ def _open_openvino(file: Path, threads: int, bfloat16: bool) -> Compute:
     last: list[Any] = []  # the array of the last result, and how often it is held when nobody else looks at it
 
     def compute(window: np.ndarray) -> np.ndarray:
+        # results go where the last one was, but if somebody still looks at it to a place of their own
         if not last or sys.getrefcount(last[0]) > last[1]:
             last[:] = [np.empty(shape, np.float32)]
             request.set_output_tensor(openvino.Tensor(last[0], shared_memory=True))

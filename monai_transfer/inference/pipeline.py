@@ -16,9 +16,10 @@ from monai.transforms import Compose
 from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.reading import Decision, InferenceBundle, WindowSettings
 from monai_transfer.errors import UserError
+from monai_transfer.inference.cores import on_all_cores
 from monai_transfer.inference.correction import bytes_corrected, corrected_slices, is_corrected
 from monai_transfer.inference.inverting import restore_by_inverse
-from monai_transfer.inference.predictor import Predictor, on_all_cores
+from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.preprocessing import working_shape
 from monai_transfer.inference.resampling import NotSeparable, Taps
 from monai_transfer.inference.restoration import GridMap, Restorer, native_from_working

@@ -1,28 +1,15 @@
-"""One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory.
+"""One network, or an ensemble, on a batch of windows: precision, memory layout, mirroring, running out of memory."""
 
-What is large runs on all cores of a CPU, everything else on one.
-Cutting windows and interpolating slices are thousands of small operations. Where torch spreads each of them over the
-cores, every one waits for the slowest core, and on a machine with other work that wait can be many times the work. So
-the calling thread uses one core. The network and sums over windows' logits run in a thread that has them all
-(:func:`on_all_cores`); small operations that need not wait for each other have a thread for each core
-(:func:`one_core_each`).
-"""
-
-import functools
 import itertools
 import logging
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from contextvars import ContextVar
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.batches import OneDnnConvolutions
 from monai_transfer.inference.conversion import (
     ConversionError,
     ConvertedNetwork,
@@ -30,16 +17,23 @@ from monai_transfer.inference.conversion import (
     require_installed,
     runtimes_folder,
 )
+from monai_transfer.inference.cores import OneDnnConvolutions, all_cores, on_all_cores
 from monai_transfer.inference.mapped import move_weights_to_disk
 from monai_transfer.machine import has_bfloat16, require_precision
 from monai_transfer.options import Precision, Runtime
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-R = TypeVar("R")
-_cores: ContextVar[int] = ContextVar("cores", default=0)
-"""The cores that torch had before the calling thread was left one."""
+_TORCH_BATCH = 2
+"""Windows per forward pass of PyTorch in float32 on a CPU, where they are small or the network is compiled: weights are
+packed once for both, and layers of few voxels, transposed ones too, escape PyTorch's slow convolution."""
+
+_LARGE_WINDOW = 1 << 19
+"""Voxels from which one window at a time is as fast as two (a U-Net on 96³: 0.296 s and 0.301 s for two; on 64³ it is
+a fifth slower), and takes half the memory of activations."""
+
+_LARGE_LOGITS_MB = 150.0
+"""Megabytes of logits per window above which a CPU takes one window at a time, to spare memory."""
 
 WORTH_CONVERTING = 12_000_000
 """Voxels of all windows of a case from which ``auto`` takes OpenVINO, 14 windows of 96³: a conversion takes about as
@@ -136,7 +130,7 @@ class Predictor:
             self._running, self.used = converted, runtime
 
     def _convert(self, shape: tuple[int, ...], runtime: Runtime) -> list[ConvertedNetwork] | None:
-        threads = _cores.get() or torch.get_num_threads()
+        threads = all_cores()
         low = self.dtype is torch.bfloat16
         try:
             made = [ConvertedNetwork(n, shape, runtime=runtime, threads=threads, bfloat16=low) for n in self.networks]
@@ -218,68 +212,36 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
 
 
-@contextmanager
-def one_core(device: torch.device) -> Iterator[None]:
-    """Let torch use one core in this block, save for what is called by :func:`on_all_cores` and :func:`one_core_each`.
+def batch_for_cpu(predictor: Predictor, window: torch.Tensor, *, classes: int) -> int:
+    """How many windows a CPU computes at a time: two where that is faster, else one.
 
-    Nothing changes where ``device`` is not a CPU.
+    Args:
+        predictor: the networks.
+        window: one window, (1, C_in, *roi).
+        classes: of all the networks together.
     """
-    threads = torch.get_num_threads()
-    if device.type != "cpu" or threads == 1:
-        yield
-        return
-    _thread(threads, os.getpid())  # begins while the number of threads is still whole
-    token = _cores.set(threads)
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
-        _cores.reset(token)
+    voxels = window[0, 0].numel()
+    large = (voxels >= _LARGE_WINDOW and not predictor.full_batches) or 4e-6 * classes * voxels >= _LARGE_LOGITS_MB
+    return _TORCH_BATCH if predictor.used == "torch" and predictor.dtype is None and not large else 1
 
 
-def on_all_cores(function: Callable[[], T]) -> T:
-    """Call ``function`` with all the cores that torch had before :func:`one_core`, and wait for it."""
-    threads = _cores.get()
-    if not threads:
-        return function()
-    inference = torch.is_inference_mode_enabled()
-    return _thread(threads, os.getpid()).submit(_call, inference, function).result()
+def batch_for_memory(predictor: Predictor, window: torch.Tensor, *, share: float = 0.6, most: int = 32) -> int:
+    """How many windows fit a CUDA device: one is run, and its peak divides ``share`` of the free memory.
 
-
-def one_core_each(function: Callable[[T], R], parts: Sequence[T]) -> list[R]:
-    """Call ``function`` on each part, as many at a time as torch had cores before :func:`one_core`, each call on one.
-
-    Returns:
-        what it returned, in the order of the parts.
+    Args:
+        predictor: the networks.
+        window: one window, (1, C_in, *roi).
+        share: part of the free memory to plan with.
+        most: never more windows than this.
     """
-    threads = _cores.get()
-    if not threads or len(parts) == 1:
-        return [function(part) for part in parts]
-    inference = torch.is_inference_mode_enabled()
-    return list(_threads(threads, os.getpid()).map(functools.partial(_call, inference, function), parts))
-
-
-def _call(inference: bool, function: Callable[..., R], *given: object) -> R:
-    with torch.inference_mode(inference):  # every thread has a mode of its own
-        return function(*given)
-
-
-@functools.cache
-def _thread(threads: int, process: int) -> ThreadPoolExecutor:  # a forked process has none of its parent's threads
-    pool = ThreadPoolExecutor(1, "network")
-    pool.submit(_use_cores, threads).result()
-    return pool
-
-
-@functools.cache
-def _threads(count: int, process: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(count, "core", initializer=_use_cores, initargs=(1,))
-
-
-def _use_cores(threads: int) -> None:
-    torch.get_num_threads()  # sets this thread's number once, which would otherwise happen after the next line
-    torch.set_num_threads(threads)
+    if predictor.device.type != "cuda":
+        return predictor.batch
+    torch.cuda.reset_peak_memory_stats(predictor.device)
+    before = torch.cuda.memory_allocated(predictor.device)
+    predictor(window)
+    used = max(torch.cuda.max_memory_allocated(predictor.device) - before, 1)
+    free, _ = torch.cuda.mem_get_info(predictor.device)
+    return int(min(max(share * free // used, 1), most))
 
 
 def flat_axis(network: torch.nn.Module, roi_size: Sequence[int]) -> int | None:

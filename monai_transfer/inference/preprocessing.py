@@ -15,7 +15,7 @@ from monai.utils import LazyAttr
 from scipy import ndimage
 
 from monai_transfer.errors import UserError
-from monai_transfer.inference.predictor import on_all_cores
+from monai_transfer.inference.cores import on_all_cores
 from monai_transfer.inference.resampling import NotSeparable, Taps, axis_steps, interpolate, linear_matrix
 from monai_transfer.machine import free_memory
 from monai_transfer.volumes.volume import Volume

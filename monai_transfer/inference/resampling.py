@@ -9,7 +9,7 @@ import scipy.sparse
 import torch
 from monai.networks.utils import to_norm_affine
 
-from monai_transfer.inference.predictor import one_core_each
+from monai_transfer.inference.cores import one_core_each
 
 Matrix: TypeAlias = Any
 """Interpolation along one axis: a ``scipy.sparse.csr_array`` (native voxels, working voxels)."""

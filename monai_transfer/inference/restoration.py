@@ -21,7 +21,7 @@ import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.data.utils import AFFINE_TOL
 
-from monai_transfer.inference.predictor import one_core_each
+from monai_transfer.inference.cores import one_core_each
 from monai_transfer.inference.resampling import (
     ColumnResizer,
     Matrix,
@@ -219,20 +219,18 @@ class Restorer:
 
     def feed(self, first: int, probabilities: torch.Tensor) -> None:
         """Take the probabilities (n, C, rows, columns) of the working slices from ``first`` on."""
-        known, highest = len(self.carry), probabilities.amax(dim=0)
-        for before in self.carry:
-            torch.maximum(highest, before, out=highest)
-        self._restore(first - known, [*self.carry, *probabilities], highest, known=known)
+        self._restore(first - len(self.carry), probabilities)
         # the lower neighbour of what comes with the next part; a copy, because the slab rolls on
         self.carry = [probabilities[-1].clone()]
 
-    def _restore(self, first: int, slices: list[torch.Tensor], highest: torch.Tensor, *, known: int) -> None:
-        classes, rows, columns = self._relevant(highest)
+    def _restore(self, first: int, probabilities: torch.Tensor) -> None:
+        classes, rows, columns = self._relevant(probabilities)
         if not classes:
             return
         native_rows, native_columns = _covered(self.rows, rows), _covered(self.columns, columns)
         column_taps, columns = self.columns.restrict(native_columns)
         resize = ColumnResizer(column_taps)
+        slices, known = [*self.carry, *probabilities], len(self.carry)
 
         def restore_rows(part: slice) -> None:
             taps, needed = self.rows.restrict(part)
@@ -249,11 +247,14 @@ class Restorer:
         starts = range(native_rows.start, native_rows.stop, size)
         one_core_each(restore_rows, [slice(start, min(start + size, native_rows.stop)) for start in starts])
 
-    def _relevant(self, highest: torch.Tensor) -> tuple[list[int], slice, slice]:
-        """The classes, working rows and working columns that can matter where ``highest`` (C, rows, columns) is met."""
-        everything = slice(0, highest.shape[1]), slice(0, highest.shape[2])
+    def _relevant(self, probabilities: torch.Tensor) -> tuple[list[int], slice, slice]:
+        """The classes, working rows and working columns that can matter."""
+        everything = slice(0, probabilities.shape[2]), slice(0, probabilities.shape[3])
         if not self.floor:
-            return list(range(len(highest))), *everything
+            return list(range(probabilities.shape[1])), *everything
+        highest = probabilities.amax(dim=0)
+        for before in self.carry:
+            torch.maximum(highest, before, out=highest)
         reached = highest >= self.floor
         per_class = reached.flatten(1).any(dim=1).tolist()
         classes = [c for c, present in enumerate(per_class) if present]

@@ -12,11 +12,11 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
-from monai_transfer.inference.batches import batch_for_cpu, batch_for_memory
 from monai_transfer.inference.cleaning import clean
+from monai_transfer.inference.cores import one_core
 from monai_transfer.inference.ensemble import require_same
 from monai_transfer.inference.pipeline import CaseRun, Clock, Progress, atlas_of, bytes_beside
-from monai_transfer.inference.predictor import Predictor, flat_axis, is_out_of_memory, one_core
+from monai_transfer.inference.predictor import Predictor, batch_for_cpu, batch_for_memory, flat_axis, is_out_of_memory
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmentation import Segmentation, SegmentOptions, require_labels
 from monai_transfer.inference.sinks import NativeArrays, apply_after, volumes_ml, with_values_of

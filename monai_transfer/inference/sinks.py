@@ -16,7 +16,7 @@ from monai.transforms import Transform
 
 from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.cleaning import keep_single_pieces, single_pieces_of
-from monai_transfer.inference.predictor import one_core_each
+from monai_transfer.inference.cores import one_core_each
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE
 from monai_transfer.volumes.volume import Volume
 

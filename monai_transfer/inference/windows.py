@@ -16,7 +16,7 @@ from monai.data.utils import compute_importance_map, dense_patch_slices
 from monai.utils import ensure_tuple_rep, fall_back_tuple
 
 from monai_transfer.bundle.reading import WindowSettings
-from monai_transfer.inference.predictor import on_all_cores
+from monai_transfer.inference.cores import on_all_cores
 from monai_transfer.inference.preprocessing import BLOCK, body_mask
 
 Start = tuple[int, int, int]
@@ -289,7 +289,7 @@ def _add_layer(
         size += size > 1 and len(waiting) == size + 1  # a window left alone would run slower than with two others
         starts, waiting = waiting[:size], waiting[size:]
         cut = [image[None, :, x : x + roi[0], y : y + roi[1], z : z + roi[2]] for x, y, z in starts]
-        logits = predict(torch.cat(cut) if len(cut) > 1 else cut[0])
+        logits = predict(on_all_cores(partial(torch.cat, cut)))
         for start, window in zip(starts, logits, strict=True):
             slab.add(start, window)
         if progress is not None:

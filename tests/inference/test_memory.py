@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from monai_transfer.inference import Segmenter, SegmentOptions
-from monai_transfer.inference.batches import OneDnnConvolutions, batch_for_cpu
+from monai_transfer.inference.cores import OneDnnConvolutions
 from monai_transfer.inference.mapped import let_pages_go, move_weights_to_disk
-from monai_transfer.inference.predictor import Predictor
+from monai_transfer.inference.predictor import Predictor, batch_for_cpu
 from monai_transfer.volumes.reading import read_volume, write_volume
 
 CPU = torch.device("cpu")

@@ -11,7 +11,7 @@ from monai.networks.nets import UNet
 from monai_transfer.bundle.reading import WindowSettings
 from monai_transfer.errors import UserError
 from monai_transfer.inference import StreamingInferer
-from monai_transfer.inference.predictor import on_all_cores, one_core, one_core_each
+from monai_transfer.inference.cores import on_all_cores, one_core, one_core_each
 from monai_transfer.inference.resampling import Taps, linear_matrix
 from monai_transfer.inference.restoration import GridMap, Restorer
 from monai_transfer.inference.sinks import ArgmaxSink
@@ -94,6 +94,13 @@ def test_no_window_is_left_alone_in_a_batch() -> None:
     plan = plan_windows((8, 8, 16), WindowSettings((8, 8, 8), 0.5), order=(0, 1, 2))
     list(stream(torch.rand(1, 8, 8, 16), plan, predict, channels=1, batch=lambda: 2))
     assert sizes == [3]
+
+
+def test_a_network_that_changes_its_input_leaves_the_volume() -> None:
+    image = torch.rand(1, 8, 8, 8)
+    before, plan = image.clone(), plan_windows((8, 8, 8), WindowSettings((8, 8, 8), 0.5))
+    list(stream(image, plan, lambda windows: windows.relu_().sub_(0.5), channels=1))
+    assert torch.equal(image, before)
 
 
 def test_the_network_has_all_cores_and_the_rest_has_one() -> None:
