@@ -7,6 +7,7 @@ from functools import cached_property
 import torch
 import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
+from monai.transforms.utils import generate_spatial_bounding_box
 from torch import Tensor
 
 _SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -153,12 +154,16 @@ class AlignedMaps:
 
         return max(_SIGMAS, key=likelihood)
 
+    @cached_property
+    def _halves(self) -> tuple[Tensor, Tensor]:
+        return torch.stack([halved(case) for case in self.maps]), torch.stack([halved(case) for case in self.seen])
+
     def _by_the_others(self, sigma: float) -> Iterator[tuple[Tensor, Tensor]]:
         """Each map and the blurred share of all others, both ``(classes, *canvas)`` with the background first.
 
         At half of the resolution, where it costs an eighth.
         """
-        maps, seen = (torch.stack([halved(case) for case in cases]) for cases in (self.maps, self.seen))
+        maps, seen = self._halves
         smooth = torch.stack([blurred(case, sigma / 2) for case in maps])
         total, cover = smooth.sum(0), seen.sum(0)
         for case, alone, own in zip(maps, smooth, seen, strict=True):
@@ -209,15 +214,38 @@ def _centroids(one_hot: Tensor) -> Tensor:
 def laid_in(shape: Sequence[int], block: Tensor, corner: Sequence[int]) -> Tensor:
     """``block`` ``(channels, *any)`` in a field of zeros ``(channels, *shape)``, its first corner at ``corner``."""
     field = block.new_zeros(len(block), *shape)
-    inside, outside = [], []
-    for length, room, at in zip(block.shape[1:], shape, corner, strict=True):
-        first, last = max(0, -int(at)), min(length, room - int(at))
-        if last <= first:
-            return field
-        inside.append(slice(first, last))
-        outside.append(slice(first + int(at), last + int(at)))
-    field[(slice(None), *outside)] = block[(slice(None), *inside)]
+    here, there = in_common(shape, block.shape[1:], corner)
+    field[here] = block[there]
     return field
+
+
+def in_common(
+    shape: Sequence[int], block: Sequence[int], corner: Sequence[int]
+) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
+    """What a field and a block whose first corner lies at ``corner`` have in common, as parts of either.
+
+    Args:
+        shape: of the field, without its channels.
+        block: shape of the block, without its channels.
+        corner: voxel of the field, which may lie outside.
+
+    Example:
+        >>> in_common((10,), (4,), (-1,))
+        ((slice(None, None, None), slice(0, 3, None)), (slice(None, None, None), slice(1, 4, None)))
+    """
+    here, there = [slice(None)], [slice(None)]
+    for length, room, at in zip(block, shape, corner, strict=True):
+        first = max(0, -int(at))
+        last = max(first, min(length, room - int(at)))
+        here.append(slice(first + int(at), last + int(at)))
+        there.append(slice(first, last))
+    return tuple(here), tuple(there)
+
+
+def box_around(mask: Tensor, margin: int) -> tuple[slice, ...]:
+    """The box of ``(*spatial)`` that holds a mask and so many voxels on every side, as far as there are any."""
+    low, high = generate_spatial_bounding_box(mask[None], margin=margin, allow_smaller=True)
+    return tuple(slice(first, last) for first, last in zip(low, high, strict=True))
 
 
 def halved(maps: Tensor) -> Tensor:

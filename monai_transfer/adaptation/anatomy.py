@@ -10,7 +10,7 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.adaptation.aligned_maps import blurred
+from monai_transfer.adaptation.aligned_maps import blurred, box_around
 from monai_transfer.adaptation.atlas_file import FEWEST_MAPS
 from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class, robust_moments
@@ -156,6 +156,8 @@ def separation(image: Tensor, label: Tensor, classes: int) -> Tensor:
         ``(classes - 1,)``.
     """
     found = torch.zeros(classes - 1)
+    box = box_around(label > 0, _RIM)
+    image, label = image[(slice(None), *box)], label[box]
     for number in range(1, classes):
         inside = label == number
         rim = dilated(inside, _RIM) & ~inside
@@ -216,17 +218,21 @@ def refine_probabilities(
         Probabilities ``(classes, *spatial)``.
     """
     label = likeliest_class(probabilities)
+    if not bool(label.any()):
+        return probabilities
+    box = box_around(label > 0, band + math.ceil(4 * blur) + 1)  # as far as anything changes, and the blur reaches
+    part = (slice(None), *box)
+    whole, image, probabilities, label = probabilities.clone(), image[part], probabilities[part], label[box]
     around = [dilated(label == number, band) for number in range(1, len(probabilities))]
     near = torch.stack(around).any(0)
-    if not bool(near.any()):
-        return probabilities
     prior = blurred(probabilities, blur).clamp(min=1e-6).log()
     binned = [(bins, bins.round().long()) for bins in (_binned(channel, near) for channel in image.float())]
     refined = probabilities
     for _ in range(rounds):
         evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
         refined = torch.where(near, (prior + evidence).softmax(0), probabilities)
-    return refined
+    whole[part] = refined
+    return whole
 
 
 def _evidence(

@@ -15,7 +15,15 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
-from monai_transfer.adaptation.aligned_maps import SHARE_FLOOR, best_aligned, halved, laid_in, with_background
+from monai_transfer.adaptation.aligned_maps import (
+    SHARE_FLOOR,
+    best_aligned,
+    box_around,
+    halved,
+    in_common,
+    laid_in,
+    with_background,
+)
 from monai_transfer.transforms.class_sizes import size_bounds
 from monai_transfer.transforms.target import likeliest_class
 
@@ -119,6 +127,10 @@ class LabelAtlas:
         weights = self.placed.to(found) / self.placed.sum().clamp(min=1) / self.usual.to(found).clamp(min=1)
         found = found * _over(weights, found)
         worth = self._worth.to(found)
+        # most of a volume is background, where nothing can match
+        box = box_around(found.any(0), 0)
+        inside = found[(slice(None), *box)]
+        first = [edge.start for edge in box]
         peaks: list[Place] = []
         for corner in _correlation_peaks(halved(found), halved(worth), _CANDIDATES):
             # a peak is known to two voxels: try its neighbours
@@ -126,7 +138,8 @@ class LabelAtlas:
                 tuple(2 * at + step for at, step in zip(corner, steps, strict=True))
                 for steps in itertools.product((-1, 0, 1), repeat=len(corner))
             ]
-            matches = [float((found * laid_in(found.shape[1:], worth, place)).sum()) for place in near]
+            shifted = [[at - low for at, low in zip(place, first, strict=True)] for place in near]
+            matches = [_match(inside, worth, place) for place in shifted]
             peaks.append(Place(near[matches.index(max(matches))], max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
@@ -245,6 +258,12 @@ def _correlation_peaks(image: Tensor, template: Tensor, most: int) -> list[list[
         around = [(at + near) % length for at, near, length in zip(peak, quarters, size, strict=True)]
         match[torch.meshgrid(*around, indexing="ij")] = -torch.inf
     return places
+
+
+def _match(found: Tensor, worth: Tensor, corner: Sequence[int]) -> float:
+    """Sum of the products where a block ``(channels, *any)`` lies over a field of as many channels."""
+    here, there = in_common(found.shape[1:], worth.shape[1:], corner)
+    return float((found[here] * worth[there]).sum())
 
 
 def _over(values: Tensor, maps: Tensor) -> Tensor:

@@ -1,11 +1,14 @@
 """Where labels lie beside each other."""
 
+import math
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from monai_transfer.adaptation import LabelAtlas
+from monai_transfer.adaptation.aligned_maps import laid_in
 
 
 def organs(shift: tuple[int, ...] = (0, 0, 0), *, size: int = 32, without: int = 0) -> Tensor:
@@ -107,6 +110,16 @@ def test_two_layouts_are_two_places_and_half_a_one_is_none(atlas: LabelAtlas) ->
     assert all(0.7 < place.match < 1.1 for place in places)
     third = torch.cat([organs(), organs(without=1) * (organs() == 2)], -1)  # the small organ alone
     assert len(atlas.places(one_hot(third))) == 1
+
+
+def test_a_match_is_the_mean_share_of_a_class_that_is_found_where_it_is_expected(atlas: LabelAtlas) -> None:
+    """Also where the atlas sticks out of the volume, and whatever else of the body that shows."""
+    cut = organs((-9, 0, 0))
+    worth = ((atlas.share + 1e-4) / 1e-4).log() / math.log(1e4)
+    for label in (cut, F.pad(cut, (7, 30, 0, 11, 0, 25))):
+        (place,) = atlas.places(one_hot(label))
+        found = one_hot(label)[1:] / torch.tensor([8.0**3, 80.0, 125.0])[:, None, None, None] / 3
+        assert place.match == pytest.approx(float((found * laid_in(label.shape[1:], worth, place.corner)).sum()))
 
 
 def test_weight_0_leaves_the_prediction_alone(atlas: LabelAtlas) -> None:

@@ -125,3 +125,23 @@ def test_the_posterior_of_one_voxel_by_hand():
     number = int(np.rint(bins[voxel]))
     expected = 0.6 * organ[number] / (0.6 * organ[number] + 0.4 * rest[number])
     assert abs(float(after[1][voxel]) - expected) < 0.01
+
+
+def test_what_lies_far_from_every_class_has_no_part_in_it():
+    torch.manual_seed(0)
+    (truth,) = balls(5, size=32)
+    image = (truth.float() + 0.1 * torch.randn(truth.shape))[None]
+    before = probability(truth, sure=0.7)
+    wide, further = (torch.nn.functional.pad(each, (9, 30, 25, 8, 0, 20)) for each in (image, before))
+    further[0][further.sum(0) == 0] = 1.0
+    after = refine_probabilities(wide, further)
+    assert torch.equal(after[:, :32, 25:57, 9:41], refine_probabilities(image, before))
+    assert torch.equal(after[:, :, :25], further[:, :, :25])
+
+
+def test_what_was_given_is_left_as_it_was():
+    truth, drawn = balls(6, 7)
+    before = probability(drawn)
+    kept = before.clone()
+    assert not torch.equal(refine_probabilities(truth.float()[None], before), before)
+    assert torch.equal(before, kept)
