@@ -131,7 +131,7 @@ def start_of_adaptation(spec: str | None, *, network: str | None, channels: int)
     """What every network of an adaptation starts from: the weights that are named, or those that come with the package.
 
     Those know shapes in random contrasts, and no modality; on real CT and MR an adaptation from them was better than
-    one from fresh weights (docs/results.md).
+    one from fresh weights (docs/pretraining.md).
 
     Args:
         spec: as given; ``"none"`` for fresh weights, ``None`` for the packaged ones where they fit.
