@@ -18,6 +18,7 @@ from monai_transfer.adaptation.self_training import SelfTraining
 from monai_transfer.adaptation.source_only import SourceOnly
 from monai_transfer.adaptation.test_time import AdaptedNetwork, random_patches, recalibrate_norm, tent
 from monai_transfer.adaptation.translation import UnpairedTranslation
+from monai_transfer.adaptation.view_consistency import view_consistency
 
 __all__ = [
     "CDAN",
@@ -48,4 +49,5 @@ __all__ = [
     "separation",
     "stretch_by_builds",
     "tent",
+    "view_consistency",
 ]

@@ -77,11 +77,11 @@ def tent(
     Raises:
         UserError: there are no images, or nothing to adapt.
     """
-    patches = _listed(images)
+    patches = listed(images)
     adapted = copy.deepcopy(network)
     if recalibrate and batch_norms(adapted):
         _recalibrate(adapted, patches)
-    chosen = _trainable(adapted, parameters)
+    chosen = trainable(adapted, parameters)
     optimizer = torch.optim.Adam(chosen, learning_rate)
     adapted.eval()
     for step in range(steps):
@@ -89,7 +89,7 @@ def tent(
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-    return _judge(network, adapted, patches, score or _information, min_agreement)
+    return judged(network, adapted, patches, score, min_agreement)
 
 
 def recalibrate_norm(
@@ -108,14 +108,14 @@ def recalibrate_norm(
     Raises:
         UserError: there are no images, or no batch normalisation.
     """
-    patches = _listed(images)
+    patches = listed(images)
     adapted = copy.deepcopy(network)
     if not batch_norms(adapted):
         raise UserError(
             f"this {type(network).__name__} has no batch normalisation whose statistics could be replaced: choose tent"
         )
     _recalibrate(adapted, patches)
-    return _judge(network, adapted, patches, score or _information, min_agreement)
+    return judged(network, adapted, patches, score, min_agreement)
 
 
 def random_patches(images: Iterable[Tensor], roi_size: Sequence[int], *, count: int, seed: int) -> list[Tensor]:
@@ -135,7 +135,12 @@ def random_patches(images: Iterable[Tensor], roi_size: Sequence[int], *, count: 
     return patches
 
 
-def _listed(images: Iterable[Tensor]) -> list[Tensor]:
+def listed(images: Iterable[Tensor]) -> list[Tensor]:
+    """The images to adapt to.
+
+    Raises:
+        UserError: there are none.
+    """
     patches = list(images)
     if not patches:
         raise UserError("there are no images to adapt to: give at least one")
@@ -158,7 +163,12 @@ def _recalibrate(network: nn.Module, images: Sequence[Tensor]) -> None:
     network.eval()
 
 
-def _trainable(network: nn.Module, which: str) -> list[nn.Parameter]:
+def trainable(network: nn.Module, which: Literal["norm", "all"]) -> list[nn.Parameter]:
+    """Set which weights of a network are trained, scale and shift of its normalisation layers or all, and give them.
+
+    Raises:
+        UserError: its normalisation layers have neither.
+    """
     network.requires_grad_(which == "all")
     layers = affine_norms(network) if which == "norm" else [network]
     chosen = [parameter for layer in layers for parameter in layer.parameters()]
@@ -173,9 +183,10 @@ def _trainable(network: nn.Module, which: str) -> list[nn.Parameter]:
 
 
 @torch.no_grad()
-def _judge(
-    original: nn.Module, adapted: nn.Module, images: Sequence[Tensor], score: Score, min_agreement: float
+def judged(
+    original: nn.Module, adapted: nn.Module, images: Sequence[Tensor], score: Score | None, min_agreement: float
 ) -> AdaptedNetwork:
+    """The adapted network, or a copy of the original where it looks worse without labels; see :func:`tent`."""
     # a copy, so that the caller's network keeps its mode
     before, adapted = copy.deepcopy(original).eval(), adapted.eval()
     flags = [p.requires_grad for p in original.parameters()]
@@ -188,7 +199,8 @@ def _judge(
         first.append(likeliest_class(logits, 1).flatten())
         second.append(likeliest_class(adapted(image), 1).flatten())
     agreement = float(label_agreement(torch.cat(first), torch.cat(second), classes))
-    was, now = score(before, images), score(adapted, images)
+    measure = score or _information
+    was, now = measure(before, images), measure(adapted, images)
     finite = all(bool(torch.isfinite(tensor).all()) for tensor in adapted.state_dict().values())
     kept = finite and now >= was and agreement >= min_agreement
     return AdaptedNetwork(adapted if kept else before, kept, was, now, agreement)

@@ -56,6 +56,7 @@ _PARTS = {
         "AllConvUNet",
         "FlexibleUNet",
         "LightResNetUNet",
+        "MINDUNet",
         "MeshNet",
         "StemmedUNet",
         "VGGClassifier",

@@ -16,8 +16,11 @@ if TYPE_CHECKING:
 LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 """Name of a light network -> its normalisation."""
 
-STEMMED = "unet_stems"
-"""The light network with a stem for each channel."""
+STEMMED, MIND = "unet_stems", "unet_mind"
+"""The light network with a stem for each channel, and on structure in place of intensity."""
+
+LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet"}
+"""Name of a variant of the light network -> its class in this package."""
 
 LIGHT_RESNETS = {f"resnet{depth}_light": depth for depth in (10, 18)}
 """Name of a U-Net around a light network that names classes -> the depth of that ResNet."""
@@ -28,12 +31,13 @@ MESHNETS = {f"meshnet{channels}": channels for channels in (21, 30)}
 ALL_CONV = "all_conv_unet"
 """The light U-Net of OBELISK's files."""
 
-_KINDS = {"StemmedUNet": STEMMED, "AllConvUNet": ALL_CONV}
+_KINDS = {**{kind: name for name, kind in LIGHT_VARIANTS.items()}, "AllConvUNet": ALL_CONV}
 """Class of this package -> the one name that stands for it."""
 
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
+    MIND: "the light U-Net on MIND descriptors: structure in place of intensity",
     **{
         name: f"a light U-Net around a ResNet-{depth} of a quarter of the width (FlexibleUNet, batch norm)"
         for name, depth in LIGHT_RESNETS.items()
@@ -63,9 +67,9 @@ def network_definition(
     Raises:
         UserError: when there is no network of that name.
     """
-    if name in (*LIGHT, STEMMED):
+    if name in (*LIGHT, *LIGHT_VARIANTS):
         return {
-            "_target_": "monai_transfer.networks.StemmedUNet" if name == STEMMED else "UNet",
+            "_target_": f"monai_transfer.networks.{LIGHT_VARIANTS[name]}" if name in LIGHT_VARIANTS else "UNet",
             "spatial_dims": spatial_dims,
             "in_channels": channels,
             "out_channels": classes,

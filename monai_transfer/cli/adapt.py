@@ -56,7 +56,11 @@ def adapt_command(
         str | None, typer.Option(help="Target cases whose labels are learnt too (semi-supervised adaptation).")
     ] = None,
     method: Annotated[
-        list[str] | None, typer.Option(help="Method by name (DANN, MeanTeacher, …) or import path; repeat to combine.")
+        list[str] | None,
+        typer.Option(
+            help="Method by name (DANN, MeanTeacher, …) or import path; repeat to combine. With --bundle: "
+            "consistency (of two views of each image) or entropy."
+        ),
     ] = None,
     weights: StartOption = None,
     network: NetworkOption = None,
@@ -133,7 +137,14 @@ def adapt_command(
         raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
     refuse_given({"bundle": minutes and bundle}, "{} is adapted within a minute or two: omit --minutes.")
     refuse_given({"bundle": jobs and bundle}, "{} is adapted by one training: omit --jobs.")
-    refuse_given({"precision": bundle and precision}, "{} goes with --source: omit it.")
+    if bundle is not None:
+        of_training: dict[str, object] = {"source_cases": source_cases, "network": network, "spacing": spacing}
+        of_training |= {"batch_size": batch_size, "precision": precision, "keep_adapted": keep_adapted}
+        refuse_given(of_training, "{} goes with --source: omit it.")
+        if len(method or ()) > 1:
+            raise UserError(
+                "--method is given more than once, but a --bundle is adapted by one: consistency or entropy."
+            )
     if bundle is not None and weights:
         raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
     if bundle is not None and resume:
@@ -158,6 +169,7 @@ def adapt_command(
         from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, choose_images
 
         given: dict[str, Any] = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
+        given["method"] = method[0] if method else None
         settings = TestTimeSettings(**given_of(given))
         images, held = choose_images(
             target, test, target_cases=split_list(target_cases), test_cases=split_list(test_cases), reading=reading

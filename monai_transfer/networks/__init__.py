@@ -12,6 +12,7 @@ from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.light_resnet import LightResNetEncoder, LightResNetUNet
 from monai_transfer.networks.meshnet import MeshNet
+from monai_transfer.networks.mind import MINDUNet, mind_descriptor
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
@@ -26,6 +27,7 @@ __all__ = [
     "GradientReversal",
     "LightResNetEncoder",
     "LightResNetUNet",
+    "MINDUNet",
     "MeshNet",
     "PatchDomainDiscriminator",
     "PatchProjection",
@@ -41,6 +43,7 @@ __all__ = [
     "exportable",
     "feature_channels",
     "feature_layers",
+    "mind_descriptor",
     "mixed_precision",
     "names_of",
     "network_levels",

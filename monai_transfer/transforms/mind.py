@@ -6,23 +6,15 @@ from typing import Any
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.networks.layers import GaussianFilter
 from monai.transforms import MapTransform, Transform
 from monai.utils import TransformBackends, convert_to_tensor
 from torch import Tensor
 
+from monai_transfer.networks.mind import mind_descriptor
+
 
 class MINDFeatures(Transform):
-    r"""The modality independent neighbourhood descriptor of every voxel.
-
-    With :math:`D_r(x) = G_\sigma * (I(x) - I(x + r))^2` the distance of the patch at :math:`x` from the patch at
-    :math:`x + r`, for the direct neighbours :math:`r` of a voxel:
-
-    .. math:: \mathrm{MIND}_r(x) = \exp\left(-\frac{D_r(x) - \min_{r'} D_{r'}(x)}{V(x)}\right), \qquad
-       V(x) = \frac{1}{|R|} \sum_r D_r(x)
-
-    where :math:`V` is kept within 0.001 and 1000 times its mean. It is unchanged by any affine map of intensities, and
-    nearly so by a change of contrast. Heinrich et al., *MIND*, MedIA 2012.
+    """The :func:`~monai_transfer.networks.mind.mind_descriptor` of every voxel.
 
     Args:
         distance: distance of the neighbours in voxels.
@@ -44,22 +36,8 @@ class MINDFeatures(Transform):
     def __call__(self, data: Any) -> Tensor:
         """Features ``(channels * 2 * spatial_dims, *spatial)`` in ``(0, 1]`` of an image ``(channels, *spatial)``."""
         image: Tensor = convert_to_tensor(data, track_meta=False, dtype=torch.float32)
-        distances = torch.stack([self._distance(image, *shift) for shift in self._shifts(image.ndim - 1)], dim=1)
-        variance = distances.mean(1, keepdim=True)
-        # flat regions (air) have no variance: dividing by it would make structure of nothing
-        typical = float(variance.mean())
-        variance = variance.clamp(max(typical * 1e-3, 1e-12), max(typical * 1e3, 1e-12))
-        features = torch.exp(-(distances - distances.amin(1, keepdim=True)) / variance).flatten(0, 1)
+        features = mind_descriptor(image[None], distance=self.distance, sigma=self.sigma)[0]
         return MetaTensor(features).copy_meta_from(data) if isinstance(data, MetaTensor) else features
-
-    def _shifts(self, spatial_dims: int) -> list[tuple[int, int]]:
-        return [(axis + 1, sign * self.distance) for axis in range(spatial_dims) for sign in (-1, 1)]
-
-    def _distance(self, image: Tensor, axis: int, shift: int) -> Tensor:
-        index = (torch.arange(image.shape[axis], device=image.device) + shift).clamp(0, image.shape[axis] - 1)
-        squared = (image - image.index_select(axis, index)).square()
-        out: Tensor = GaussianFilter(image.ndim - 1, self.sigma).to(image.device)(squared[None])[0]
-        return out
 
 
 class MINDFeaturesd(MapTransform):

@@ -82,7 +82,7 @@ def adapt_diagnosis_bundle(
         images: of the target; what they show is not read.
         output: the bundle folder to make; also gets ``report.json``.
         test: labelled examinations to score before and after.
-        settings: how long and how fast; its patches do not apply, for images are seen whole.
+        settings: how long and how fast; its method and patches do not apply, for images are seen whole.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         trust: let a bundle that was not made here run whatever code it names; the copy stays foreign then.
         overwrite: whether to write into a folder that holds something.
@@ -100,7 +100,7 @@ def adapt_diagnosis_bundle(
     if not seen:
         raise UserError(f"{images.root} holds no image to adapt to: name at least one.")
     batches = [batch.to(diagnoser.device) for batch in torch.split(torch.stack(seen), _BATCH)]
-    adapted = chosen.adapted(diagnoser.bundle.network, batches)
+    adapted = chosen.certain(diagnoser.bundle.network, batches)
     new = copy_with(adapted, old, output, overwrite=overwrite)
     scores = [score_exams(each.root, test, device=device, trust=trust) for each in (old, new)] if test else [None, None]
     result = DiagnosisSourceFree(new, adapted, *scores)

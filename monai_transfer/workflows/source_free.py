@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import torch
 from monai.transforms import SpatialPad
@@ -12,7 +12,7 @@ from monai.utils import PytorchPadMode, convert_to_tensor
 from pydantic import Field
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent
+from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent, view_consistency
 from monai_transfer.adaptation.norm_layers import affine_norms
 from monai_transfer.bundle.facts import ATLAS_FILE
 from monai_transfer.bundle.folder import BundleFolder, require_free
@@ -29,22 +29,28 @@ from monai_transfer.volumes.volume import Reading
 from monai_transfer.workflows.judging import renew_familiarity
 from monai_transfer.workflows.scoring import score_bundle
 
+_ALL_WEIGHTS = 0.03
+"""Share of the learning rate where all weights are changed."""
+
 VOLUMES = 16
 """So many volumes, at most, are adapted to."""
 
 
 @validated
 class TestTimeSettings:
-    """How long and how fast a network is adapted.
+    """How, how long and how fast a network is adapted.
 
     Attributes:
+        method: ``consistency`` of what is drawn in two views of a patch, or ``entropy``, which makes it certain;
+            networks that name classes know ``entropy`` alone.
         steps: optimizer steps, one patch each.
-        learning_rate: of Adam, for scale and shift of normalisation layers; a hundredth of it where a network has
-            none and all weights are changed.
+        learning_rate: of Adam, for scale and shift of normalisation layers; 3 % of it where a network has none and
+            all weights are changed.
         patches: patches of the size of the bundle's window, in turn from the volumes.
-        seed: of the patches.
+        seed: of the patches and of the views.
     """
 
+    method: Literal["consistency", "entropy"] = "consistency"
     steps: Steps = 40
     learning_rate: LearningRate = 1e-3
     patches: Annotated[int, Field(ge=1, le=10_000)] = 16
@@ -54,14 +60,18 @@ class TestTimeSettings:
 
     def adapted(self, network: nn.Module, images: Sequence[Tensor]) -> AdaptedNetwork:
         """A copy of a network that was adapted to batches of images, so long and so fast."""
+        if self.method == "consistency":
+            return view_consistency(network, images, seed=self.seed, **self._pace(network))
+        return self.certain(network, images)
+
+    def certain(self, network: nn.Module, images: Sequence[Tensor]) -> AdaptedNetwork:
+        """The same by ``entropy``, whatever the method."""
+        return tent(network, images, **self._pace(network))
+
+    def _pace(self, network: nn.Module) -> dict[str, Any]:
         norms = bool(affine_norms(network))
-        return tent(
-            network,
-            images,
-            steps=self.steps,
-            learning_rate=self.learning_rate if norms else self.learning_rate / 100,
-            parameters="norm" if norms else "all",
-        )
+        rate = self.learning_rate if norms else _ALL_WEIGHTS * self.learning_rate
+        return {"steps": self.steps, "learning_rate": rate, "parameters": "norm" if norms else "all"}
 
 
 @dataclass(frozen=True)
@@ -118,15 +128,18 @@ def choose_images(
         target: data set of the domain to adapt to.
         test: labelled data set for the scores; the target by default.
         target_cases: name patterns of the images; all by default.
-        test_cases: name patterns of the cases to score; all by default.
+        test_cases: name patterns of the cases to score; by default all of ``test``, or the images.
         reading: how strictly files are read.
 
     Raises:
         UserError: a data set cannot be read, or a pattern meets no case.
     """
-    images = read_dataset(target, reading=reading).select(target_cases or ["*"])
-    tested = images if test is None else read_dataset(test, reading=reading)
-    held = tested.select(test_cases or ["*"]).labelled
+    whole = read_dataset(target, reading=reading)
+    images = whole.select(target_cases or ["*"])
+    if test is None:
+        held = (whole.select(test_cases) if test_cases else images).labelled
+    else:
+        held = read_dataset(test, reading=reading).select(test_cases or ["*"]).labelled
     return images, held if held.cases else None
 
 
@@ -204,7 +217,7 @@ def adapt_network(
     settings: TestTimeSettings | None = None,
     reading: Reading = Reading(),  # noqa: B008 (frozen)
 ) -> AdaptedNetwork:
-    """Adapt a copy of a bundle's network by :func:`monai_transfer.adaptation.tent` to a few volumes.
+    """Adapt a copy of a bundle's network to a few volumes.
 
     A volume that cannot be read is left out. The copy is rolled back where its label-free score drops.
 

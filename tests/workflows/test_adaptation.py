@@ -15,6 +15,7 @@ from monai.bundle import ConfigWorkflow
 from monai.networks.nets import UNet
 
 from monai_transfer.bundle.methods import known_methods, method_definitions
+from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
 from monai_transfer.phantoms import write_phantoms
@@ -229,6 +230,20 @@ def test_methods_are_known_by_name() -> None:
         method_definitions(["Magic"])
     with pytest.raises(UserError, match="--method dann stands twice"):
         method_definitions(["dann", "MeanTeacher", "DANN"])
+
+
+def test_the_recipe_on_a_network_that_sees_no_intensity(domains: Path, tmp_path: Path) -> None:
+    chosen = choose_domains(domains / "ct", domains / "mr")
+    plan = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_mind")
+    assert plan.weights == ""  # those that come with the package are of the network that sees intensities
+    bundle = adapt(chosen, plan, tmp_path / "bundle", oracle=False).bundle
+    definition = bundle.read("inference")["network_def"]
+    assert definition["_target_"] == "monai_transfer.networks.MINDUNet"
+    assert "monai-transfer" in bundle.read("metadata")["required_packages_version"]
+    network = read_bundle(bundle.root).network.eval()
+    image = torch.rand(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(network(7 - 3 * image), network(image), atol=1e-3, rtol=1e-3)
 
 
 @pytest.fixture(scope="module")

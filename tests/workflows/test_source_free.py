@@ -21,7 +21,7 @@ from monai_transfer.cli.app import app
 from monai_transfer.datasets import read_dataset
 from monai_transfer.errors import UserError
 from monai_transfer.workflows.adaptation import choose_domains, plan_adaptation
-from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, adapt_to_inputs
+from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, adapt_to_inputs, choose_images
 
 RUNNER = CliRunner()
 
@@ -89,6 +89,17 @@ def test_inputs_that_cannot_be_read_are_left_out(trained: BundleFolder, domains:
         adapt_to_inputs(bundle, [broken])
 
 
+def test_cases_to_score_need_not_be_adapted_to(domains: Path) -> None:
+    names = read_dataset(domains / "mr").names
+    labelled = read_dataset(domains / "mr").labelled.names
+    images, held = choose_images(domains / "mr", target_cases=[names[0]], test_cases=[labelled[-1]])
+    assert held is not None
+    assert (images.names, held.names) == ((names[0],), (labelled[-1],))
+    images, held = choose_images(domains / "mr", target_cases=[labelled[0]])
+    assert held is not None
+    assert images.names == held.names == (labelled[0],)
+
+
 def test_the_commands(trained: BundleFolder, domains: Path, tmp_path: Path) -> None:
     target = ["--target", str(domains / "mr"), "--output", str(tmp_path / "new")]
     for wrong in ([], ["--bundle", str(trained.root), "--source", str(domains / "ct")]):
@@ -96,6 +107,11 @@ def test_the_commands(trained: BundleFolder, domains: Path, tmp_path: Path) -> N
     adapted = RUNNER.invoke(app, ["adapt", *target, "--bundle", str(trained.root), "--steps", "2", "--json"])
     assert adapted.exit_code == 0, adapted.output
     assert json.loads(adapted.stdout)["before"]["cases"] > 0
+    assert "kept" in json.loads(adapted.stdout)
+    certain = ["adapt", *target, "--bundle", str(trained.root), "--steps", "2", "--overwrite", "--method"]
+    assert RUNNER.invoke(app, [*certain, "entropy"]).exit_code == 0
+    for wrong in (["DANN"], ["entropy", "--method", "consistency"], ["entropy", "--spacing", "3"]):
+        assert isinstance(RUNNER.invoke(app, [*certain, *wrong]).exception, UserError)
     again = RUNNER.invoke(app, ["adapt", *target, "--bundle", str(trained.root)])
     assert "not empty" in str(again.exception)
     volume = next((domains / "mr" / "images").iterdir())
