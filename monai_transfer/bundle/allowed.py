@@ -55,6 +55,7 @@ _PARTS = {
     "monai_transfer.networks": (
         "AllConvUNet",
         "FlexibleUNet",
+        "ImageAndMINDUNet",
         "LightResNetUNet",
         "MINDUNet",
         "MeshNet",

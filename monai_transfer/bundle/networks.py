@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 """Name of a light network -> its normalisation."""
 
-STEMMED, MIND = "unet_stems", "unet_mind"
-"""The light network with a stem for each channel, and on structure in place of intensity."""
+STEMMED, MIND, WITH_MIND = "unet_stems", "unet_mind", "unet_with_mind"
+"""The light network with a stem for each channel; on structure in place of intensity; on both."""
 
-LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet"}
+LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet", WITH_MIND: "ImageAndMINDUNet"}
 """Name of a variant of the light network -> its class in this package."""
 
 LIGHT_RESNETS = {f"resnet{depth}_light": depth for depth in (10, 18)}
@@ -38,6 +38,7 @@ NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
     MIND: "the light U-Net on MIND descriptors: structure in place of intensity",
+    WITH_MIND: "the light U-Net on its images and their MIND descriptors",
     **{
         name: f"a light U-Net around a ResNet-{depth} of a quarter of the width (FlexibleUNet, batch norm)"
         for name, depth in LIGHT_RESNETS.items()

@@ -59,9 +59,8 @@ def restore_lengths(network: nn.Module, lengths: Mapping[str, float]) -> dict[st
             if not convolution.weight.requires_grad or length <= lengths.get(name, length):
                 continue
             factor = factors[name] = lengths[name] / length
-            convolution.weight.mul_(factor)
-            if convolution.bias is not None:
-                convolution.bias.mul_(factor)
+            for tensor in convolution.parameters(recurse=False):  # its bias, and what else it adds to its output
+                tensor.mul_(factor)
             if isinstance(normalisation, _BatchNorm) and normalisation.running_mean is not None:
                 # running statistics are those of the convolution's output, which is scaled too
                 normalisation.running_mean.mul_(factor)

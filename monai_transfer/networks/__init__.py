@@ -12,7 +12,7 @@ from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.light_resnet import LightResNetEncoder, LightResNetUNet
 from monai_transfer.networks.meshnet import MeshNet
-from monai_transfer.networks.mind import MINDUNet, mind_descriptor
+from monai_transfer.networks.mind import ImageAndMINDUNet, MINDUNet, mind_descriptor
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
@@ -25,6 +25,7 @@ __all__ = [
     "ChannelsLast",
     "DenseNetEncoder",
     "GradientReversal",
+    "ImageAndMINDUNet",
     "LightResNetEncoder",
     "LightResNetUNet",
     "MINDUNet",

@@ -13,6 +13,7 @@ import torch
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
 from monai_transfer.bundle.configs import held_source, make_arm
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.networks import WITH_MIND
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
@@ -45,8 +46,8 @@ ARMS = ("adapted", "source_only", "oracle")
 
 Say = Callable[[str], None]
 
-_SHAPES, _SHAPES_NETWORK = "shapes:unet", "unet"
-"""Weights that come with the package, and the network that they are of."""
+_SHAPES, _SHAPES_NETWORKS = "shapes:unet", (None, "unet", WITH_MIND)
+"""Weights that come with the package, and the networks that begin with them."""
 
 _FRESH = "none"
 """What is given in place of a SPEC for fresh weights."""
@@ -141,7 +142,7 @@ def start_of_adaptation(spec: str | None, *, network: str | None, channels: int)
     Raises:
         UserError: the weights cannot be had.
     """
-    if spec is None and network in (None, _SHAPES_NETWORK) and channels == 1:
+    if spec is None and network in _SHAPES_NETWORKS and channels == 1:
         spec = _SHAPES
     return None if spec in (None, _FRESH) else read_starting_point(spec)
 

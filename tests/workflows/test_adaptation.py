@@ -235,7 +235,9 @@ def test_methods_are_known_by_name() -> None:
 def test_the_recipe_on_a_network_that_sees_no_intensity(domains: Path, tmp_path: Path) -> None:
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_mind")
-    assert plan.weights == ""  # those that come with the package are of the network that sees intensities
+    assert plan.weights == ""  # those that come with the package are of networks that see intensities
+    both = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_with_mind")
+    assert both.weights == "shapes:unet"
     bundle = adapt(chosen, plan, tmp_path / "bundle", oracle=False).bundle
     definition = bundle.read("inference")["network_def"]
     assert definition["_target_"] == "monai_transfer.networks.MINDUNet"
