@@ -81,14 +81,11 @@ def tent(
     adapted = copy.deepcopy(network)
     if recalibrate and batch_norms(adapted):
         _recalibrate(adapted, patches)
-    chosen = trainable(adapted, parameters)
-    optimizer = torch.optim.Adam(chosen, learning_rate)
-    adapted.eval()
-    for step in range(steps):
-        loss = entropy_loss(adapted(patches[step % len(patches)]).float())
-        optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+
+    def entropy(image: Tensor) -> Tensor:
+        return entropy_loss(adapted(image).float())
+
+    minimise(entropy, adapted.eval(), patches, steps=steps, learning_rate=learning_rate, parameters=parameters)
     return judged(network, adapted, patches, score, min_agreement)
 
 
@@ -163,12 +160,38 @@ def _recalibrate(network: nn.Module, images: Sequence[Tensor]) -> None:
     network.eval()
 
 
-def trainable(network: nn.Module, which: Literal["norm", "all"]) -> list[nn.Parameter]:
-    """Set which weights of a network are trained, scale and shift of its normalisation layers or all, and give them.
+def minimise(
+    loss: Callable[[Tensor], Tensor | None],
+    network: nn.Module,
+    images: Sequence[Tensor],
+    *,
+    steps: int,
+    learning_rate: float,
+    parameters: Literal["norm", "all"],
+) -> None:
+    """Train a network on images in turn, one a step, by Adam.
+
+    Args:
+        loss: of the network on an image; ``None`` where that has nothing to teach.
+        network: is changed: its weights, and which of them ask for gradients.
+        images: ``(batch, channels, *spatial)``.
+        steps: number of images.
+        learning_rate: of Adam.
+        parameters: ``"norm"`` for scale and shift of normalisation layers, or ``"all"``.
 
     Raises:
-        UserError: its normalisation layers have neither.
+        UserError: the normalisation layers have neither scale nor shift.
     """
+    optimizer = torch.optim.Adam(_trainable(network, parameters), learning_rate)
+    for step in range(steps):
+        found = loss(images[step % len(images)])
+        if found is not None:
+            optimizer.zero_grad()
+            found.backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+
+
+def _trainable(network: nn.Module, which: str) -> list[nn.Parameter]:
     network.requires_grad_(which == "all")
     layers = affine_norms(network) if which == "norm" else [network]
     chosen = [parameter for layer in layers for parameter in layer.parameters()]

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from monai_transfer.adaptation.test_time import AdaptedNetwork, Score, judged, listed, trainable
+from monai_transfer.adaptation.test_time import AdaptedNetwork, Score, judged, listed, minimise
 from monai_transfer.transforms import RandGIN
 
 _TURN, _ZOOM, _SHIFT = 0.17, 0.1, 0.1
@@ -59,23 +59,22 @@ def view_consistency(
     """
     patches = listed(images)
     adapted = copy.deepcopy(network).eval()
-    optimizer = torch.optim.Adam(trainable(adapted, parameters), learning_rate)
+    least = tolerance * _steadiness(adapted, patches, seed)  # while it is still the original
     views = _Views(seed)
-    for step in range(steps):
-        agreement = views.agreement(adapted, patches[step % len(patches)])
-        if agreement is None:
-            continue
-        optimizer.zero_grad()
-        (1 - agreement).backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-    return judged(network, adapted, patches, score, tolerance * _steadiness(network, patches, seed))
+
+    def difference(image: Tensor) -> Tensor | None:
+        agreement = views.agreement(adapted, image)
+        return None if agreement is None else 1 - agreement
+
+    minimise(difference, adapted, patches, steps=steps, learning_rate=learning_rate, parameters=parameters)
+    return judged(network, adapted, patches, score, least)
 
 
 @torch.no_grad()
 def _steadiness(network: nn.Module, images: list[Tensor], seed: int) -> float:
     """How well what a network draws in two views of an image agrees, on the mean."""
-    views, steady = _Views(seed), copy.deepcopy(network).eval()
-    known = [float(found) for image in images if (found := views.agreement(steady, image)) is not None]
+    views = _Views(seed)
+    known = [float(found) for image in images if (found := views.agreement(network, image)) is not None]
     return sum(known) / len(known) if known else 0.0
 
 

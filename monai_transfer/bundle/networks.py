@@ -22,6 +22,9 @@ STEMMED, MIND, WITH_MIND = "unet_stems", "unet_mind", "unet_with_mind"
 LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet", WITH_MIND: "ImageAndMINDUNet"}
 """Name of a variant of the light network -> its class in this package."""
 
+LIGHT_UNETS = (*LIGHT, *LIGHT_VARIANTS)
+"""All that are built alike."""
+
 LIGHT_RESNETS = {f"resnet{depth}_light": depth for depth in (10, 18)}
 """Name of a U-Net around a light network that names classes -> the depth of that ResNet."""
 
@@ -68,7 +71,7 @@ def network_definition(
     Raises:
         UserError: when there is no network of that name.
     """
-    if name in (*LIGHT, *LIGHT_VARIANTS):
+    if name in LIGHT_UNETS:
         return {
             "_target_": f"monai_transfer.networks.{LIGHT_VARIANTS[name]}" if name in LIGHT_VARIANTS else "UNet",
             "spatial_dims": spatial_dims,

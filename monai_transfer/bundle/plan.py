@@ -11,7 +11,7 @@ import torch
 from monai.transforms import Compose
 from pydantic import WithJsonSchema
 
-from monai_transfer.bundle.networks import LIGHT, LIGHT_VARIANTS, require_network
+from monai_transfer.bundle.networks import LIGHT_UNETS, require_network
 from monai_transfer.datasets import Fingerprint
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_memory, require_precision, usual_precision
@@ -204,7 +204,7 @@ def make_plan(
     voxels = detail * (_VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU)
     chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, voxels)
     _require_room(extent, chosen)
-    light = options.get("network") in (None, *LIGHT, *LIGHT_VARIANTS)
+    light = options.get("network") in (None, *LIGHT_UNETS)
     plan = Plan(
         source_modality=source.modality,
         target_modality=(target or source).modality,

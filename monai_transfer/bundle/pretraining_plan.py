@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field, WithJsonSchema
 
-from monai_transfer.bundle.networks import LIGHT, LIGHT_VARIANTS, MESHNETS, require_network
+from monai_transfer.bundle.networks import LIGHT_UNETS, MESHNETS, require_network
 from monai_transfer.bundle.plan import split_into_epochs
 from monai_transfer.errors import UserError
 from monai_transfer.machine import require_precision
@@ -61,7 +61,7 @@ class PretrainingPlan:
         if self.precision is not None:
             require_precision(self.precision, self.device.type)
         # five halvings of a cube of 32 voxels; the light networks have four, MeshNet none
-        deep = self.network not in (*LIGHT, *LIGHT_VARIANTS, *MESHNETS)
+        deep = self.network not in (*LIGHT_UNETS, *MESHNETS)
         if deep and self.recipe == "shapes" and self.batch_size < 2:
             raise UserError(f"--batch-size 1 is too small for {self.network}, which normalises by the batch: give 2.")
 

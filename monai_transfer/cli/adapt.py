@@ -133,11 +133,13 @@ def adapt_command(
             device=device,
         )
         return
-    if bundle is not None and labelled_target_cases:
-        raise UserError("--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune.")
-    refuse_given({"bundle": minutes and bundle}, "{} is adapted within a minute or two: omit --minutes.")
-    refuse_given({"bundle": jobs and bundle}, "{} is adapted by one training: omit --jobs.")
     if bundle is not None:
+        if labelled_target_cases:
+            raise UserError(
+                "--labelled-target-cases goes with --source: to learn labels with a --bundle, use finetune."
+            )
+        refuse_given({"bundle": minutes}, "{} is adapted within a minute or two: omit --minutes.")
+        refuse_given({"bundle": jobs}, "{} is adapted by one training: omit --jobs.")
         of_training: dict[str, object] = {"source_cases": source_cases, "network": network, "spacing": spacing}
         of_training |= {"batch_size": batch_size, "precision": precision, "keep_adapted": keep_adapted}
         refuse_given(of_training, "{} goes with --source: omit it.")
@@ -145,10 +147,12 @@ def adapt_command(
             raise UserError(
                 "--method is given more than once, but a --bundle is adapted by one: consistency or entropy."
             )
-    if bundle is not None and weights:
-        raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
-    if bundle is not None and resume:
-        raise UserError("--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead.")
+        if weights:
+            raise UserError("--weights goes with --source: a --bundle brings its own; omit --weights.")
+        if resume:
+            raise UserError(
+                "--resume goes with --source: adapting a --bundle takes a minute; give --overwrite instead."
+            )
 
     from monai_transfer.bundle.request import PlanOptions, choose_domains, labelled_cases
     from monai_transfer.volumes.volume import Reading
@@ -168,8 +172,8 @@ def adapt_command(
     if bundle is not None:
         from monai_transfer.workflows.source_free import TestTimeSettings, adapt_source_free, choose_images
 
-        given: dict[str, Any] = {"steps": steps, "learning_rate": learning_rate, "seed": seed}
-        given["method"] = method[0] if method else None
+        given: dict[str, Any] = {"method": method and method[0], "steps": steps}
+        given |= {"learning_rate": learning_rate, "seed": seed}
         settings = TestTimeSettings(**given_of(given))
         images, held = choose_images(
             target, test, target_cases=split_list(target_cases), test_cases=split_list(test_cases), reading=reading
