@@ -55,11 +55,11 @@ _PARTS = {
     "monai_transfer.networks": (
         "AllConvUNet",
         "FlexibleUNet",
-        "ImageAndMINDUNet",
         "LightResNetUNet",
         "MINDUNet",
         "MeshNet",
         "StemmedUNet",
+        "StructureUNet",
         "VGGClassifier",
     ),
     "torch": ("device",),

@@ -204,7 +204,7 @@ def config_file(root: Path, name: str) -> Path | None:
 
 
 def parse_config(path: Path) -> dict[str, Any]:
-    """Return the content of a JSON or YAML file.
+    """Return the content of a JSON or YAML file; a network that is spelled out has its one name there.
 
     Raises:
         UserError: the file is absent, too large or too deep, is neither JSON nor YAML, says something twice, or does
@@ -220,7 +220,11 @@ def parse_config(path: Path) -> dict[str, Any]:
     """
     content = read_object(path, most=MOST_BYTES, remedy="give the folder of a complete bundle, or make it anew")
     _require_bounded(content, path)
-    return content
+    if not isinstance(content.get("network_def"), str):
+        return content
+    from monai_transfer.bundle.networks import recognised  # here: it reads bundles by this file
+
+    return recognised(content)
 
 
 def _require_bounded(content: dict[str, Any], path: Path) -> None:

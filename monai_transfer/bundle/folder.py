@@ -9,6 +9,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 from monai_transfer.bundle import training
+from monai_transfer.bundle.networks import spelled_out
 from monai_transfer.bundle.trust import is_foreign, remember, template
 from monai_transfer.errors import Interrupted, UserError, interruption_behind
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
@@ -142,6 +143,8 @@ class BundleFolder:
             for part in _PARTS:
                 _copy(template_folder / part, building / part, without=given)
             for name, content in given.items():
+                if name == "inference.json":
+                    content = spelled_out(content)
                 write_text(building / "configs" / name, json.dumps(content, indent=2) + "\n")
             if given and not is_foreign(template_folder):  # the record is of contents: it holds after the move as well
                 remember(building)

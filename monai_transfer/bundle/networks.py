@@ -1,4 +1,9 @@
-"""Networks as a bundle's configuration defines them: those that ``--network`` names, and building what one has."""
+"""Networks as a bundle's configuration defines them: those that ``--network`` names, in words, and building one.
+
+A network of this package that layers of PyTorch and MONAI make up is spelled out in ``inference.json``, for MONAI
+alone to build; everything else speaks of it by its one name. It is put into words where a bundle is written, and
+recognised where a configuration is read.
+"""
 
 import json
 from collections.abc import Mapping
@@ -16,10 +21,10 @@ if TYPE_CHECKING:
 LIGHT = {"unet": "INSTANCE", "unet_bn": "BATCH"}
 """Name of a light network -> its normalisation."""
 
-STEMMED, MIND, WITH_MIND = "unet_stems", "unet_mind", "unet_with_mind"
+STEMMED, MIND, WITH_STRUCTURE = "unet_stems", "unet_mind", "unet_with_structure"
 """The light network with a stem for each channel; on structure in place of intensity; on both."""
 
-LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet", WITH_MIND: "ImageAndMINDUNet"}
+LIGHT_VARIANTS = {STEMMED: "StemmedUNet", MIND: "MINDUNet", WITH_STRUCTURE: "StructureUNet"}
 """Name of a variant of the light network -> its class in this package."""
 
 LIGHT_UNETS = (*LIGHT, *LIGHT_VARIANTS)
@@ -37,11 +42,19 @@ ALL_CONV = "all_conv_unet"
 _KINDS = {**{kind: name for name, kind in LIGHT_VARIANTS.items()}, "AllConvUNet": ALL_CONV}
 """Class of this package -> the one name that stands for it."""
 
+_STRUCTURE_UNET = "monai_transfer.networks.StructureUNet"
+
+_IN_WORDS = (
+    "$torch.nn.Sequential(torch.nn.modules.container.OrderedDict("
+    "structure=monai.networks.layers.SkipConnection(torch.nn.Sequential(*@structure)), model=@unet.model))"
+)
+"""A ``_target_`` takes no arguments without names; of the names here MONAI knows all before it imports any."""
+
 NETWORKS = {
     **{name: f"a light U-Net (MONAI UNet, {norm.lower()} norm)" for name, norm in LIGHT.items()},
     STEMMED: "the light U-Net with a stem for each of several channels (mid fusion)",
     MIND: "the light U-Net on MIND descriptors: structure in place of intensity",
-    WITH_MIND: "the light U-Net on its images and their MIND descriptors",
+    WITH_STRUCTURE: "the light U-Net on its images and their structure, whatever its contrast",
     **{
         name: f"a light U-Net around a ResNet-{depth} of a quarter of the width (FlexibleUNet, batch norm)"
         for name, depth in LIGHT_RESNETS.items()
@@ -159,3 +172,46 @@ def read_network(root: str | Path, *, trust: bool = False) -> "Module":
     require_trust(root, lambda: tuple(concerns_of(content, config.stem)), trust=trust)
     with in_one_sentence(config):
         return network_in(parser_of(content, {}, root), config, root / "models" / "model.pt")
+
+
+def spelled_out(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration whose network MONAI builds without this package; any other is as it was.
+
+    Example:
+        >>> definition = {"_target_": "monai_transfer.networks.StructureUNet", "spatial_dims": 3, "in_channels": 1}
+        >>> content = {"amp": False, "network_def": {**definition, "out_channels": 2}}
+        >>> inference = spelled_out(content)
+        >>> list(inference), inference["unet"]["in_channels"]
+        (['amp', 'structure', 'unet', 'network_def'], 7)
+        >>> recognised(inference) == content
+        True
+    """
+    definition = content.get("network_def")
+    if not isinstance(definition, Mapping) or definition.get("_target_") != _STRUCTURE_UNET:
+        return dict(content)
+    from monai_transfer.networks.structure import structure_layers  # here: nobody waits for torch to read a name
+
+    layers = structure_layers(definition["spatial_dims"], definition["in_channels"])
+    inputs = layers[0]["in_channels"] + layers[0]["out_channels"]
+    changed: dict[str, Any] = {}
+    for name, value in content.items():
+        if name == "network_def":
+            changed["structure"] = layers
+            changed["unet"] = {**definition, "_target_": "UNet", "in_channels": inputs}
+            value = _IN_WORDS
+        changed[name] = value
+    return changed
+
+
+def recognised(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration that :func:`spelled_out` gave, as it was before; any other, and one that was edited, as it is."""
+    unet = content.get("unet")
+    if content.get("network_def") != _IN_WORDS or not isinstance(unet, Mapping):
+        return dict(content)
+    dims, inputs = unet.get("spatial_dims"), unet.get("in_channels")
+    if dims not in (2, 3) or not isinstance(inputs, int):
+        return dict(content)
+    definition = {**unet, "_target_": _STRUCTURE_UNET, "in_channels": inputs // (1 + 2 * dims)}
+    kept = {name: value for name, value in content.items() if name not in ("structure", "unet")}
+    brief = {name: definition if name == "network_def" else value for name, value in kept.items()}
+    return brief if spelled_out(brief) == content else dict(content)

@@ -45,7 +45,9 @@ FoldOption = Annotated[
     int | None, typer.Option(help="Fold of a datalist that is held out and scored; the first by default.")
 ]
 TaskOption = Annotated[Task, typer.Option(help="What the labels say: label maps, or a class per image.")]
-NetworkOption = Annotated[str | None, typer.Option(help="unet, unet_bn, resnet18, vgg16_bn, densenet121, …")]
+NetworkOption = Annotated[
+    str | None, typer.Option(help="unet, unet_with_structure (the usual one of adapt), resnet18, vgg16_bn, …")
+]
 SpacingOption = Annotated[str | None, typer.Option(help="Working grid in mm: one number, or one per axis.")]
 MinutesOption = Annotated[
     float | None,

@@ -5,11 +5,10 @@ from monai_transfer.finetuning.batch_norm import BatchNormPolicy
 from monai_transfer.finetuning.dropout import set_decoder_dropout
 from monai_transfer.finetuning.early_stop import EarlyStop
 from monai_transfer.finetuning.freezing import freeze, trainable_levels, unfreeze
-from monai_transfer.finetuning.kernel_lengths import kernel_lengths, restore_lengths
 from monai_transfer.finetuning.l2sp import L2SP
 from monai_transfer.finetuning.parameter_groups import parameter_groups
 from monai_transfer.finetuning.rate_log import LearningRateLog, LevelRate, level_rates
-from monai_transfer.finetuning.start import start_from
+from monai_transfer.finetuning.start import kernel_lengths, restore_lengths, start_from
 from monai_transfer.finetuning.unfreezing import GradualUnfreezing
 
 __all__ = [

@@ -12,9 +12,10 @@ from monai_transfer.networks.gradient_reversal import GradientReversal
 from monai_transfer.networks.levels import encoder_levels, names_of, network_levels
 from monai_transfer.networks.light_resnet import LightResNetEncoder, LightResNetUNet
 from monai_transfer.networks.meshnet import MeshNet
-from monai_transfer.networks.mind import ImageAndMINDUNet, MINDUNet, mind_descriptor
+from monai_transfer.networks.mind import MINDUNet, mind_descriptor
 from monai_transfer.networks.shortcuts import ZeroPaddedShortcut, exportable
 from monai_transfer.networks.stems import StemmedUNet
+from monai_transfer.networks.structure import StructureUNet
 from monai_transfer.networks.translation import PatchProjection, TranslationGenerator
 from monai_transfer.networks.two_heads import TwoHeads
 from monai_transfer.networks.vgg import VGGEncoder
@@ -25,7 +26,6 @@ __all__ = [
     "ChannelsLast",
     "DenseNetEncoder",
     "GradientReversal",
-    "ImageAndMINDUNet",
     "LightResNetEncoder",
     "LightResNetUNet",
     "MINDUNet",
@@ -34,6 +34,7 @@ __all__ = [
     "PatchProjection",
     "PooledDiscriminator",
     "StemmedUNet",
+    "StructureUNet",
     "TranslationGenerator",
     "TwoHeads",
     "VGGClassifier",

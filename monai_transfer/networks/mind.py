@@ -1,12 +1,11 @@
-"""Structure without intensity: the MIND descriptor, and U-Nets that see nothing else, or it beside the image."""
+"""Structure without intensity: the MIND descriptor, and a U-Net that sees nothing else."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from monai.networks.layers import gaussian_1d
 from monai.networks.nets import UNet
-from torch import Tensor, nn
+from torch import Tensor
 
 
 def mind_descriptor(images: Tensor, *, distance: int = 1, sigma: float = 0.8) -> Tensor:
@@ -66,68 +65,6 @@ class MINDUNet(UNet):
         """Logits ``(batch, out_channels, *spatial)`` of images ``(batch, in_channels, *spatial)``."""
         logits: Tensor = super().forward(_described(x))
         return logits
-
-
-class ImageAndMINDUNet(UNet):
-    """MONAI's ``UNet`` on its images and, beside them, their :func:`mind_descriptor`.
-
-    It has the tensors of a ``UNet`` of the images and one more, the kernel by which its first convolution looks at the
-    descriptors. That is zero at first: with the weights of a ``UNet`` it is that network until it learns.
-
-    Args:
-        spatial_dims: 2 or 3.
-        in_channels: of the images.
-        out_channels: classes with the background.
-        channels: features of each level, two or more.
-        unet: further arguments of ``UNet``, such as ``strides``, but for ``num_res_units``.
-
-    Example:
-        >>> shape = {"channels": [8, 16], "strides": [2]}
-        >>> network, plain = ImageAndMINDUNet(2, 1, 3, **shape).eval(), UNet(2, 1, 3, **shape).eval()
-        >>> network.load_state_dict(plain.state_dict(), strict=False)
-        _IncompatibleKeys(missing_keys=['model.0.conv.structure'], unexpected_keys=[])
-        >>> image = torch.rand(1, 1, 32, 32)
-        >>> bool(torch.allclose(network(image), plain(image), atol=1e-6))
-        True
-    """
-
-    def __init__(self, spatial_dims: int, in_channels: int, out_channels: int, channels: Sequence[int], **unet: Any):
-        super().__init__(spatial_dims, in_channels, out_channels, channels, **{**unet, "num_res_units": 0})
-        first = self.model[0].conv
-        kind = _ConvolutionBeside2d if spatial_dims == 2 else _ConvolutionBeside3d
-        shape = {"kernel_size": first.kernel_size, "stride": first.stride, "padding": first.padding}
-        self.model[0].conv = kind(in_channels, first.out_channels, **shape, bias=first.bias is not None)
-        self.model[0].conv.look_at(in_channels * 2 * spatial_dims)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Logits ``(batch, out_channels, *spatial)`` of images ``(batch, in_channels, *spatial)``."""
-        described = _described(x)
-        # from -1 to 1, as images are
-        logits: Tensor = super().forward(torch.cat([x.to(described), 2 * described - 1], dim=1))
-        return logits
-
-
-class _Beside(nn.modules.conv._ConvNd):
-    """A convolution whose kernel of further channels is a tensor of its own."""
-
-    structure: nn.Parameter
-
-    def look_at(self, further: int) -> None:
-        """Take so many channels more, and nothing from them as yet."""
-        self.structure = nn.Parameter(self.weight.new_zeros(self.out_channels, further, *self.kernel_size))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Features of the channels and, behind them, of the further ones."""
-        found: Tensor = self._conv_forward(x, torch.cat([self.weight, self.structure], dim=1), self.bias)
-        return found
-
-
-class _ConvolutionBeside2d(_Beside, nn.Conv2d):
-    pass
-
-
-class _ConvolutionBeside3d(_Beside, nn.Conv3d):
-    pass
 
 
 def _described(images: Tensor) -> Tensor:

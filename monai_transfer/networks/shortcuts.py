@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from monai_transfer.networks.structure import StructureUNet
+
 
 class ZeroPaddedShortcut(nn.Module):
     """Every ``stride``-th voxel, and zeros for the channels that the block adds.
@@ -42,7 +44,7 @@ class ZeroPaddedShortcut(nn.Module):
 
 
 def exportable(network: nn.Module) -> nn.Module:
-    """A copy of a network, in evaluation mode, in which no shortcut stands in the way of an exporter.
+    """A copy of a network, in evaluation mode, without what stops an exporter: shortcuts, and changes of precision.
 
     Weights, names and results are those of ``network``, which stays as it is.
     """
@@ -52,4 +54,6 @@ def exportable(network: nn.Module) -> nn.Module:
         if isinstance(shortcut, partial) and {"planes", "stride"} <= shortcut.keywords.keys():
             planes, stride = (cast(int, shortcut.keywords[name]) for name in ("planes", "stride"))
             block.downsample = ZeroPaddedShortcut(planes, stride)
+        if isinstance(block, StructureUNet):
+            block.structure.submodule = nn.Sequential(*block.structure.submodule)
     return network

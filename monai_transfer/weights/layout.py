@@ -193,6 +193,14 @@ def _all_conv_unet(shapes: _Shapes) -> Layout | None:
     )
 
 
+def _structure_unet(shapes: _Shapes) -> Layout | None:
+    kernels, stem = _ending(shapes, "structure.submodule.0.weight"), _ending(shapes, "model.0.conv.weight")
+    if kernels is None or stem is None or stem[1] <= kernels[0]:
+        return None
+    grid = _grid((stem[0], stem[1] - kernels[0], *stem[2:]))
+    return Layout("structure_unet", "unet_with_structure", f"a U-Net of images and their structure ({grid})")
+
+
 _RECOGNISERS: tuple[Callable[[_Shapes], Layout | None], ...] = (
     _flexible_unet,
     _marked("swin_unetr", "a MONAI SwinUNETR", r"swinViT\.patch_embed\.", r"decoder1\."),
@@ -201,6 +209,7 @@ _RECOGNISERS: tuple[Callable[[_Shapes], Layout | None], ...] = (
     _marked("nnunet_residual", "an nnU-Net (version 2, residual encoder)", r"encoder\.stages\.0\.blocks\."),
     _marked("nnunet_v1", "an nnU-Net (version 1)", r"conv_blocks_context\.0\."),
     _marked("dynunet", "a MONAI DynUNet", r"input_block\.", r"upsamples\.0\."),
+    _structure_unet,
     _marked("unet", "a MONAI UNet", r"model\.0\.", r"submodule\.0\."),
     _marked("segresnet", "a MONAI SegResNet", r"convInit\.", r"down_layers\."),
     _marked("basic_unet", "a MONAI BasicUNet", r"conv_0\.conv_0\.", r"upcat_1\."),

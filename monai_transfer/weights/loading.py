@@ -105,7 +105,7 @@ def plan(
     records = []
     for name, tensor in destination.tensors.items():
         source = pairs.get(name)
-        if source is None and name.endswith(COUNTER):
+        if source is None and (name.endswith(COUNTER) or name in destination.constants):
             continue
         fitted, status, detail = _ABSENT
         if source is not None:
@@ -149,8 +149,13 @@ def _fit(name: str, checkpoint: Checkpoint, source: str, destination: Destinatio
         tensor = surgery.inflate(tensor, size, rule=rules.inflation, axis=rules.axis)
         details.append(f"2D kernels inflated to 3D ({rules.inflation})")
     if "channels" in steps:
-        details.append(f"{tensor.shape[1]} to {fresh.shape[1]} input channels ({rules.channels})")
-        tensor = surgery.adapt_input_channels(tensor, fresh.shape[1], rule=rules.channels)
+        channels = fresh.shape[1] - destination.beside
+        if channels != tensor.shape[1]:
+            details.append(f"{tensor.shape[1]} to {channels} input channels ({rules.channels})")
+            tensor = surgery.adapt_input_channels(tensor, channels, rule=rules.channels)
+        if destination.beside:
+            details.append(f"{destination.beside} input channels that count for nothing yet")
+            tensor = torch.cat([tensor, tensor.new_zeros(len(tensor), destination.beside, *tensor.shape[2:])], dim=1)
     if destination.level_of[name] == HEAD and (classes := _copied_by_name(checkpoint, rules, steps)):
         dimensions = destination.class_dimensions(name, len(classes))
         if dimensions:

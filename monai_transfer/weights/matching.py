@@ -8,6 +8,7 @@ from monai.networks.nets import DynUNet
 from torch import Tensor, nn
 
 from monai_transfer.networks.levels import HEAD, bare, distinct_state, network_levels
+from monai_transfer.networks.structure import StructureUNet
 from monai_transfer.weights.layout import Layout, canonical
 from monai_transfer.weights.nnunet import dynunet_names
 
@@ -22,11 +23,15 @@ class Destination:
         tensors: by name, each once.
         level_of: level of each name.
         transposed: names of kernels of transposed convolutions.
+        beside: input channels of the first convolution, behind those of the images, that only this network has.
+        constants: names of what no training changes, and a file need not have.
     """
 
     tensors: Mapping[str, Tensor]
     level_of: Mapping[str, str]
     transposed: frozenset[str]
+    beside: int = 0
+    constants: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, network: nn.Module) -> "Destination":
@@ -37,7 +42,11 @@ class Destination:
             if isinstance(module, nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d)
         )
         level_of = {name: level for level, names in network_levels(network).items() for name in names}
-        return cls(distinct_state(network), level_of, transposed)
+        inner = bare(network)
+        if not isinstance(inner, StructureUNet):
+            return cls(distinct_state(network), level_of, transposed)
+        constants = frozenset(f"structure.{name}" for name in inner.structure.state_dict())
+        return cls(distinct_state(network), level_of, transposed, inner.beside, constants)
 
     def class_dimensions(self, name: str, classes: int) -> tuple[int, ...]:
         """Dimensions of a head's tensor along which ``classes`` classes lie."""

@@ -13,7 +13,7 @@ import torch
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
 from monai_transfer.bundle.configs import held_source, make_arm
 from monai_transfer.bundle.folder import BundleFolder
-from monai_transfer.bundle.networks import WITH_MIND
+from monai_transfer.bundle.networks import WITH_STRUCTURE
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
@@ -46,11 +46,11 @@ ARMS = ("adapted", "source_only", "oracle")
 
 Say = Callable[[str], None]
 
-_SHAPES, _SHAPES_NETWORKS = "shapes:unet", (None, "unet", WITH_MIND)
-"""Weights that come with the package, and the networks that begin with them."""
+_SHAPES, _FRESH = "shapes:unet", "none"
+"""Weights that come with the package, and what is given in place of a SPEC for fresh ones."""
 
-_FRESH = "none"
-"""What is given in place of a SPEC for fresh weights."""
+_LIGHT = (None, "unet")
+"""What weights of a light U-Net are called: many files do not tell."""
 
 
 @dataclass(frozen=True)
@@ -128,23 +128,27 @@ class Adaptation:
         )
 
 
-def start_of_adaptation(spec: str | None, *, network: str | None, channels: int) -> StartingPoint | None:
-    """What every network of an adaptation starts from: the weights that are named, or those that come with the package.
+def start_of_adaptation(
+    spec: str | None, *, network: str | None, channels: int
+) -> tuple[StartingPoint | None, str | None]:
+    """What every network of an adaptation starts from, and which network that is where nothing else says it.
 
-    Those know shapes in random contrasts, and no modality; on real CT and MR an adaptation from them was better than
-    one from fresh weights (docs/pretraining.md).
+    The package's weights know shapes in random contrasts, and no modality (docs/pretraining.md). The usual network is a
+    light U-Net that sees structure beside the image (docs/results.md); weights of a light U-Net are for it too.
 
     Args:
         spec: as given; ``"none"`` for fresh weights, ``None`` for the packaged ones where they fit.
-        network: as given; ``None`` for the usual one.
-        channels: of the images.
+        network: as given.
+        channels: of the images; the usual network was measured on one.
 
     Raises:
         UserError: the weights cannot be had.
     """
-    if spec is None and network in _SHAPES_NETWORKS and channels == 1:
+    if spec is None and network in (*_LIGHT, WITH_STRUCTURE) and channels == 1:
         spec = _SHAPES
-    return None if spec in (None, _FRESH) else read_starting_point(spec)
+    start = None if spec in (None, _FRESH) else read_starting_point(spec)
+    light = start is None or (start.definition is None and start.network in _LIGHT)
+    return start, WITH_STRUCTURE if network is None and light and channels == 1 else network
 
 
 def plan_from(
@@ -164,7 +168,7 @@ def plan_from(
     """
     make = partial(plan_adaptation, domains, device=device, pace=pace)
     channels = len(domains.source.channel_names)
-    start = start_of_adaptation(weights, network=options.get("network"), channels=channels)
+    start, options["network"] = start_of_adaptation(weights, network=options.get("network"), channels=channels)
     return make(**options) if start is None else start.plan(make, options, channels=channels)
 
 

@@ -21,6 +21,7 @@ from scipy import ndimage
 from torch import nn
 
 from monai_transfer.bundle.facts import config_file, inspect_bundle, parse_config
+from monai_transfer.bundle.networks import spelled_out
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, replacing
@@ -195,7 +196,7 @@ def _write_onnx(network: nn.Module, windows: torch.Tensor, bundle: InferenceBund
 def _configurations(bundle: InferenceBundle) -> dict[str, str]:
     """Name -> text of what a caller needs to know: labels and shapes, preprocessing and window."""
     files = {name: config_file(bundle.root, name) for name in ("metadata", "inference")}
-    return {name: json.dumps(parse_config(path)) for name, path in files.items() if path}
+    return {name: json.dumps(spelled_out(parse_config(path))) for name, path in files.items() if path}
 
 
 def _open_torchscript(file: Path) -> Compute:

@@ -6,6 +6,7 @@ The ranges of the activations are read off windows that the network is given whi
 import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -117,7 +118,7 @@ def export_int8(
         with _windows_of(read.network) as windows:
             before = _segmented(segmenter, dataset, say=say)
         with _in_one_sentence(read):
-            _quantize(exact, small, windows)
+            _quantize(exact, small, windows, {name for name, _ in read.network.named_buffers()})
             after = _segmented(
                 Segmenter([replace(read, network=_Graph(small))], device="cpu", options=options), dataset
             )
@@ -192,7 +193,8 @@ def _segmented(
     return results
 
 
-def _quantize(exact: Path, small: Path, windows: Sequence[np.ndarray]) -> None:
+def _quantize(exact: Path, small: Path, windows: Sequence[np.ndarray], fixed: AbstractSet[str]) -> None:
+    """Kernels of the names ``fixed``, which measure and were not learnt, stay in float32."""
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quant_pre_process, quantize_static
 
@@ -206,10 +208,12 @@ def _quantize(exact: Path, small: Path, windows: Sequence[np.ndarray]) -> None:
 
     prepared = exact.with_name("prepared.onnx")
     quant_pre_process(str(exact), str(prepared), skip_symbolic_shape=True)
+    nodes = onnx.load(str(prepared)).graph.node
     quantize_static(
         str(prepared),
         str(small),
         Reader(),
+        nodes_to_exclude=[node.name for node in nodes if not fixed.isdisjoint(node.input)],
         op_types_to_quantize=["Conv"],  # others have no eight-bit kernel of their own, and gain conversions alone
         per_channel=True,
         # Weights of seven bits: without VNNI a processor adds two products in sixteen bits, which eight overflow.

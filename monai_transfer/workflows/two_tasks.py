@@ -114,7 +114,7 @@ def plan_two_tasks(split: TwoTaskSplit, *, device: str = "auto", **options: Any)
         plan = plan.with_options(spacing=tuple(fine_enough(step, fingerprint) for step in plan.spacing))
     channels, network = len(split.training.cases.channel_names), given.get("network")
     spec = _SHAPES.get(str(network)) if channels == 1 else None
-    start = start_of_adaptation(spec, network=network, channels=channels)
+    start, _ = start_of_adaptation(spec, network=network, channels=channels)
     return whole_images(plan, fingerprint).with_options(weights=None if start is None else start.absolute)
 
 

@@ -37,5 +37,5 @@ def test_plain_monai_builds_what_this_package_adds(name: str) -> None:
 
 def test_what_is_no_network_of_ours_has_no_name() -> None:
     assert network_name({"_target_": "SegResNet"}) is None
-    with pytest.raises(UserError, match="choose one of unet, unet_bn, unet_stems, unet_mind, unet_with_mind, resnet10"):
+    with pytest.raises(UserError, match="unet_stems, unet_mind, unet_with_structure, resnet10"):
         network_definition("unett", classes=3)

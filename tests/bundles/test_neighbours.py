@@ -22,9 +22,10 @@ from monai.transforms import Compose, SaveImaged
 from monai_transfer.bundle.arms import Arm
 from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.handing_on import hand_on
-from monai_transfer.bundle.request import choose_domains, plan_adaptation
+from monai_transfer.bundle.request import choose_domains
 from monai_transfer.errors import UserError
 from monai_transfer.inference import Segmenter
+from monai_transfer.workflows.adaptation import plan_from
 from monai_transfer.workflows.exporting import export_bundle
 
 SCHEMA = Path(__file__).parent / "metadata_schema.json"
@@ -35,7 +36,7 @@ pytestmark = pytest.mark.slow
 def adapted(phantoms: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An adapted bundle of ten steps, as ``adapt`` makes it."""
     domains = choose_domains(phantoms / "ct", phantoms / "mr")
-    plan = plan_adaptation(domains, device="cpu", spacing=[12.0] * 3, steps=10)
+    plan = plan_from(domains, device="cpu", spacing=[12.0] * 3, steps=10)
     bundle = make_arm(domains, plan, tmp_path_factory.mktemp("made") / "adapted", Arm.named("Default"))
     bundle.run("train", device=torch.device("cpu"))
     return bundle.root

@@ -6,7 +6,7 @@ from monai.networks.nets import DenseNet121, FlexibleUNet, UNet
 from torch import nn
 
 from monai_transfer.finetuning import freeze, kernel_lengths, restore_lengths
-from monai_transfer.networks import ImageAndMINDUNet
+from monai_transfer.networks import StructureUNet
 
 
 def grown(network: nn.Module, factor: float = 3.0) -> nn.Module:
@@ -22,16 +22,16 @@ def instance_unet() -> UNet:
     return UNet(3, 1, 2, (4, 8, 8), (2, 2), norm="instance")
 
 
-def unet_with_mind() -> UNet:
-    network = ImageAndMINDUNet(3, 1, 2, (4, 8, 8), strides=(2, 2))
-    nn.init.normal_(network.model[0].conv.structure, std=0.1)
+def unet_with_structure() -> UNet:
+    network = StructureUNet(3, 1, 2, (4, 8, 8), strides=(2, 2))
+    nn.init.normal_(network.model[0].conv.weight, std=0.1)
     return network
 
 
 NETWORKS = {
     "UNet, instance": instance_unet,
     "UNet, batch": lambda: UNet(3, 1, 2, (4, 8, 8), (2, 2), norm="batch"),
-    "UNet, with MIND": unet_with_mind,
+    "UNet, with structure": unet_with_structure,
     "UNet, residual": lambda: UNet(3, 1, 2, (4, 8, 8), (2, 2), num_res_units=2),
     "ResNet-18": lambda: FlexibleUNet(1, 2, "resnet18", spatial_dims=2),
     "DenseNet-121": lambda: DenseNet121(spatial_dims=2, in_channels=1, out_channels=2),

@@ -1,23 +1,12 @@
-"""U-Nets that see structure alone, and beside the image."""
+"""U-Nets that see structure alone."""
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
-from monai.networks.nets import UNet
 from torch import nn
 
 from monai_transfer.bundle.allowed import concerns_of
-from monai_transfer.bundle.networks import MIND, WITH_MIND, network_definition, network_name
-from monai_transfer.finetuning import start_from
-from monai_transfer.networks import (
-    ImageAndMINDUNet,
-    MINDUNet,
-    feature_channels,
-    mind_descriptor,
-    mixed_precision,
-    names_of,
-    network_levels,
-)
+from monai_transfer.bundle.networks import MIND, network_definition, network_name
+from monai_transfer.networks import MINDUNet, feature_channels, mind_descriptor, network_levels
 
 UNET = {"channels": [4, 8], "strides": [2]}
 
@@ -71,43 +60,3 @@ def test_it_is_a_network_like_the_others(network: MINDUNet) -> None:
     assert concerns_of({"network_def": definition}, "inference") == []
     assert feature_channels(network, images(network)) == (4, 8)
     assert network_levels(network)
-
-
-@pytest.mark.parametrize("dims", [2, 3])
-@torch.no_grad()
-def test_beside_the_image_it_begins_as_the_network_of_the_image(dims: int) -> None:
-    torch.manual_seed(1)
-    plain = UNet(dims, 2, 3, **UNET).eval()
-    network = ImageAndMINDUNet(dims, 2, 3, **UNET).eval()
-    missing, unexpected = network.load_state_dict(plain.state_dict(), strict=False)
-    assert (missing, unexpected) == (["model.0.conv.structure"], [])
-    image = torch.rand(2, 2, *(16,) * dims)
-    torch.testing.assert_close(network(image), plain(image))
-    network.model[0].conv.structure += 0.1
-    assert not torch.allclose(network(image), plain(image), atol=1e-3)
-
-
-def test_beside_the_image_it_learns_from_both() -> None:
-    torch.manual_seed(1)
-    network = ImageAndMINDUNet(3, 1, 3, **UNET)
-    image = torch.rand(2, 1, 16, 16, 16)
-    with mixed_precision(torch.device("cpu")):
-        logits = network(image)
-    nn.functional.cross_entropy(logits.float(), logits.argmin(1)).backward()
-    first = network.model[0].conv
-    assert first.structure.shape == (4, 6, 3, 3, 3)
-    for kernel in (first.weight, first.structure):
-        assert kernel.grad is not None
-        assert kernel.grad.abs().max() > 0
-
-
-def test_weights_of_shapes_begin_the_network_of_both() -> None:
-    definition = network_definition(WITH_MIND, classes=3)
-    assert network_name(definition) == WITH_MIND
-    assert concerns_of({"network_def": definition}, "inference") == []
-    network = ConfigParser({"network": definition}).get_parsed_content("network")
-    report = start_from(network, "shapes:unet")
-    assert report is not None
-    assert "model.0.conv.structure" in names_of(network, ["stem"])
-    assert all(bool(torch.isfinite(value).all()) for value in network.state_dict().values())
-    assert network.model[0].conv.structure.abs().max() == 0

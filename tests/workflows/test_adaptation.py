@@ -11,13 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from monai.bundle import ConfigWorkflow
-from monai.networks.nets import UNet
+from monai.bundle import ConfigParser, ConfigWorkflow
 
 from monai_transfer.bundle.methods import known_methods, method_definitions
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.engines import read_history
 from monai_transfer.errors import UserError
+from monai_transfer.networks import StructureUNet
 from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows import reporting
 from monai_transfer.workflows.adaptation import (
@@ -92,7 +92,9 @@ def test_the_packaged_weights_are_the_usual_start_where_they_fit(domains: Path) 
     plan = partial(plan_from, choose_domains(domains / "ct", domains / "mr"), device="cpu", spacing=[12.0] * 3)
     assert plan().weights == plan(network="unet").weights == "shapes:unet"
     assert plan("none").weights == plan(network="resnet18").weights == ""
-    assert start_of_adaptation(None, network=None, channels=2) is None
+    assert plan().network == plan("shapes:unet").network == plan("none").network == "unet_with_structure"
+    assert plan(network="unet").network == "unet"
+    assert start_of_adaptation(None, network=None, channels=2) == (None, None)
 
 
 def test_test_subjects_are_in_no_training_set(finished: Adaptation) -> None:
@@ -112,9 +114,16 @@ def test_the_bundle_is_complete_and_its_weights_fit_a_bare_network(finished: Ada
     root = finished.bundle.root
     for part in ("configs/metadata.json", "configs/inference.json", "models/model.pt", "docs/README.md", "LICENSE"):
         assert (root / part).is_file()
-    definition = finished.bundle.read("inference")["network_def"]
-    network = UNet(**{key: value for key, value in definition.items() if key != "_target_"})
+    inference = ConfigParser(finished.bundle.read("inference"))
+    network = inference.get_parsed_content("network_def")
+    modules = {type(module).__module__.split(".")[0] for module in network.modules()}
+    assert modules == {"torch", "monai"}
     network.load_state_dict(torch.load(finished.bundle.weights, weights_only=True))
+    ours = read_bundle(root).network
+    assert type(ours) is StructureUNet
+    image = torch.randn(1, 1, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        torch.testing.assert_close(ours(image), network.eval()(image), atol=1e-4, rtol=1e-4)
     assert "Scores" in (root / "docs" / "README.md").read_text()
 
 
@@ -236,7 +245,7 @@ def test_the_recipe_on_a_network_that_sees_no_intensity(domains: Path, tmp_path:
     chosen = choose_domains(domains / "ct", domains / "mr")
     plan = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_mind")
     assert plan.weights == ""  # those that come with the package are of networks that see intensities
-    both = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_with_mind")
+    both = plan_from(chosen, device="cpu", spacing=[12.0] * 3, steps=3, network="unet_with_structure")
     assert both.weights == "shapes:unet"
     bundle = adapt(chosen, plan, tmp_path / "bundle", oracle=False).bundle
     definition = bundle.read("inference")["network_def"]

@@ -22,7 +22,7 @@ from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_from
 from monai_transfer.workflows.exporting import export_bundle
 
 ROI = (32, 32, 32)
-NETWORKS = ("unet", "resnet18", "vgg16_bn", "densenet121")
+NETWORKS = ("unet", "unet_with_structure", "resnet18", "vgg16_bn", "densenet121")
 HEAVY = tuple(pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS[1:])
 
 
@@ -33,7 +33,7 @@ def spread(network: nn.Module) -> nn.Module:
         if isinstance(module, nn.BatchNorm3d):
             module.running_mean.uniform_(-0.1, 0.1)
             module.running_var.uniform_(0.5, 2)
-        if isinstance(module, nn.Conv3d):
+        if isinstance(module, nn.Conv3d) and isinstance(module.weight, nn.Parameter):
             nn.init.kaiming_normal_(module.weight)
     return network.eval()
 

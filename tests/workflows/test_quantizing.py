@@ -74,6 +74,19 @@ def test_the_file_is_scored_and_kept_only_where_it_costs_little(bundle: Path, da
     assert "preprocessing" in json.loads(session.get_modelmeta().custom_metadata_map["inference"])
 
 
+@pytest.mark.slow
+def test_what_measures_and_was_not_learnt_stays_in_float32(data: Path, tmp_path: Path) -> None:
+    require_onnx()
+    import onnx
+
+    root = a_bundle(tmp_path / "bundle", "unet_with_structure")
+    done = export_int8(root, data, force=True)
+    assert done.equal_labels > 0.95
+    types = {each.name: each.data_type for each in onnx.load(done.file).graph.initializer}
+    assert [types[name] for name in types if name.startswith("structure")] == [onnx.TensorProto.FLOAT] * 3
+    assert list(types.values()).count(onnx.TensorProto.INT8) >= 8
+
+
 def test_without_labels_there_is_nothing_to_score(bundle: Path, data: Path, tmp_path: Path) -> None:
     images = tmp_path / "unlabelled"
     images.mkdir()
