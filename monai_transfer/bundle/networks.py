@@ -42,7 +42,7 @@ ALL_CONV = "all_conv_unet"
 _KINDS = {**{kind: name for name, kind in LIGHT_VARIANTS.items()}, "AllConvUNet": ALL_CONV}
 """Class of this package -> the one name that stands for it."""
 
-_STRUCTURE_UNET = "monai_transfer.networks.StructureUNet"
+_STRUCTURE_UNET = f"monai_transfer.networks.{LIGHT_VARIANTS[WITH_STRUCTURE]}"
 
 _IN_WORDS = (
     "$torch.nn.Sequential(torch.nn.modules.container.OrderedDict("
@@ -189,9 +189,10 @@ def spelled_out(content: Mapping[str, Any]) -> dict[str, Any]:
     definition = content.get("network_def")
     if not isinstance(definition, Mapping) or definition.get("_target_") != _STRUCTURE_UNET:
         return dict(content)
-    from monai_transfer.networks.structure import structure_layers  # here: nobody waits for torch to read a name
-
-    layers = structure_layers(definition["spatial_dims"], definition["in_channels"])
+    dims, channels = definition.get("spatial_dims"), definition.get("in_channels")
+    if dims not in (2, 3) or not isinstance(channels, int):  # a reference, which MONAI would resolve
+        return dict(content)
+    layers = _structure_layers(dims, channels)
     inputs = layers[0]["in_channels"] + layers[0]["out_channels"]
     changed: dict[str, Any] = {}
     for name, value in content.items():
@@ -209,9 +210,28 @@ def recognised(content: Mapping[str, Any]) -> dict[str, Any]:
     if content.get("network_def") != _IN_WORDS or not isinstance(unet, Mapping):
         return dict(content)
     dims, inputs = unet.get("spatial_dims"), unet.get("in_channels")
-    if dims not in (2, 3) or not isinstance(inputs, int):
+    if not (isinstance(dims, int) and isinstance(inputs, int)):
         return dict(content)
     definition = {**unet, "_target_": _STRUCTURE_UNET, "in_channels": inputs // (1 + 2 * dims)}
     kept = {name: value for name, value in content.items() if name not in ("structure", "unet")}
     brief = {name: definition if name == "network_def" else value for name, value in kept.items()}
     return brief if spelled_out(brief) == content else dict(content)
+
+
+def _structure_layers(spatial_dims: int, channels: int) -> list[dict[str, Any]]:
+    """The layers of a ``StructureUNet``'s structure, whose kernels the checkpoint brings."""
+    convolution, further = f"torch.nn.Conv{spatial_dims}d", 2 * spatial_dims * channels
+    kernels = {"_target_": convolution, "kernel_size": 3, "padding": 1, "bias": False, "out_channels": further}
+    with_itself = {"_target_": "monai.networks.layers.SkipConnection", "submodule": {"_target_": "torch.nn.Identity"}}
+    relative = (
+        f"$torch.nn.Sequential({convolution}({further}, 1, 1, bias=False), "
+        "torch.nn.LocalResponseNorm(1, alpha=1.25, beta=1.0, k=1.25e-07))"
+    )
+    return [
+        {**kernels, "in_channels": channels, "groups": channels, "padding_mode": "replicate"},
+        {**with_itself, "mode": "mul"},
+        {**kernels, "in_channels": further, "groups": further},
+        {**with_itself, "submodule": relative, "mode": "mul"},
+        {"_target_": "torch.nn.Tanh"},
+        {**with_itself, "mode": "add"},
+    ]

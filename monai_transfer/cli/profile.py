@@ -82,9 +82,9 @@ def adapt_to_profile_command(
     from monai_transfer.workflows.target_profile import TargetProfile
 
     profile = TargetProfile.read(target)
-    network, channels = options.pop("network", None), len(source.channel_names)
-    start, network = start_of_adaptation(weights, network=network, channels=channels)
-    plan = plan_for_profile(source, profile, start, network=network, **options)
+    channels = len(source.channel_names)
+    start, options["network"] = start_of_adaptation(weights, network=options.get("network"), channels=channels)
+    plan = plan_for_profile(source, profile, start, **options)
     console.say_plan(plan)
     if dry_run:
         return console.emit_plan(plan, as_json=as_json)

@@ -2,6 +2,8 @@
 
 import copy
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,7 +23,7 @@ from monai_transfer.bundle.networks import (
     spelled_out,
 )
 from monai_transfer.bundle.trust import UntrustedBundleError
-from monai_transfer.networks import StructureUNet
+from monai_transfer.networks import StructureUNet, exportable
 
 
 def content(channels: int = 1, dims: int = 3) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def test_monai_builds_the_same_network(channels: int, dims: int) -> None:
     ours, plain = (
         ConfigParser(each).get_parsed_content("network_def").eval() for each in (content(channels, dims), words)
     )
+    assert repr(plain.structure) == repr(exportable(ours).structure), "layer by layer, to the last number"
     torch.nn.init.normal_(ours.model[0].conv.weight, std=0.1)
     plain.load_state_dict(ours.state_dict())
     image = torch.randn(1, channels, *(32,) * dims)
@@ -70,6 +73,7 @@ EDITS = {
     "a U-Net of other channels": edit("unet#in_channels", 8),
     "channels that are no number": edit("unet#in_channels", "7"),
     "four dimensions": edit("unet#spatial_dims", 4),
+    "dimensions that are no whole number": edit("unet#spatial_dims", 3.0),
     "another expression": edit("network_def", "$torch.nn.Sequential(@unet)"),
 }
 
@@ -79,6 +83,23 @@ def test_what_was_edited_is_not_taken_for_it(kind: str) -> None:
     words = copy.deepcopy(spelled_out(content()))
     EDITS[kind](words)
     assert recognised(words) == words
+
+
+@pytest.mark.parametrize("name", ["spatial_dims", "in_channels"])
+def test_a_definition_of_references_stays_as_it_is(name: str) -> None:
+    given = content()
+    given["network_def"][name] = "@number"
+    assert spelled_out(given) == given
+
+
+def test_names_are_read_without_waiting_for_torch(tmp_path: Path) -> None:
+    configs = {"inference": {**BundleFolder(made(tmp_path)).read("inference"), **content()}}
+    bundle = BundleFolder.create("segmentation_transfer", tmp_path / "bundle", configs=configs)
+    code = (
+        "import sys; from monai_transfer.bundle.facts import inspect_bundle\n"
+        f"inspect_bundle({str(bundle.root)!r}); assert 'torch' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_a_bundle_holds_it_in_words_and_is_read_by_its_name(tmp_path: Path) -> None:
