@@ -1,13 +1,16 @@
 """Label maps of several people put over one another, and what they say of each other's."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from monai.networks.layers import GaussianFilter
 from monai.transforms.utils import generate_spatial_bounding_box
+from monai.utils import convert_to_tensor
+from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 _SIGMAS = (1.0, 1.5, 2.0, 3.0, 4.0)
@@ -36,8 +39,41 @@ _TRIED = 6
 _OPEN = 0.5
 """Share of the cases from which on a class that ends at the border is one that goes on beyond it."""
 
+FEWEST_MAPS = 3
+"""Label maps without which an atlas says more of a person than of people, and is not kept."""
+
+MOST_MAPS = 24
+"""Enough for an atlas or a deviation, and read within seconds."""
+
+_MOST_NUMBERS = 2**29
+"""Classes times voxels of all maps of an atlas: 2 GB."""
+
 SHARE_FLOOR = 1e-4
 """Share that every class has everywhere: what no case shows is unlikely, and not impossible."""
+
+
+def some_label_maps(labelled: Sequence[Mapping[str, Any]], most: int = MOST_MAPS) -> list[Tensor]:
+    """At most so many label maps at even distances, ``(1, *spatial)`` each.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}``, read when they are asked for.
+        most: at least 1.
+    """
+    chosen = range(0, len(labelled), -(-len(labelled) // most) or 1)
+    return [convert_to_tensor(labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
+
+
+def atlas_label_maps(labelled: Sequence[Mapping[str, Any]], classes: int) -> list[Tensor]:
+    """As many of them as an atlas has room for in memory; none where that is one or two of many, who are no atlas.
+
+    Args:
+        labelled: ``{"label": (1, *spatial)}`` on one working grid.
+        classes: number of classes, background included.
+    """
+    if not len(labelled):
+        return []
+    room = _MOST_NUMBERS // (classes * math.prod(labelled[0][Keys.LABEL].shape))
+    return some_label_maps(labelled, min(MOST_MAPS, room)) if room >= min(FEWEST_MAPS, len(labelled)) else []
 
 
 def best_aligned(labels: Sequence[Tensor], classes: int) -> "AlignedMaps":

@@ -6,12 +6,9 @@ from typing import Any
 
 import torch
 from monai.networks.layers import GaussianFilter
-from monai.utils import convert_to_tensor
-from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.adaptation.aligned_maps import blurred, box_around
-from monai_transfer.adaptation.atlas_file import FEWEST_MAPS
+from monai_transfer.adaptation.aligned_maps import blurred, box_around, some_label_maps
 from monai_transfer.adaptation.label_atlas import LabelAtlas
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class, robust_moments
 
@@ -22,6 +19,12 @@ _SAMPLES = 1_000_000
 _SHARES = torch.linspace(0.525, 0.975, 10)
 """Shares of an organ in a voxel of its border that still counts as the organ."""
 
+_EXPONENTS = (1.0, 0.8, 0.65, 0.5)
+"""What a network's confidence may be worth: all that it says, down to half of its logits."""
+
+_LEAST_GAIN = 0.002
+"""Mean gain in log-likelihood that halving the logits needs; in noise alone, where nothing can be told, it is less."""
+
 _RIM = 2
 """Voxels outside a class that it is compared with: its borders, and little else."""
 
@@ -31,36 +34,6 @@ _RIM_RANGE = (0.01, 0.99)
 
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
-
-_MOST = 24
-"""Enough for an atlas or a deviation, and read within seconds."""
-
-_MOST_NUMBERS = 2**29
-"""Classes times voxels of all maps of an atlas: 2 GB."""
-
-
-def some_label_maps(labelled: Sequence[Mapping[str, Any]], most: int = _MOST) -> list[Tensor]:
-    """At most so many label maps at even distances, ``(1, *spatial)`` each.
-
-    Args:
-        labelled: ``{"label": (1, *spatial)}``, read when they are asked for.
-        most: at least 1.
-    """
-    chosen = range(0, len(labelled), -(-len(labelled) // most) or 1)
-    return [convert_to_tensor(labelled[number][Keys.LABEL], track_meta=False) for number in chosen]
-
-
-def atlas_label_maps(labelled: Sequence[Mapping[str, Any]], classes: int) -> list[Tensor]:
-    """As many of them as an atlas has room for in memory; none where that is one or two of many, who are no atlas.
-
-    Args:
-        labelled: ``{"label": (1, *spatial)}`` on one working grid.
-        classes: number of classes, background included.
-    """
-    if not len(labelled):
-        return []
-    room = _MOST_NUMBERS // (classes * math.prod(labelled[0][Keys.LABEL].shape))
-    return some_label_maps(labelled, min(_MOST, room)) if room >= min(FEWEST_MAPS, len(labelled)) else []
 
 
 def stretch_by_builds(labelled: Sequence[Mapping[str, Any]], *, factor: float = 2.0, most: float = 0.3) -> float:
@@ -129,6 +102,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         return refine_probabilities(image, probabilities)
     best, chosen, lying = -1.0, probabilities, None
     for place in atlas.places(probabilities):
+        if place.match <= best:  # the matches fall, and no separation is more than 1
+            break
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
         corrected = refine_probabilities(image, atlas.correct(probabilities, share, find_lost=find_lost))
         score = place.match * float(separation(image, likeliest_class(corrected), len(corrected)).mean())
@@ -185,7 +160,7 @@ def refine_probabilities(
     band: int = 5,
     outliers: float = 0.02,
     mixed: float = 0.25,
-    rounds: int = 2,
+    rounds: int = 3,
 ) -> Tensor:
     r"""Combine a network's prediction with how each class looks in this very volume.
 
@@ -194,10 +169,12 @@ def refine_probabilities(
     this volume, and the intensity tells the border. Expectation maximisation with the prediction as the prior
     (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
 
-    .. math:: q_{vc} \propto \tilde p_{vc} \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
+    .. math:: q_{vc} \propto \tilde p_{vc}^\lambda \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
 
     where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
-    breadth stays, and :math:`P(x \mid c)` a Gaussian with the median and the scaled median absolute deviation
+    breadth stays. A network is surer of a foreign modality than it is right: of the exponents :math:`\lambda` from 1 to
+    a half the one is taken under which the volume's intensities are likeliest, with which a network is trusted less
+    where they contradict it. :math:`P(x \mid c)` is a Gaussian with the median and the scaled median absolute deviation
     of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and holds half
     to all of the organ, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them an organ would
     lose its border voxels. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
@@ -222,23 +199,33 @@ def refine_probabilities(
         return probabilities
     box = box_around(label > 0, band + math.ceil(4 * blur) + 1)  # as far as anything changes, and the blur reaches
     part = (slice(None), *box)
-    whole, image, probabilities, label = probabilities.clone(), image[part], probabilities[part], label[box]
-    around = [dilated(label == number, band) for number in range(1, len(probabilities))]
-    near = torch.stack(around).any(0)
-    prior = blurred(probabilities, blur).clamp(min=1e-6).log()
-    binned = [(bins, bins.round().long()) for bins in (_binned(channel, near) for channel in image.float())]
-    refined = probabilities
+    around = torch.stack([dilated(label[box] == number, band) for number in range(1, len(probabilities))])
+    near = around.any(0)  # what follows is of these voxels alone
+    around, refined = around[:, near], probabilities[part][:, near]
+    prior = blurred(probabilities[part], blur)[:, near].clamp(min=1e-6).log()
+    binned = [(bins, bins.round().long()) for bins in map(_binned, image[part][:, near].float())]
     for _ in range(rounds):
         evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
-        refined = torch.where(near, (prior + evidence).softmax(0), probabilities)
-    whole[part] = refined
+        refined = (_likeliest_prior(prior, evidence) + evidence).softmax(0)
+    whole = probabilities.clone()
+    whole[part][:, near] = refined
     return whole
 
 
+def _likeliest_prior(prior: Tensor, evidence: Tensor) -> Tensor:
+    """Logarithm of the prior ``(classes, voxels)``, raised to the exponent under which the evidence is likeliest."""
+
+    def gain(exponent: float) -> float:
+        likelihood = ((exponent * prior).log_softmax(0) + evidence).logsumexp(0).mean()
+        return float(likelihood) - _LEAST_GAIN * (1 / exponent - 1)
+
+    return (max(_EXPONENTS, key=gain) * prior).log_softmax(0)
+
+
 def _evidence(
-    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, around: Sequence[Tensor], *, outliers: float, mixed: float
+    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, around: Tensor, *, outliers: float, mixed: float
 ) -> Tensor:
-    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, *spatial)``.
+    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, voxels)``.
 
     ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins.
     """
@@ -255,12 +242,11 @@ def _evidence(
     return evidence
 
 
-def _binned(image: Tensor, near: Tensor) -> Tensor:
-    """Intensities as places among the bins, which span those of the voxels that matter."""
-    values = image[near]
+def _binned(values: Tensor) -> Tensor:
+    """Intensities as places among the bins, which span them."""
     sample = values[:: max(1, len(values) // _SAMPLES)]
-    low, high = torch.quantile(sample, torch.tensor(_RANGE, device=image.device))
-    places: Tensor = (image - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)
+    low, high = torch.quantile(sample, torch.tensor(_RANGE, device=values.device))
+    places: Tensor = (values - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)
     return places.clamp(0, _BINS - 1)
 
 

@@ -9,9 +9,6 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import replacing
 from monai_transfer.weights.checkpoint import read_checkpoint
 
-FEWEST_MAPS = 3
-"""Label maps without which an atlas says more of a person than of people, and is not kept."""
-
 
 def write_atlas(atlas: LabelAtlas, path: Path) -> None:
     """Write an atlas to a file that appears when it is complete."""

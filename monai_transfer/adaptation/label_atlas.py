@@ -127,20 +127,19 @@ class LabelAtlas:
         weights = self.placed.to(found) / self.placed.sum().clamp(min=1) / self.usual.to(found).clamp(min=1)
         found = found * _over(weights, found)
         worth = self._worth.to(found)
-        # most of a volume is background, where nothing can match
-        box = box_around(found.any(0), 0)
-        inside = found[(slice(None), *box)]
-        first = [edge.start for edge in box]
+        # most of a volume is background, where nothing can match; whole pairs of voxels, which halves are made of
+        box = tuple(slice(edge.start // 2 * 2, -(-edge.stop // 2) * 2) for edge in box_around(found.any(0), 0))
+        found, first = found[(slice(None), *box)], [edge.start for edge in box]
         peaks: list[Place] = []
         for corner in _correlation_peaks(halved(found), halved(worth), _CANDIDATES):
             # a peak is known to two voxels: try its neighbours
             near = [
-                tuple(2 * at + step for at, step in zip(corner, steps, strict=True))
+                [2 * at + step for at, step in zip(corner, steps, strict=True)]
                 for steps in itertools.product((-1, 0, 1), repeat=len(corner))
             ]
-            shifted = [[at - low for at, low in zip(place, first, strict=True)] for place in near]
-            matches = [_match(inside, worth, place) for place in shifted]
-            peaks.append(Place(near[matches.index(max(matches))], max(matches)))
+            matches = [_match(found, worth, place) for place in near]
+            best = near[matches.index(max(matches))]
+            peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 

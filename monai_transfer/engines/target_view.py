@@ -15,8 +15,8 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
 from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
-from monai_transfer.adaptation.anatomy import atlas_label_maps
-from monai_transfer.adaptation.atlas_file import FEWEST_MAPS, write_atlas
+from monai_transfer.adaptation.aligned_maps import FEWEST_MAPS, atlas_label_maps
+from monai_transfer.adaptation.atlas_file import write_atlas
 from monai_transfer.adaptation.label_atlas import ExpectedSizes
 from monai_transfer.machine import MOST_CORRECTED
 from monai_transfer.processes import rank

@@ -54,7 +54,7 @@ def test_subjects_who_differ_by_a_shift_alone_lie_over_one_another(atlas: LabelA
     assert all(float(share.max()) > 0.6 for share in atlas.share)
 
 
-@pytest.mark.parametrize("shift", [(0, 0, 0), (5, 3, -4), (-4, -7, 9)])
+@pytest.mark.parametrize("shift", [(0, 0, 0), (1, 2, 1), (5, 3, -4), (-4, -7, 9)])
 def test_lies_over_a_prediction_wherever_that_is(atlas: LabelAtlas, shift: tuple[int, ...]) -> None:
     label = organs(shift)
     share = laid(atlas, one_hot(label))

@@ -98,7 +98,7 @@ def test_works_on_slices_and_several_channels():
 
 
 def test_the_posterior_of_one_voxel_by_hand():
-    """Constant prediction and no neighbours: Bayes' rule over the two histograms of 64 bins."""
+    """Constant prediction and no neighbours: Bayes' rule over the two histograms of 64 bins, its prior tempered."""
     side, outliers, mixed = 20, 0.05, 0.3
     generator = np.random.default_rng(0)
     image = generator.normal(0, 1, (side, side, side)).astype(np.float32)
@@ -121,9 +121,13 @@ def test_the_posterior_of_one_voxel_by_hand():
     organ = (1 - mixed) * organ / organ.sum() + mixed * border / border.sum()
     organ = (1 - outliers) * organ / organ.sum() + outliers / 64
     rest = (1 - outliers) * rest / rest.sum() + outliers / 64
+    ratio = (organ / rest)[np.rint(bins).astype(int)]
+    priors = {power: 0.6**power / (0.6**power + 0.4**power) for power in (1.0, 0.8, 0.65, 0.5)}
+    likelihoods = {power: np.log(prior * ratio + 1 - prior).mean() for power, prior in priors.items()}
+    power = max(likelihoods, key=lambda each: likelihoods[each] - 0.002 * (1 / each - 1))
+    assert power < 1  # the organ's distribution is the worse one: what says that it is everywhere is trusted less
     voxel = (10, 10, 10)
-    number = int(np.rint(bins[voxel]))
-    expected = 0.6 * organ[number] / (0.6 * organ[number] + 0.4 * rest[number])
+    expected = priors[power] * ratio[voxel] / (priors[power] * ratio[voxel] + 1 - priors[power])
     assert abs(float(after[1][voxel]) - expected) < 0.01
 
 
@@ -145,3 +149,23 @@ def test_what_was_given_is_left_as_it_was():
     kept = before.clone()
     assert not torch.equal(refine_probabilities(truth.float()[None], before), before)
     assert torch.equal(before, kept)
+
+
+def test_a_network_that_is_sure_and_wrong_is_trusted_less():
+    """A quarter of what is drawn is as dark as what surrounds it, and the network is as sure of it as of the rest."""
+    torch.manual_seed(0)
+    (drawn,) = balls(9, size=32)
+    truth = drawn.clone()
+    truth[20:] = False
+    image = (truth.float() + 0.1 * torch.randn(truth.shape))[None]
+    after = refine_probabilities(image, probability(drawn, sure=0.9999))
+    assert dice(drawn, truth) < 0.9
+    assert dice(after.argmax(0) == 1, truth) > 0.97
+
+
+def test_a_network_that_is_sure_and_right_is_believed_where_intensities_tell_little():
+    torch.manual_seed(0)
+    (truth,) = balls(8, size=32)
+    image = (truth.float() + 1.5 * torch.randn(truth.shape))[None]
+    after = refine_probabilities(image, probability(truth, sure=0.99))
+    assert dice(after.argmax(0) == 1, truth) > 0.97

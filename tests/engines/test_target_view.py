@@ -10,8 +10,8 @@ from monai.data import MetaTensor
 from monai.inferers import SimpleInferer
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import anatomy
-from monai_transfer.adaptation.anatomy import atlas_label_maps
+from monai_transfer.adaptation import aligned_maps
+from monai_transfer.adaptation.aligned_maps import atlas_label_maps
 from monai_transfer.adaptation.atlas_file import read_atlas
 from monai_transfer.engines import AtlasKeeper, TargetView, target_view
 from monai_transfer.transforms import ClassIntensities, PseudoLabels
@@ -256,7 +256,7 @@ def test_an_atlas_takes_as_many_maps_as_memory_allows(monkeypatch: pytest.Monkey
     labelled = [source_label()] * 8
     one = 3 * 12**3
     for room, count in ((8 * one, 8), (4 * one, 4), (3 * one, 3), (2 * one, 0)):
-        monkeypatch.setattr(anatomy, "_MOST_NUMBERS", room)
+        monkeypatch.setattr(aligned_maps, "_MOST_NUMBERS", room)
         assert len(atlas_label_maps(labelled, 3)) == count
     assert len(atlas_label_maps(labelled[:2], 3)) == 2  # few, and all of them
     assert atlas_label_maps([], 3) == []
