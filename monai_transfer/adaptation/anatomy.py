@@ -173,7 +173,7 @@ def refine_probabilities(
 
     where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
     breadth stays. A network is surer of a foreign modality than it is right: of the exponents :math:`\lambda` from 1 to
-    a half the one is taken under which the volume's intensities are likeliest, with which a network is trusted less
+    a half the one is taken under which the volume's intensities are likeliest, so that a network is trusted less
     where they contradict it. :math:`P(x \mid c)` is a Gaussian with the median and the scaled median absolute deviation
     of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and holds half
     to all of the organ, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them an organ would
