@@ -2,7 +2,7 @@
 
 from monai_transfer.adaptation.adabn import AdaBN
 from monai_transfer.adaptation.advent import AdvEnt
-from monai_transfer.adaptation.anatomy import correct_by_anatomy, refine_probabilities, separation, stretch_by_builds
+from monai_transfer.adaptation.anatomy import correct_by_anatomy, separation, stretch_by_builds
 from monai_transfer.adaptation.cdan import CDAN
 from monai_transfer.adaptation.dann import DANN
 from monai_transfer.adaptation.deep_coral import DeepCORAL
@@ -14,6 +14,7 @@ from monai_transfer.adaptation.mean_teacher import MeanTeacher
 from monai_transfer.adaptation.method import SOURCE, TARGET, AdaptationMethod, Batch, Outputs
 from monai_transfer.adaptation.mmd import MMD
 from monai_transfer.adaptation.output_adversarial import OutputAdversarial
+from monai_transfer.adaptation.refinement import refine_probabilities, without_bias
 from monai_transfer.adaptation.self_training import SelfTraining
 from monai_transfer.adaptation.source_only import SourceOnly
 from monai_transfer.adaptation.test_time import AdaptedNetwork, random_patches, recalibrate_norm, tent
@@ -50,4 +51,5 @@ __all__ = [
     "stretch_by_builds",
     "tent",
     "view_consistency",
+    "without_bias",
 ]

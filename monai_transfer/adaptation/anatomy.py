@@ -1,29 +1,15 @@
-"""What the source's anatomy tells of the target: how bodies differ, and where a prediction cannot be right."""
+"""What the source's anatomy tells of the target: how bodies and sizes differ, and where no label can be."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from monai.networks.layers import GaussianFilter
 from torch import Tensor
 
-from monai_transfer.adaptation.aligned_maps import blurred, box_around, some_label_maps
+from monai_transfer.adaptation.aligned_maps import box_around, some_label_maps
 from monai_transfer.adaptation.label_atlas import LabelAtlas
-from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class, robust_moments
-
-_BINS = 64
-_RANGE = (0.005, 0.995)
-_SAMPLES = 1_000_000
-
-_SHARES = torch.linspace(0.525, 0.975, 10)
-"""Shares of an organ in a voxel of its border that still counts as the organ."""
-
-_EXPONENTS = (1.0, 0.8, 0.65, 0.5)
-"""What a network's confidence may be worth: all that it says, down to half of its logits."""
-
-_LEAST_GAIN = 0.002
-"""Mean gain in log-likelihood that halving the logits needs; in noise alone, where nothing can be told, it is less."""
+from monai_transfer.adaptation.refinement import refine_probabilities
+from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class
 
 _RIM = 2
 """Voxels outside a class that it is compared with: its borders, and little else."""
@@ -31,6 +17,13 @@ _RIM = 2
 _RIM_BINS = 24
 
 _RIM_RANGE = (0.01, 0.99)
+
+_PLAUSIBLE = (0.625, 2.5)
+"""Shares of the usual size that are plausible. Too small is the worse sign: a network that has lost a class finds a few
+voxels of it in the wrong place, while one that draws a class too large still covers it."""
+
+_VARIED = (0.1, 0.9)
+"""Quantiles of the source's sizes that are plausible, where these are known to vary."""
 
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
@@ -76,6 +69,72 @@ def _log_lengths(label: Tensor, classes: int) -> Tensor:
     nothing = torch.full((label.ndim,), torch.nan)
     places = [(label == number).nonzero().float() for number in range(1, classes + 1)]
     return torch.stack([at.std(0).log() if len(at) >= LEAST_VOXELS else nothing for at in places])
+
+
+def size_bounds(usual: Tensor, varied: Tensor | None = None) -> Tensor:
+    """Least and greatest plausible size of each class, ``(2, classes)``: 0.625 and 2.5 times the usual one.
+
+    Any size of a class of usual size 0, which is not known, is plausible.
+
+    Args:
+        usual: size of each class, ``(classes,)``, in any unit.
+        varied: sizes of a case per row, ``(cases, classes)``, NaN where a class is absent or not known to vary; from
+            the 10th to the 90th percentile they are plausible too.
+    """
+    known = usual > 0
+    bounds = torch.stack([_PLAUSIBLE[0] * usual, torch.where(known, _PLAUSIBLE[1] * usual, torch.inf)])
+    if varied is not None:
+        low, high = (torch.nanquantile(varied, quantile, dim=0) for quantile in _VARIED)
+        bounds = torch.stack([torch.fmin(bounds[0], low), torch.fmax(bounds[1], high)])
+    return bounds
+
+
+def plausible(label: Tensor, bounds: Tensor) -> Tensor:
+    """Which classes have a number of voxels within their bounds, ``(classes,)``.
+
+    Args:
+        label: of any shape.
+        bounds: :func:`size_bounds` in voxels.
+    """
+    return plausible_sizes(torch.bincount(label.flatten().cpu(), minlength=bounds.shape[1]), bounds)
+
+
+def plausible_sizes(found: Tensor, bounds: Tensor) -> Tensor:
+    """The same for sizes that were found, ``(classes,)``, in the unit of the bounds."""
+    return (found >= bounds[0]) & (found <= bounds[1])
+
+
+class ExpectedSizes:
+    """Bounds of the classes' sizes, usually 0.625 and 2.5 times the median (:func:`size_bounds`).
+
+    A class without a place of its own, a lesion, varies in size as well, and may be of any that the source has. One
+    that goes on beyond the border of its map, an aorta, is longer where more is seen, and shorter where less is.
+
+    Args:
+        atlas: of the source's labels.
+        labels: from which it was made, ``(1, *spatial)`` each.
+
+    Example:
+        >>> label = torch.zeros(1, 12, 12, dtype=torch.long)
+        >>> label[0, 4:8, 4:8], label[0, :, 10] = 1, 2
+        >>> sizes = ExpectedSizes(LabelAtlas([label] * 3, classes=3), [label] * 3)
+        >>> sizes.bounds((12, 12))[:, 1:].tolist(), sizes.bounds((24, 12))[:, 2].tolist()
+        ([[10.0, 7.5], [40.0, 30.0]], [7.5, 60.0])
+    """
+
+    def __init__(self, atlas: LabelAtlas, labels: Sequence[Tensor]) -> None:
+        classes = 1 + len(atlas.usual)
+        counts = torch.stack([torch.bincount(label.flatten().long(), minlength=classes) for label in labels]).float()
+        varied = counts.masked_fill((counts == 0) | torch.cat([torch.ones(1).bool(), atlas.placed]), torch.nan)
+        self._usual = size_bounds(torch.cat([torch.zeros(1), atlas.usual]), varied)
+        self._lengths = torch.tensor([label.shape[1:] for label in labels]).float().median(0).values
+        self._open = atlas.reach.isfinite().any(2)
+
+    def bounds(self, shape: Sequence[int]) -> Tensor:
+        """Least and greatest number of voxels of each class in a volume of this shape, ``(2, classes)``."""
+        longer = torch.where(self._open, torch.tensor(shape) / self._lengths, 1.0).prod(1)
+        factors = torch.stack([longer.clamp(max=1), longer.clamp(min=1)])
+        return self._usual * torch.cat([torch.ones(2, 1), factors], 1)
 
 
 @torch.no_grad()
@@ -149,137 +208,3 @@ def _overlap(first: Tensor, second: Tensor) -> float:
         torch.histc(values.clamp(low, high), _RIM_BINS, low, high).cpu() / len(values) for values in (first, second)
     ]
     return float(torch.minimum(*histograms).sum())
-
-
-@torch.no_grad()
-def refine_probabilities(
-    image: Tensor,
-    probabilities: Tensor,
-    *,
-    blur: float = 0.5,
-    band: int = 5,
-    outliers: float = 0.02,
-    mixed: float = 0.25,
-    rounds: int = 3,
-) -> Tensor:
-    r"""Combine a network's prediction with how each class looks in this very volume.
-
-    A network that has never seen the target's labels knows where an organ lies better than where it ends: next to a
-    tissue without a label it draws the border by shape. The interior that it is sure of tells the organ's intensity in
-    this volume, and the intensity tells the border. Expectation maximisation with the prediction as the prior
-    (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005; Van Leemput et al., IEEE TMI 1999):
-
-    .. math:: q_{vc} \propto \tilde p_{vc}^\lambda \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
-
-    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
-    breadth stays. A network is surer of a foreign modality than it is right: of the exponents :math:`\lambda` from 1 to
-    a half the one is taken under which the volume's intensities are likeliest, so that a network is trusted less
-    where they contradict it. :math:`P(x \mid c)` is a Gaussian with the median and the scaled median absolute deviation
-    of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and holds half
-    to all of the organ, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them an organ would
-    lose its border voxels. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
-    background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
-    background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
-    any intensity. Channels are taken as independent.
-
-    Args:
-        image: ``(channels, *spatial)``.
-        probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
-        blur: standard deviation in voxels.
-        band: voxels around a class that count as its surroundings; no label changes beyond them.
-        outliers: share in (0, 1) of voxels whose intensity tells nothing.
-        mixed: share in [0, 1) of an organ's voxels that hold something else as well.
-        rounds: how often intensities are measured and labels drawn, at least once.
-
-    Returns:
-        Probabilities ``(classes, *spatial)``.
-    """
-    label = likeliest_class(probabilities)
-    if not bool(label.any()):
-        return probabilities
-    box = box_around(label > 0, band + math.ceil(4 * blur) + 1)  # as far as anything changes, and the blur reaches
-    part = (slice(None), *box)
-    around = torch.stack([dilated(label[box] == number, band) for number in range(1, len(probabilities))])
-    near = around.any(0)  # what follows is of these voxels alone
-    around, refined = around[:, near], probabilities[part][:, near]
-    prior = blurred(probabilities[part], blur)[:, near].clamp(min=1e-6).log()
-    binned = [(bins, bins.round().long()) for bins in map(_binned, image[part][:, near].float())]
-    for _ in range(rounds):
-        evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
-        refined = (_likeliest_prior(prior, evidence) + evidence).softmax(0)
-    whole = probabilities.clone()
-    whole[part][:, near] = refined
-    return whole
-
-
-def _likeliest_prior(prior: Tensor, evidence: Tensor) -> Tensor:
-    """Logarithm of the prior ``(classes, voxels)``, raised to the exponent under which the evidence is likeliest."""
-
-    def gain(exponent: float) -> float:
-        likelihood = ((exponent * prior).log_softmax(0) + evidence).logsumexp(0).mean()
-        return float(likelihood) - _LEAST_GAIN * (1 / exponent - 1)
-
-    return (max(_EXPONENTS, key=gain) * prior).log_softmax(0)
-
-
-def _evidence(
-    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, around: Tensor, *, outliers: float, mixed: float
-) -> Tensor:
-    """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, voxels)``.
-
-    ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins.
-    """
-    # zero evidence leaves the prior alone: the background, and classes of too few voxels
-    evidence = torch.zeros_like(refined)
-    label = likeliest_class(refined)
-    for number, surroundings in enumerate(around, start=1):
-        found = (label == number) & surroundings
-        if int(found.sum()) >= LEAST_VOXELS:
-            for bins, index in binned:
-                rest = _histogram(index[surroundings], refined[0][surroundings])
-                organ = _organ(bins[found], rest, mixed)
-                evidence[number] += (_tolerant(organ, outliers) / _tolerant(rest, outliers)).log()[index]
-    return evidence
-
-
-def _binned(values: Tensor) -> Tensor:
-    """Intensities as places among the bins, which span them."""
-    sample = values[:: max(1, len(values) // _SAMPLES)]
-    low, high = torch.quantile(sample, torch.tensor(_RANGE, device=values.device))
-    places: Tensor = (values - low) / (high - low).clamp(min=1e-6) * (_BINS - 1)
-    return places.clamp(0, _BINS - 1)
-
-
-def _tolerant(table: Tensor, outliers: float) -> Tensor:
-    """A distribution over the bins that holds every intensity possible."""
-    return (1 - outliers) * _normalized(table) + outliers / _BINS
-
-
-def _normalized(table: Tensor) -> Tensor:
-    return table / table.sum().clamp(min=1e-6)
-
-
-def _organ(values: Tensor, rest: Tensor, mixed: float) -> Tensor:
-    """Distribution over the bins of an organ that has these places and lies in what has the histogram ``rest``."""
-    centre, deviation = robust_moments(values)
-    bins = torch.arange(_BINS, device=values.device, dtype=values.dtype)
-    pure = torch.exp(-0.5 * ((bins - centre) / deviation.clamp(min=0.02 * _BINS)).square())
-    return (1 - mixed) * _normalized(pure) + mixed * _normalized(_border(centre, rest))
-
-
-def _border(centre: Tensor, rest: Tensor) -> Tensor:
-    """Distribution of voxels that hold half to all of an organ of the intensity ``centre``, and ``rest`` beside it."""
-    share = _SHARES.to(rest)[:, None]
-    places = share * centre + (1 - share) * torch.arange(_BINS, device=rest.device, dtype=rest.dtype)
-    weights = rest.expand(len(share), -1)
-    return _smoothed(torch.bincount(places.round().long().flatten(), weights.flatten(), minlength=_BINS).to(rest))
-
-
-def _histogram(index: Tensor, weights: Tensor) -> Tensor:
-    """Smoothed histogram of bins, ``(bins,)``."""
-    return _smoothed(torch.bincount(index, weights=weights, minlength=_BINS).to(weights))
-
-
-def _smoothed(counts: Tensor) -> Tensor:
-    smooth: Tensor = GaussianFilter(1, 1.5).to(counts)(counts[None, None])[0, 0]
-    return smooth

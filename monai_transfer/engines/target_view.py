@@ -14,14 +14,13 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor, nn
 
-from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation
+from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, refine_probabilities, separation, without_bias
 from monai_transfer.adaptation.aligned_maps import FEWEST_MAPS, atlas_label_maps
+from monai_transfer.adaptation.anatomy import ExpectedSizes, plausible
 from monai_transfer.adaptation.atlas_file import write_atlas
-from monai_transfer.adaptation.label_atlas import ExpectedSizes
 from monai_transfer.machine import MOST_CORRECTED
 from monai_transfer.processes import rank
 from monai_transfer.transforms import ClassIntensities, IntensityProfile, PseudoLabels
-from monai_transfer.transforms.class_sizes import plausible
 from monai_transfer.transforms.target import UNLABELLED, likeliest_class
 
 logger = logging.getLogger(__name__)
@@ -140,11 +139,11 @@ class TargetView:
         # a volume that is measured and labelled at one epoch is predicted once
         for number in dict.fromkeys([*measured, *tried]):
             image, predicted, corrected = self._look(self.images[number][Keys.IMAGE])
-            bounds = None if self._sizes is None else self._sizes.bounds(corrected.shape[1:])
+            sound = self._sound(corrected)
             if number in measured:
-                profiles.append(IntensityProfile.measure(image, corrected, bounds=bounds if doubtful else None))
+                profiles.append(IntensityProfile.measure(image, corrected, believed=sound if doubtful else None))
             if number in tried:
-                proposed[number] = _Proposal.made(corrected, bounds=bounds, trust=self.trust)
+                proposed[number] = _Proposal.made(corrected, sound=sound[1:], trust=self.trust)
                 if self.labels is not None and not len(self.labels):  # later nothing is judged any more
                     overlaps.append(_overlaps(image, predicted, corrected))
         if self.intensities is not None and measures:
@@ -187,18 +186,25 @@ class TargetView:
         return incomplete
 
     def _look(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The image as a plain tensor, and the probabilities ``(classes, *spatial)`` before and after correction."""
+        """The image without a coil's field, and probabilities ``(classes, *spatial)`` before and after correction."""
         device = next(self.network.parameters()).device
         plain: Tensor = convert_to_tensor(image, track_meta=False, device=device)
         with eval_mode(self.network):
             logits = self.inferer(plain[None], self.network)
         probabilities = logits[0].float().softmax(0)
+        plain = without_bias(plain, probabilities)
         atlas = self._known_atlas(len(probabilities))  # with it the sizes, which are asked for in any case
         if probabilities.numel() > MOST_CORRECTED:
             return plain, probabilities, probabilities
         if atlas is None:
             return plain, probabilities, refine_probabilities(plain, probabilities)
         return plain, probabilities, correct_by_anatomy(plain, probabilities, atlas)
+
+    def _sound(self, corrected: Tensor) -> Tensor:
+        """Which classes of these probabilities have a plausible size, ``(classes,)``."""
+        if self._sizes is None:
+            return torch.ones(len(corrected), dtype=torch.bool)
+        return plausible(likeliest_class(corrected), self._sizes.bounds(corrected.shape[1:]))
 
     def _known_atlas(self, classes: int) -> LabelAtlas | None:
         """The atlas of the source's labels, made when it is first asked for, and the sizes that go with it."""
@@ -253,13 +259,12 @@ class _Proposal:
     sound: Tensor
 
     @classmethod
-    def made(cls, corrected: Tensor, *, bounds: Tensor | None, trust: float) -> "_Proposal":
-        """Of corrected probabilities ``(classes, *spatial)``, and the bounds of their sizes ``(2, classes)``."""
+    def made(cls, corrected: Tensor, *, sound: Tensor, trust: float) -> "_Proposal":
+        """Of corrected probabilities ``(classes, *spatial)``."""
         confidence, label = corrected.max(0, keepdim=True)
-        sound = torch.ones(len(corrected), dtype=torch.bool) if bounds is None else plausible(label, bounds)
         # bytes on the CPU: no probabilities are held for all the volumes of an epoch
         doubtful = label.masked_fill(confidence < trust, UNLABELLED).to(torch.uint8).cpu()
-        return cls(doubtful, sound[1:])
+        return cls(doubtful, sound)
 
 
 def _overlaps(image: Tensor, predicted: Tensor, corrected: Tensor) -> Tensor:

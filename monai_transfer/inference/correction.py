@@ -36,9 +36,10 @@ def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> Tens
 
     A label of which the network finds next to nothing stays as it is: a body may lack the organ.
     """
-    from monai_transfer.adaptation import correct_by_anatomy  # here: few bundles have an atlas
+    from monai_transfer.adaptation import correct_by_anatomy, without_bias  # here: few bundles have an atlas
 
-    return correct_by_anatomy(image.float(), probabilities.float(), atlas, find_lost=False)
+    flat, probabilities = without_bias(image.float(), probabilities), probabilities.float()
+    return correct_by_anatomy(flat, probabilities, atlas, find_lost=False)
 
 
 def corrected_slices(slices: Tensor, image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int]) -> Tensor:

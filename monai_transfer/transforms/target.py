@@ -14,8 +14,6 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.transforms.class_sizes import plausible
-
 RANGE = (0.01, 0.995)
 """Quantiles between which an image's range of intensities lies."""
 
@@ -77,24 +75,23 @@ class IntensityProfile:
         return cls(low.cpu(), high.cpu(), nothing, nothing)
 
     @classmethod
-    def measure(cls, image: Tensor, probabilities: Tensor, *, bounds: Tensor | None = None) -> "IntensityProfile":
+    def measure(cls, image: Tensor, probabilities: Tensor, *, believed: Tensor | None = None) -> "IntensityProfile":
         """Measure each class over the surer half of the voxels that are predicted to be of it.
 
         Args:
             image: ``(channels, *spatial)``.
             probabilities: a network's, ``(classes, *spatial)``.
-            bounds: :func:`~monai_transfer.transforms.class_sizes.size_bounds` in voxels; a class of no plausible size
-                is left out, for the network may have taken something else for it.
+            believed: which classes are measured, ``(classes,)``, for the network may have taken something else for one
+                of no plausible size; all by default.
         """
         values, classes = image.flatten(1).float(), probabilities.shape[0]
         confidence, label = probabilities.flatten(1).max(0)
         low, high = intensity_range(values)
         mean = torch.full((classes, len(image)), float("nan"))
         deviation = mean.clone()
-        believed = torch.ones(classes, dtype=torch.bool) if bounds is None else plausible(label, bounds)
         for number in range(1, classes):
             found = (label == number).nonzero()[:, 0]
-            if len(found) < LEAST_VOXELS or not believed[number]:
+            if len(found) < LEAST_VOXELS or (believed is not None and not believed[number]):
                 continue
             least = confidence[found].kthvalue(len(found) // 2 + 1).values
             sure = found[confidence[found] >= least]

@@ -10,7 +10,8 @@ from typing import Annotated, Any
 import torch
 from pydantic import Field
 
-from monai_transfer.adaptation import refine_probabilities
+from monai_transfer.adaptation import refine_probabilities, without_bias
+from monai_transfer.adaptation.anatomy import plausible_sizes, size_bounds
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, Fingerprint, require_sound
 from monai_transfer.errors import UserError
@@ -21,7 +22,6 @@ from monai_transfer.machine import choose_device
 from monai_transfer.options import Spacing, validated
 from monai_transfer.text import one_line
 from monai_transfer.transforms import IntensityProfile
-from monai_transfer.transforms.class_sizes import plausible_sizes, size_bounds
 from monai_transfer.transforms.presets import Modality
 from monai_transfer.transforms.target import AROUND, likeliest_class
 from monai_transfer.volumes.reading import read_volume
@@ -215,6 +215,7 @@ def _measured(bundle: InferenceBundle, files: Sequence[Path], images: CaseDatase
     voxel_ml = math.prod(float(step) for step in image.pixdim) / 1000
     plain = image.as_tensor().float().to(device)
     predicted = over_whole_image(bundle.network, bundle.window)(plain[None])[0].float().softmax(0)
+    plain = without_bias(plain, predicted)
     corrected = refine_probabilities(plain, predicted)
     counts = torch.bincount(likeliest_class(corrected).flatten().cpu(), minlength=len(corrected))
     volumes = [round(float(count) * voxel_ml, 2) for count in counts]

@@ -2,8 +2,8 @@ import pytest
 import torch
 from scipy import ndimage
 
+from monai_transfer.adaptation.anatomy import plausible, size_bounds
 from monai_transfer.transforms import ClassIntensities, IntensityProfile
-from monai_transfer.transforms.class_sizes import size_bounds
 from monai_transfer.transforms.target import AROUND, dilated, likeliest_class, surroundings
 
 NAN = float("nan")
@@ -29,7 +29,8 @@ def test_a_class_of_no_plausible_size_is_left_out():
     probabilities[2, 60:] = 1
 
     def measured(*sizes: float) -> list[bool]:
-        profile = IntensityProfile.measure(image, probabilities, bounds=size_bounds(torch.tensor(sizes)))
+        believed = plausible(likeliest_class(probabilities), size_bounds(torch.tensor(sizes)))
+        profile = IntensityProfile.measure(image, probabilities, believed=believed)
         return profile.mean.isfinite()[:, 0].tolist()
 
     assert measured(0, 20, 40) == [False, True, True]
