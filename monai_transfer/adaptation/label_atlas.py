@@ -11,8 +11,13 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+import torch.nn.functional as F
+from scipy import ndimage
 from scipy.fft import next_fast_len
+from scipy.optimize import minimize
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import (
@@ -26,11 +31,19 @@ from monai_transfer.adaptation.aligned_maps import (
 )
 from monai_transfer.transforms.target import likeliest_class
 
+Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+
 _CANDIDATES = 3
 """Places to look at: the organs, and what a network that knows their layout takes for them elsewhere."""
 
 _LEAST_MATCH = 0.5
 """Share of the best match from which on another place is a candidate."""
+
+_LEAST_TURN = 8.0
+"""Degrees by which a body must be turned; less is within the blur of the atlas, and what bodies differ by."""
+
+_TURNING, _POINTS, _TRIALS = 12, 1000, 150
+"""Classes, and voxels of all of them, by which an atlas is turned, and turns that are tried."""
 
 _LOST = 0.35
 """Share of its usual size below which a class is lost; a third is less than any subject's organ differs by."""
@@ -41,7 +54,8 @@ class LabelAtlas:
 
     The maps of the source are shifted so that the centroids of their classes agree (by medians: one missing or cut
     organ moves nothing), averaged, and blurred by the Gaussian under which each map is likeliest by the atlas of the
-    others. The atlas may lie over a prediction wherever their correlation has a peak, every class counting alike.
+    others. The atlas may lie over a prediction wherever their correlation has a peak, every class counting alike, and
+    turned as the body is at the best of these places.
 
     A lesion may lie anywhere. A class whose voxels are not where the atlas of the other maps expects it is not
     :attr:`placed`: it is likely wherever anything is, and has no part in laying the atlas. Nor is it known how far an
@@ -140,20 +154,53 @@ class LabelAtlas:
             best = near[matches.index(max(matches))]
             peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
+        peaks[0] = self._turned(found, first, peaks[0])
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
     def laid(self, place: "Place", shape: Sequence[int]) -> Tensor:
         """Share of every class ``(classes, *shape)``, background first, where the atlas lies at ``place``."""
         own = self.share * _over(self.placed, self.share)
-        share = with_background(laid_in(shape, own, place.corner))
+        at = [] if place.turn is None and not bool(self.reach.isfinite().any()) else place.coordinates(shape)
+        share = with_background(laid_in(shape, own, place.corner) if place.turn is None else _sampled(own, at))
         greatest = share.amax(0)
         share[1:][~self.placed] = greatest
         for number, axis, end in self.reach.isfinite().nonzero().tolist():
             # beyond what any map shows an organ may go on that ended at the border of most
-            limit = int(self.reach[number, axis, end]) + place.corner[axis]
-            beyond = slice(0, max(0, limit)) if end == 0 else slice(max(0, limit + 1), None)
-            share[1 + number].movedim(axis, 0)[beyond] = greatest.movedim(axis, 0)[beyond]
+            beyond = (torch.gt if end else torch.lt)(at[axis], self.reach[number, axis, end])
+            share[1 + number] = torch.where(beyond, greatest, share[1 + number])
         return share
+
+    def _turned(self, found: Tensor, first: Sequence[int], place: "Place") -> "Place":
+        """The place with the atlas turned as the body is; as it was where that is by little.
+
+        ``found`` is above 0 where a class is predicted, in a box that begins at the voxel ``first``.
+        """
+        order = self.usual.argsort(descending=True).tolist()
+        turning = [number for number in order if self.placed[number] and bool(found[number].any())][:_TURNING]
+        voxels = [found[number].nonzero().cpu().double().numpy() + np.array(first) for number in turning]
+        points = [each[:: -(-len(each) * len(turning) // _POINTS)].T for each in voxels]
+        shares, worths = ([maps[number].numpy() for number in turning] for maps in (self.share, self._worth))
+        middle = np.mean([each.mean(1) for each in points], 0)
+        ndim, angles = len(middle), 3 if len(middle) == 3 else 1
+
+        def motion(values: Vector) -> tuple[Vector, Vector]:
+            vector = [*[0.0] * (3 - angles), *values[:angles]]
+            turn = Rotation.from_rotvec(vector, degrees=True).as_matrix()[:ndim, :ndim]
+            return turn, middle - place.corner + values[angles:] - turn @ middle
+
+        def hits(maps: Sequence[Vector], values: Vector) -> float:
+            turn, shift = motion(values)
+            places = [turn @ each + shift[:, None] for each in points]
+            found = [ndimage.map_coordinates(*each, order=1).mean() for each in zip(maps, places, strict=True)]
+            return float(np.mean(found))
+
+        way = {"method": "Powell", "options": {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}}
+        best = minimize(lambda values: 1 - hits(shares, values), np.zeros(angles + ndim), **way)
+        by, not_at_all = best.x, np.zeros_like(best.x)
+        if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, not_at_all):
+            return place
+        match = place.match * hits(worths, by) / max(hits(worths, not_at_all), 1e-6)
+        return Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())
 
     def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.
@@ -190,10 +237,20 @@ class Place:
         corner: voxel of the prediction at which the atlas's first corner lies; it may lie outside.
         match: mean over the classes of the part of their usual size that is found where the atlas expects it; 0 for
             none, about 1 for all.
+        turn: from voxels of the prediction to voxels of the atlas, ``(dimensions, dimensions + 1)``; ``None`` where it
+            lies as the source's bodies do.
     """
 
     corner: tuple[int, ...]
     match: float
+    turn: Tensor | None = None
+
+    def coordinates(self, shape: Sequence[int]) -> list[Tensor]:
+        """Coordinate along each axis of the atlas of the voxels of a prediction, all of its ``shape``."""
+        steps = torch.meshgrid(*[torch.arange(size).float() for size in shape], indexing="ij")
+        if self.turn is None:
+            return [step - first for step, first in zip(steps, self.corner, strict=True)]
+        return [sum(step * by for step, by in zip(steps, row, strict=False)) + row[-1] for row in self.turn.tolist()]
 
 
 def _weighed(probabilities: Tensor, share: Tensor, weight: Tensor | float) -> Tensor:
@@ -223,6 +280,13 @@ def _correlation_peaks(image: Tensor, template: Tensor, most: int) -> list[list[
         around = [(at + near) % length for at, near, length in zip(peak, quarters, size, strict=True)]
         match[torch.meshgrid(*around, indexing="ij")] = -torch.inf
     return places
+
+
+def _sampled(maps: Tensor, at: Sequence[Tensor]) -> Tensor:
+    """Maps ``(channels, *any)`` at places given by a coordinate ``(*spatial)`` along each axis; 0 outside."""
+    ends = torch.tensor(maps.shape[1:]) - 1
+    places = torch.stack([2 * axis / end.clamp(min=1) - 1 for axis, end in zip(at, ends, strict=True)][::-1], -1)
+    return F.grid_sample(maps[None], places[None], align_corners=True)[0]
 
 
 def _match(found: Tensor, worth: Tensor, corner: Sequence[int]) -> float:

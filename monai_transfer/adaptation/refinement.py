@@ -31,8 +31,8 @@ _RIDGE = 1e-3
 """Variance within the classes at which a term counts for half; places are from -1 to 1 along the longest extent."""
 
 _LEAST_SHARE = 0.5
-"""Share of the variance within the classes that a field must explain. Of real volumes without a surface coil, and of
-CT in which organs are labelled wrong, a polynomial explains 0.05 to 0.46; of brains beside such a coil 0.84 to 0.95."""
+"""Share of the variance within the classes that a field must explain. In abdominal MR, and in CT of which organs are
+labelled wrong, a polynomial explains 0.05 to 0.46; in the T1 of newborns 0.56 to 0.82, beside a coil 0.84 to 0.95."""
 
 _LEAST_CONFIDENCE = 0.5
 
@@ -43,7 +43,7 @@ _DARKEST = 0.01
 
 _ROUNDS = 5
 
-_VOXELS = 50_000
+_VOXELS = 20_000
 
 
 @torch.no_grad()
@@ -114,8 +114,8 @@ def _terms(places: Sequence[Tensor]) -> Iterator[Tensor]:
 
 
 def _air(channel: Tensor) -> Tensor:
-    sample = channel.flatten()
-    return torch.quantile(sample[:: max(1, len(sample) // _SAMPLES)].float(), _DARKEST).to(channel)
+    sample = channel.flatten()[:: max(1, channel.numel() // _VOXELS)]
+    return torch.quantile(sample.float(), _DARKEST).to(channel)
 
 
 def _field(logs: Tensor, terms: Tensor, classes: Tensor) -> Tensor | None:
