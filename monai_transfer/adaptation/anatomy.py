@@ -152,7 +152,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
         atlas: of the source's labels, on the same working grid.
         find_lost: whether to propose where a class lies of which the network finds next to nothing. A network that
-            still learns loses organs that are there; of a finished one it is likelier that a body lacks them.
+            still learns loses organs that are there; of a finished one it is likelier that a body lacks them, or is
+            turned: then the atlas is turned too.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
@@ -160,7 +161,8 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
     if not bool(atlas.placed.any()):
         return refine_probabilities(image, probabilities)
     best, chosen, lying = -1.0, probabilities, None
-    for place in atlas.places(probabilities):
+    # an atlas that turned after the errors of a network that still learns could not correct them
+    for place in atlas.places(probabilities, turn=not find_lost):
         if place.match <= best:  # the matches fall, and no separation is more than 1
             break
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)

@@ -130,8 +130,8 @@ class LabelAtlas:
         atlas._hold(share, usual, placed > 0, reach)
         return atlas
 
-    def places(self, probabilities: Tensor) -> list["Place"]:
-        """Where the atlas may lie over a prediction ``(classes, *spatial)``, best match first; nowhere if empty."""
+    def places(self, probabilities: Tensor, *, turn: bool = False) -> list["Place"]:
+        """Where the atlas may lie over ``(classes, *spatial)``, best match first, turned on request; none if empty."""
         numbers = torch.arange(1, len(probabilities), device=probabilities.device)
         found = probabilities[1:] * (likeliest_class(probabilities)[None] == _over(numbers, probabilities))
         if not bool(found[self.placed].any()):
@@ -154,7 +154,7 @@ class LabelAtlas:
             best = near[matches.index(max(matches))]
             peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
-        peaks[0] = self._turned(found, first, peaks[0])
+        peaks[0] = self._turned(found, first, peaks[0]) if turn else peaks[0]
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
     def laid(self, place: "Place", shape: Sequence[int]) -> Tensor:
