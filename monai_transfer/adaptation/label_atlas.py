@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.fft import next_fast_len
 from scipy.optimize import minimize
@@ -31,7 +32,7 @@ from monai_transfer.adaptation.aligned_maps import (
 )
 from monai_transfer.transforms.target import likeliest_class
 
-Vector = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
+Vector = NDArray[np.float64]
 
 _CANDIDATES = 3
 """Places to look at: the organs, and what a network that knows their layout takes for them elsewhere."""
@@ -154,7 +155,8 @@ class LabelAtlas:
             best = near[matches.index(max(matches))]
             peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
         peaks.sort(key=lambda peak: -peak.match)
-        peaks[0] = self._turned(found, first, peaks[0]) if turn else peaks[0]
+        if turn:
+            peaks[0] = self._turned(found, first, peaks[0])
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
     def laid(self, place: "Place", shape: Sequence[int]) -> Tensor:
@@ -183,23 +185,21 @@ class LabelAtlas:
         middle = np.mean([each.mean(1) for each in points], 0)
         ndim, angles = len(middle), 3 if len(middle) == 3 else 1
 
-        def motion(values: Vector) -> tuple[Vector, Vector]:
-            vector = [*[0.0] * (3 - angles), *values[:angles]]
-            turn = Rotation.from_rotvec(vector, degrees=True).as_matrix()[:ndim, :ndim]
-            return turn, middle - place.corner + values[angles:] - turn @ middle
+        def motion(by: Vector) -> tuple[Vector, Vector]:
+            turn = Rotation.from_rotvec(np.pad(by[:angles], (3 - angles, 0)), degrees=True).as_matrix()[:ndim, :ndim]
+            return turn, middle - place.corner + by[angles:] - turn @ middle
 
-        def hits(maps: Sequence[Vector], values: Vector) -> float:
-            turn, shift = motion(values)
+        def hits(maps: Sequence[Vector], by: Vector) -> float:
+            turn, shift = motion(by)
             places = [turn @ each + shift[:, None] for each in points]
             found = [ndimage.map_coordinates(*each, order=1).mean() for each in zip(maps, places, strict=True)]
             return float(np.mean(found))
 
-        way = {"method": "Powell", "options": {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}}
-        best = minimize(lambda values: 1 - hits(shares, values), np.zeros(angles + ndim), **way)
-        by, not_at_all = best.x, np.zeros_like(best.x)
-        if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, not_at_all):
+        upright, how = np.zeros(angles + ndim), {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}
+        by = minimize(lambda values: 1 - hits(shares, values), upright, method="Powell", options=how).x
+        if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, upright):
             return place
-        match = place.match * hits(worths, by) / max(hits(worths, not_at_all), 1e-6)
+        match = place.match * hits(worths, by) / max(hits(worths, upright), 1e-6)
         return Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())
 
     def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:

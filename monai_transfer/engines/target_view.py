@@ -192,10 +192,10 @@ class TargetView:
         with eval_mode(self.network):
             logits = self.inferer(plain[None], self.network)
         probabilities = logits[0].float().softmax(0)
-        plain = without_bias(plain, probabilities)
         atlas = self._known_atlas(len(probabilities))  # with it the sizes, which are asked for in any case
         if probabilities.numel() > MOST_CORRECTED:
             return plain, probabilities, probabilities
+        plain = without_bias(plain, probabilities)
         if atlas is None:
             return plain, probabilities, refine_probabilities(plain, probabilities)
         return plain, probabilities, correct_by_anatomy(plain, probabilities, atlas)
