@@ -153,7 +153,7 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         atlas: of the source's labels, on the same working grid.
         find_lost: whether to propose where a class lies of which the network finds next to nothing. A network that
             still learns loses organs that are there; of a finished one it is likelier that a body lacks them, or is
-            turned: then the atlas is turned too.
+            turned: then the atlas may be turned too.
 
     Returns:
         Probabilities ``(classes, *spatial)``.

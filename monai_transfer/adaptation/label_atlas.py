@@ -56,7 +56,7 @@ class LabelAtlas:
     The maps of the source are shifted so that the centroids of their classes agree (by medians: one missing or cut
     organ moves nothing), averaged, and blurred by the Gaussian under which each map is likeliest by the atlas of the
     others. The atlas may lie over a prediction wherever their correlation has a peak, every class counting alike, and
-    turned as the body is at the best of these places.
+    at the best of these places as it is or turned as the labels are.
 
     A lesion may lie anywhere. A class whose voxels are not where the atlas of the other maps expects it is not
     :attr:`placed`: it is likely wherever anything is, and has no part in laying the atlas. Nor is it known how far an
@@ -132,7 +132,7 @@ class LabelAtlas:
         return atlas
 
     def places(self, probabilities: Tensor, *, turn: bool = False) -> list["Place"]:
-        """Where the atlas may lie over ``(classes, *spatial)``, best match first, turned on request; none if empty."""
+        """Where the atlas may lie over ``(classes, *spatial)``, best match first, turned too if asked; maybe none."""
         numbers = torch.arange(1, len(probabilities), device=probabilities.device)
         found = probabilities[1:] * (likeliest_class(probabilities)[None] == _over(numbers, probabilities))
         if not bool(found[self.placed].any()):
@@ -154,9 +154,9 @@ class LabelAtlas:
             matches = [_match(found, worth, place) for place in near]
             best = near[matches.index(max(matches))]
             peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
-        peaks.sort(key=lambda peak: -peak.match)
         if turn:
-            peaks[0] = self._turned(found, first, peaks[0])
+            peaks += self._turned(found, first, max(peaks, key=lambda peak: peak.match))
+        peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
     def laid(self, place: "Place", shape: Sequence[int]) -> Tensor:
@@ -172,8 +172,8 @@ class LabelAtlas:
             share[1 + number] = torch.where(beyond, greatest, share[1 + number])
         return share
 
-    def _turned(self, found: Tensor, first: Sequence[int], place: "Place") -> "Place":
-        """The place with the atlas turned as the body is; as it was where that is by little.
+    def _turned(self, found: Tensor, first: Sequence[int], place: "Place") -> list["Place"]:
+        """The place with the atlas turned as the labels seem to be; none where that is by little.
 
         ``found`` is above 0 where a class is predicted, in a box that begins at the voxel ``first``.
         """
@@ -198,9 +198,9 @@ class LabelAtlas:
         upright, how = np.zeros(angles + ndim), {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}
         by = minimize(lambda values: 1 - hits(shares, values), upright, method="Powell", options=how).x
         if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, upright):
-            return place
+            return []
         match = place.match * hits(worths, by) / max(hits(worths, upright), 1e-6)
-        return Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())
+        return [Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())]
 
     def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 from torch import Tensor
 
-from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy
+from monai_transfer.adaptation import LabelAtlas, anatomy, correct_by_anatomy, refine_probabilities
 from monai_transfer.transforms.target import likeliest_class
 
 
@@ -146,3 +146,20 @@ def test_right_labels_of_a_turned_body_stay(atlas: LabelAtlas) -> None:
     corrected = correct_by_anatomy(image, unsure / unsure.sum(0), atlas, find_lost=False)
 
     assert agreement(likeliest_class(corrected), label) > 0.97
+
+
+def test_what_only_seems_to_be_turned_is_told_by_the_intensities(
+    atlas: LabelAtlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels of what lies beside an organ lean as well; then they are parted worse from what surrounds them."""
+    label = body()
+    leaning = drawn(turned(label, 18))
+    upright = next(place for place in atlas.places(leaning, turn=True) if place.turn is None)
+    image = torch.tensor([0.0, 1.0, 1.4, 0.7])[label][None]
+    parted = iter([0.5, 0.9])
+    monkeypatch.setattr(anatomy, "separation", lambda image, labels, classes: torch.tensor(next(parted)))
+
+    corrected = correct_by_anatomy(image, leaning, atlas, find_lost=False)
+
+    weighed = atlas.correct(leaning, atlas.laid(upright, label.shape), find_lost=False)
+    assert torch.equal(corrected, refine_probabilities(image, weighed))
