@@ -25,6 +25,10 @@ voxels of it in the wrong place, while one that draws a class too large still co
 _VARIED = (0.1, 0.9)
 """Quantiles of the source's sizes that are plausible, where these are known to vary."""
 
+_WEIGHTS = (0.7, 1.4)
+"""How much the place counts beside the network (:meth:`LabelAtlas.correct`). Where a network calls two tissues by one
+name, a little more or less decides of which of them the intensities are measured."""
+
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
 
@@ -153,7 +157,7 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         atlas: of the source's labels, on the same working grid.
         find_lost: whether to propose where a class lies of which the network finds next to nothing. A network that
             still learns loses organs that are there; of a finished one it is likelier that a body lacks them, or is
-            turned: then the atlas may be turned too.
+            turned: then the atlas may be turned too, and counts by twice its weight where that parts labels better.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
@@ -166,10 +170,12 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         if place.match <= best:  # the matches fall, and no separation is more than 1
             break
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
-        corrected = refine_probabilities(image, atlas.correct(probabilities, share, find_lost=find_lost))
-        score = place.match * float(separation(image, likeliest_class(corrected), len(corrected)).mean())
-        if score > best:
-            best, chosen, lying = score, corrected, share
+        for weight in _WEIGHTS[:1] if find_lost else _WEIGHTS:
+            weighed = atlas.correct(probabilities, share, weight=weight, find_lost=find_lost)
+            corrected = refine_probabilities(image, weighed)
+            score = place.match * float(separation(image, likeliest_class(corrected), len(corrected)).mean())
+            if score > best:
+                best, chosen, lying = score, corrected, share
     if find_lost and lying is not None and len(atlas.lost(probabilities)):
         chosen = refine_probabilities(image, atlas.correct(chosen, lying))
     return chosen

@@ -71,3 +71,14 @@ def test_where_a_body_may_lack_an_organ_none_is_proposed(atlas: LabelAtlas) -> N
     corrected = correct_by_anatomy(image, 0.9 * one_hot(without) + 0.1 / 3, atlas, find_lost=False)
     assert not bool((corrected.argmax(0) == 2).any())
     assert float(((corrected.argmax(0) == 1) == (organs()[0] == 1)).float().mean()) > 0.99
+
+
+def test_of_two_tissues_called_by_one_name_the_one_in_its_place_is_measured(atlas: LabelAtlas) -> None:
+    """The greater part of what the network calls class 2 lies beside it, and is of another intensity."""
+    beside = torch.zeros_like(organs(), dtype=torch.bool)
+    beside[0, 14:21, 7:14, 18:] = True
+    image = torch.where(beside, 1.4, organs().float())
+    image += 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
+    probabilities = 0.9 * one_hot(organs().masked_fill(beside, 2)) + 0.1 / 3
+    corrected = correct_by_anatomy(image, probabilities, atlas, find_lost=False)
+    assert torch.equal(corrected.argmax(0) == 2, organs()[0] == 2)

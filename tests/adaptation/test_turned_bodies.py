@@ -156,7 +156,7 @@ def test_what_only_seems_to_be_turned_is_told_by_the_intensities(
     leaning = drawn(turned(label, 18))
     upright = next(place for place in atlas.places(leaning, turn=True) if place.turn is None)
     image = torch.tensor([0.0, 1.0, 1.4, 0.7])[label][None]
-    parted = iter([0.5, 0.9])
+    parted = iter([0.5, 0.5, 0.9, 0.8])  # each place by two weights
     monkeypatch.setattr(anatomy, "separation", lambda image, labels, classes: torch.tensor(next(parted)))
 
     corrected = correct_by_anatomy(image, leaning, atlas, find_lost=False)
