@@ -2,7 +2,7 @@
 
 from monai_transfer.adaptation.adabn import AdaBN
 from monai_transfer.adaptation.advent import AdvEnt
-from monai_transfer.adaptation.anatomy import correct_by_anatomy, separation, stretch_by_builds
+from monai_transfer.adaptation.anatomy import correct_by_anatomy, correct_new_scan, separation, stretch_by_builds
 from monai_transfer.adaptation.cdan import CDAN
 from monai_transfer.adaptation.dann import DANN
 from monai_transfer.adaptation.deep_coral import DeepCORAL
@@ -44,6 +44,7 @@ __all__ = [
     "SourceOnly",
     "UnpairedTranslation",
     "correct_by_anatomy",
+    "correct_new_scan",
     "random_patches",
     "recalibrate_norm",
     "refine_probabilities",

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import box_around, some_label_maps
-from monai_transfer.adaptation.label_atlas import LabelAtlas
+from monai_transfer.adaptation.label_atlas import LabelAtlas, Place
 from monai_transfer.adaptation.refinement import refine_probabilities
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class
 
@@ -28,6 +28,8 @@ _VARIED = (0.1, 0.9)
 _WEIGHTS = (0.7, 1.4)
 """How much the place counts beside the network (:meth:`LabelAtlas.correct`). Where a network calls two tissues by one
 name, a little more or less decides of which of them the intensities are measured."""
+
+_LAYINGS = 2
 
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
@@ -142,8 +144,8 @@ class ExpectedSizes:
 
 
 @torch.no_grad()
-def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, *, find_lost: bool = True) -> Tensor:
-    """Correct a prediction by place and intensity, at the place where both agree best.
+def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+    """Correct what a network that still learns predicts by place and intensity, and propose organs that it lost.
 
     A network that knows how the organs lie finds that layout more than once in a body that is longer than any it has
     seen. Of the places where the atlas may lie, each corrects the prediction and the intensities refine it; the one is
@@ -155,30 +157,72 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas, 
         image: ``(channels, *spatial)``.
         probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
         atlas: of the source's labels, on the same working grid.
-        find_lost: whether to propose where a class lies of which the network finds next to nothing. A network that
-            still learns loses organs that are there; of a finished one it is likelier that a body lacks them, or is
-            turned: then the atlas may be turned too, and counts by twice its weight where that parts labels better.
 
     Returns:
         Probabilities ``(classes, *spatial)``.
     """
     if not bool(atlas.placed.any()):
         return refine_probabilities(image, probabilities)
-    best, chosen, lying = -1.0, probabilities, None
     # an atlas that turned after the errors of a network that still learns could not correct them
-    for place in atlas.places(probabilities, turn=not find_lost):
+    places = atlas.places(probabilities)
+    chosen, lying = _best_correction(image, probabilities, atlas, places, weights=_WEIGHTS[:1], find_lost=True)
+    if lying is not None and len(atlas.lost(probabilities)):
+        chosen = refine_probabilities(image, atlas.correct(chosen, lying))
+    return chosen
+
+
+@torch.no_grad()
+def correct_new_scan(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+    """Correct what a finished network predicts as :func:`correct_by_anatomy` does, but for what it may be trusted with.
+
+    It is likelier that a body lacks an organ than that the network lost it: none is proposed. It is likelier, too, that
+    a body is turned: the atlas may be turned as the labels are. How much the place counts is tried by two weights. Then
+    the atlas is laid anew over the corrected labels and the prediction corrected once more, for where organs lie and
+    where they end each tell the other (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005).
+
+    Args:
+        image: ``(channels, *spatial)``.
+        probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
+        atlas: of the source's labels, on the same working grid.
+
+    Returns:
+        Probabilities ``(classes, *spatial)``.
+    """
+    if not bool(atlas.placed.any()):
+        return refine_probabilities(image, probabilities)
+    chosen, tried = probabilities, None
+    for _ in range(_LAYINGS):
+        places = atlas.places(chosen, turn=True)
+        corners = [place.corner for place in places if place.turn is None]
+        if len(corners) == len(places) and corners == tried:
+            break
+        chosen, _ = _best_correction(image, probabilities, atlas, places, weights=_WEIGHTS, find_lost=False)
+        tried = corners
+    return chosen
+
+
+def _best_correction(
+    image: Tensor,
+    probabilities: Tensor,
+    atlas: LabelAtlas,
+    places: Sequence[Place],
+    *,
+    weights: Sequence[float],
+    find_lost: bool,
+) -> tuple[Tensor, Tensor | None]:
+    """The prediction as the best of these places corrects it, and the atlas's shares there; without one as it is."""
+    best, chosen, lying = -1.0, probabilities, None
+    for place in places:
         if place.match <= best:  # the matches fall, and no separation is more than 1
             break
         share = atlas.laid(place, probabilities.shape[1:]).to(probabilities)
-        for weight in _WEIGHTS[:1] if find_lost else _WEIGHTS:
+        for weight in weights:
             weighed = atlas.correct(probabilities, share, weight=weight, find_lost=find_lost)
             corrected = refine_probabilities(image, weighed)
             score = place.match * float(separation(image, likeliest_class(corrected), len(corrected)).mean())
             if score > best:
                 best, chosen, lying = score, corrected, share
-    if find_lost and lying is not None and len(atlas.lost(probabilities)):
-        chosen = refine_probabilities(image, atlas.correct(chosen, lying))
-    return chosen
+    return chosen, lying
 
 
 def separation(image: Tensor, label: Tensor, classes: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 A bundle that was adapted keeps an atlas of the labels it learnt from. What its network draws in a volume of another
 contrast is laid over that atlas, and the borders are drawn by the intensities of the very volume
-(:func:`~monai_transfer.adaptation.correct_by_anatomy`). That needs the probabilities of all voxels of the working grid
+(:func:`~monai_transfer.adaptation.correct_new_scan`). That needs the probabilities of all voxels of the working grid
 at once, which otherwise never exist together.
 """
 
@@ -36,10 +36,10 @@ def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> Tens
 
     A label of which the network finds next to nothing stays as it is: a body may lack the organ.
     """
-    from monai_transfer.adaptation import correct_by_anatomy, without_bias  # here: few bundles have an atlas
+    from monai_transfer.adaptation import correct_new_scan, without_bias  # here: few bundles have an atlas
 
     flat, probabilities = without_bias(image.float(), probabilities), probabilities.float()
-    return correct_by_anatomy(flat, probabilities, atlas, find_lost=False)
+    return correct_new_scan(flat, probabilities, atlas)
 
 
 def corrected_slices(slices: Tensor, image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int]) -> Tensor:

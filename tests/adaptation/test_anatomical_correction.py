@@ -5,7 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy, separation
+from monai_transfer.adaptation import LabelAtlas, anatomy, correct_by_anatomy, correct_new_scan, separation
+from monai_transfer.adaptation import refine_probabilities as refine
+from monai_transfer.adaptation.label_atlas import Place
 
 
 def one_hot(label: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ def test_an_empty_prediction_stays_empty(atlas: LabelAtlas) -> None:
 def test_where_a_body_may_lack_an_organ_none_is_proposed(atlas: LabelAtlas) -> None:
     image = organs().float() + 0.1 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
     without = organs().masked_fill(organs() == 2, 0)
-    corrected = correct_by_anatomy(image, 0.9 * one_hot(without) + 0.1 / 3, atlas, find_lost=False)
+    corrected = correct_new_scan(image, 0.9 * one_hot(without) + 0.1 / 3, atlas)
     assert not bool((corrected.argmax(0) == 2).any())
     assert float(((corrected.argmax(0) == 1) == (organs()[0] == 1)).float().mean()) > 0.99
 
@@ -80,5 +82,27 @@ def test_of_two_tissues_called_by_one_name_the_one_in_its_place_is_measured(atla
     image = torch.where(beside, 1.4, organs().float())
     image += 0.1 * torch.randn(image.shape, generator=torch.Generator().manual_seed(0))
     probabilities = 0.9 * one_hot(organs().masked_fill(beside, 2)) + 0.1 / 3
-    corrected = correct_by_anatomy(image, probabilities, atlas, find_lost=False)
+    corrected = correct_new_scan(image, probabilities, atlas)
     assert torch.equal(corrected.argmax(0) == 2, organs()[0] == 2)
+
+
+def test_of_a_new_scan_the_atlas_is_laid_again_where_corrected_labels_move_it(
+    atlas: LabelAtlas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = organs().float() + 0.1 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    probabilities = 0.9 * one_hot(organs()) + 0.1 / 3
+    right = atlas.places(probabilities)[0]
+    beside = Place((right.corner[0] + 3, *right.corner[1:]), right.match)
+
+    def corrected(*laid: Place) -> tuple[Tensor, int]:
+        at, refined = iter(laid), []
+        with monkeypatch.context() as patched:
+            patched.setattr(LabelAtlas, "places", lambda self, labels, turn: [next(at)])
+            patched.setattr(anatomy, "refine_probabilities", lambda *each: refined.append(1) or refine(*each))
+            return correct_new_scan(image, probabilities, atlas), len(refined)
+
+    alone, once = corrected(right, right)
+    moved, twice = corrected(beside, right)
+
+    assert (once, twice) == (2, 4)  # by two weights each
+    assert torch.equal(moved, alone)

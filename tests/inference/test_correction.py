@@ -10,7 +10,7 @@ import torch
 from monai.inferers import SlidingWindowInferer
 from typer.testing import CliRunner
 
-from monai_transfer.adaptation import LabelAtlas, correct_by_anatomy
+from monai_transfer.adaptation import LabelAtlas, correct_new_scan
 from monai_transfer.adaptation.atlas_file import write_atlas
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.cli.app import app
@@ -59,7 +59,7 @@ def expected(root: Path, scan: Path) -> np.ndarray:
         probabilities = inferer(image[None], bundle.network)[0].softmax(0)
     atlas = atlas_of(bundle)
     assert atlas is not None
-    return correct_by_anatomy(image, probabilities, atlas, find_lost=False).argmax(0).numpy()
+    return correct_new_scan(image, probabilities, atlas).argmax(0).numpy()
 
 
 def labels(root: Path, scan: Path, **options: object) -> np.ndarray:
