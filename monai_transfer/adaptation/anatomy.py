@@ -25,11 +25,15 @@ voxels of it in the wrong place, while one that draws a class too large still co
 _VARIED = (0.1, 0.9)
 """Quantiles of the source's sizes that are plausible, where these are known to vary."""
 
-_WEIGHTS = (0.7, 1.4)
-"""How much the place counts beside the network (:meth:`LabelAtlas.correct`). Where a network calls two tissues by one
-name, a little more or less decides of which of them the intensities are measured."""
+_WEIGHT = 0.7
+"""How much the place counts beside the network (:meth:`LabelAtlas.correct`)."""
+
+_WEIGHTS = (_WEIGHT, 2 * _WEIGHT)
+"""What is tried in a new scan. Where a network calls two tissues by one name, a little more or less decides of which of
+them the intensities are measured."""
 
 _LAYINGS = 2
+"""How often the atlas is laid over a new scan. A third time gains next to nothing."""
 
 _FEWEST = 3
 """Cases without which there is no deviation to speak of."""
@@ -165,9 +169,9 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) 
         return refine_probabilities(image, probabilities)
     # an atlas that turned after the errors of a network that still learns could not correct them
     places = atlas.places(probabilities)
-    chosen, lying = _best_correction(image, probabilities, atlas, places, weights=_WEIGHTS[:1], find_lost=True)
+    chosen, lying = _best_correction(image, probabilities, atlas, places, weights=(_WEIGHT,), find_lost=True)
     if lying is not None and len(atlas.lost(probabilities)):
-        chosen = refine_probabilities(image, atlas.correct(chosen, lying))
+        chosen = refine_probabilities(image, atlas.correct(chosen, lying, weight=_WEIGHT))
     return chosen
 
 
@@ -178,15 +182,8 @@ def correct_new_scan(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) ->
     It is likelier that a body lacks an organ than that the network lost it: none is proposed. It is likelier, too, that
     a body is turned: the atlas may be turned as the labels are. How much the place counts is tried by two weights. Then
     the atlas is laid anew over the corrected labels and the prediction corrected once more, for where organs lie and
-    where they end each tell the other (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005).
-
-    Args:
-        image: ``(channels, *spatial)``.
-        probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
-        atlas: of the source's labels, on the same working grid.
-
-    Returns:
-        Probabilities ``(classes, *spatial)``.
+    where they end each tell the other (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005). Arguments and
+    result are of the same shapes.
     """
     if not bool(atlas.placed.any()):
         return refine_probabilities(image, probabilities)

@@ -82,7 +82,7 @@ class LabelAtlas:
         >>> probabilities = torch.nn.functional.one_hot(label[0], 3).movedim(-1, 0).float()
         >>> probabilities[:, 20:22, 2:6] = torch.tensor([0.4, 0.6, 0.0])[:, None, None]  # class 1 in the wrong place
         >>> share = atlas.laid(atlas.places(probabilities)[0], probabilities.shape[1:])
-        >>> corrected = atlas.correct(probabilities, share).argmax(0)
+        >>> corrected = atlas.correct(probabilities, share, weight=0.7).argmax(0)
         >>> bool((corrected == label[0]).all())
         True
     """
@@ -202,7 +202,7 @@ class LabelAtlas:
         match = place.match * hits(worths, by) / max(hits(worths, upright), 1e-6)
         return [Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())]
 
-    def correct(self, probabilities: Tensor, share: Tensor, *, weight: float = 0.7, find_lost: bool = True) -> Tensor:
+    def correct(self, probabilities: Tensor, share: Tensor, *, weight: float, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.
 
         Args:
