@@ -265,6 +265,8 @@ def appearance(
         painted.append(RandClassIntensityd(image, Keys.LABEL, intensities, curve=curve))
     if augmentation == "nnunet":
         return [*painted, nnunet_intensity(image)]
+    # beside contrast curves too: with up to 0.5, in 7 of 10 images, abdomen MR -> CT loses 2 points of Dice
+    shading = RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3))
     common = [
         RandSimulateLowResolutiond(keys=image, prob=0.25, zoom_range=(0.5, 1.0)),
         RandGaussianSmoothd(keys=image, prob=0.2, sigma_x=(0.4, 0.9), sigma_y=(0.4, 0.9), sigma_z=(0.4, 0.9)),
@@ -274,13 +276,8 @@ def appearance(
         return [*painted, RandGINd(image, prob=_CURVED), *common]
     if augmentation == "modality":
         contrast = painted or [RandContrastCurved(keys=image, prob=_CURVED, knots=_KNOTS)]
-        return [*contrast, RandSmoothBiasd(keys=image, prob=0.7, std=(0.0, 0.5)), *common]
-    mild = [
-        *painted,
-        RandScaleIntensityd(keys=image, prob=0.3, factors=0.15),
-        RandSmoothBiasd(keys=image, prob=0.3, std=(0.0, 0.3)),
-        *common,
-    ]
+        return [*contrast, shading, *common]
+    mild = [*painted, RandScaleIntensityd(keys=image, prob=0.3, factors=0.15), shading, *common]
     if augmentation == "standard":
         return mild
     if references is None:
