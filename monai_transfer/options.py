@@ -24,6 +24,7 @@ BatchSize = Annotated[int, Field(title="--batch-size", ge=1, le=1024)]
 # NumPy's generators and MONAI's set_determinism take 32 bits; half of it leaves room for the seeds that follow one
 Seed = Annotated[int, Field(title="--seed", ge=0, le=2**31 - 1)]
 Spacing = Annotated[float, Field(title="--spacing", ge=0.01, le=50)]
+BodyScale = Annotated[float, Field(title="--body-scale", ge=0.2, le=5)]
 Hounsfield = Annotated[float, Field(title="--window", ge=-100_000, le=100_000)]
 WindowVoxels = Annotated[int, Field(title="--roi", ge=1, le=2048)]
 Classes = Annotated[int, Field(title="--classes", ge=2, le=4096)]

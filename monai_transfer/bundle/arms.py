@@ -2,14 +2,17 @@
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from monai_transfer.adaptation import SelfTraining
 from monai_transfer.bundle.config_parts import class_names
 from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.errors import UserError
 from monai_transfer.transforms.presets import Augmentation
+
+if TYPE_CHECKING:
+    from monai_transfer.bundle.plan import Plan
 
 AUGMENTATION = "Augmentation"
 """The part of a name that asks for modality-breaking augmentation of the source."""
@@ -108,6 +111,10 @@ class Arm:
             painting="target" if TRANSFER in words else "random" if RANDOM in words else "none",
             stretched=STRETCH in words,
         )
+
+    def planned(self, plan: "Plan") -> "Plan":
+        """The plan as far as this arm may know it: only who sees the target's images knows how large its bodies are."""
+        return plan if self.labels_of == "all" else replace(plan, body_scale=1.0)
 
 
 SOURCE_ONLY = Arm("source_only", (), "standard", painting="none", stretched=False, labels_of="sources")

@@ -138,7 +138,7 @@ def adaptation_configs(
     Raises:
         UserError: when the oracle has no target labels.
     """
-    names = domains.source.channel_names
+    plan, names = arm.planned(plan), domains.source.channel_names
     changes: dict[str, Any] = {
         **_training(plan, len(names)),
         "source_modality": plan.source_modality,
@@ -148,8 +148,8 @@ def adaptation_configs(
         "target_cases": case_names(domains.target),
         **_first_source(plan, domains, arm),
     }
-    if title:
-        changes["title"] = title
+    changes |= {"title": title} if title else {}
+    changes |= {"source_spacing": list(plan.source_spacing)} if plan.body_scale != 1 else {}
     if keep_checkpoints:
         changes["checkpoint_interval"] = changes["val_interval"]
     if arm.augmentation is not None:

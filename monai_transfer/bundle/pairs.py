@@ -11,7 +11,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.files import LARGEST_OBJECT
 from monai_transfer.options import validated
 
-TRAINING = ("spacing", "window", "network", "steps", "learning_rate", "batch_size")
+TRAINING = ("spacing", "window", "network", "steps", "learning_rate", "batch_size", "body_scale")
 """Options of a training that a pair may set; the rest (seed, device) is of the whole bench."""
 
 _DATA_SETS = ("source", "target", "test")

@@ -17,6 +17,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.machine import require_memory, require_precision, usual_precision
 from monai_transfer.options import (
     BatchSize,
+    BodyScale,
     ChannelDropout,
     Hounsfield,
     LearningRate,
@@ -71,6 +72,7 @@ class Plan:
         channel_dropout: share of the training images of several channels that lose some of them.
         weights: SPEC of what every arm of an adaptation starts from; empty for fresh weights.
         single_pieces: values of labels of which the bundle keeps the largest connected piece alone.
+        body_scale: how many times as large the target's bodies are as the source's, which are read in that size.
     """
 
     source_modality: Modality
@@ -90,6 +92,7 @@ class Plan:
     channel_dropout: ChannelDropout = 0.25
     weights: str = ""
     single_pieces: tuple[int, ...] = ()
+    body_scale: BodyScale = 1.0
 
     def __post_init__(self) -> None:
         """Refuse an unknown network, a window upside down, and a step that cannot fit into memory."""
@@ -126,6 +129,11 @@ class Plan:
         return None if values == list(range(len(values))) else values
 
     @property
+    def source_spacing(self) -> tuple[float, ...]:
+        """The grid on which source bodies have as many voxels as bodies of the target on the working grid."""
+        return tuple(step / self.body_scale for step in self.spacing)
+
+    @property
     def epochs(self) -> tuple[int, int]:
         """Number of epochs and steps in each, at most 25."""
         return split_into_epochs(self.steps)
@@ -139,7 +147,7 @@ class Plan:
         return preset(
             self.source_modality,
             "validate",
-            spacing=self.spacing,
+            spacing=self.source_spacing,
             window=self.window,
             label_values=self.label_values,
             reading=reading,
@@ -198,7 +206,8 @@ def make_plan(
         return pace.plan(make, channels=len(source.channel_intensity))
     if spacing is not None:
         spacing = checked(tuple[Spacing, Spacing, Spacing], tuple(spacing))
-    prints = [source, *further] if target is None else [source, target, *further]
+    larger = options.get("body_scale") or 1.0
+    prints = [each.scaled(larger) for each in (source, *further)] + ([] if target is None else [target])
     extent = [max(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     on_cpu = device.type == "cpu"
     voxels = detail * (_VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU)

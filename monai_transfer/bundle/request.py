@@ -11,6 +11,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.machine import choose_device, require_device, require_precision
 from monai_transfer.options import (
     BatchSize,
+    BodyScale,
     ChannelDropout,
     Hounsfield,
     LearningRate,
@@ -137,13 +138,14 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | Non
         domains: the cases.
         device: where to train.
         pace: the time that all trainings together may take, which decides grid and steps.
-        options: fields of :class:`~monai_transfer.bundle.request.PlanOptions`.
+        options: fields of :class:`~monai_transfer.bundle.request.PlanOptions`; the size of the target's bodies is
+            measured (:func:`~monai_transfer.datasets.body_scale`) where it is not given.
 
     Raises:
         UserError: for the first fault in any data set, or an option out of range.
     """
     from monai_transfer.bundle.plan import make_plan  # here: a folder that is missing is told before MONAI is there
-    from monai_transfer.datasets import require_sound
+    from monai_transfer.datasets import body_scale, require_sound
 
     PlanOptions(device=device, **options)
     source = require_sound(domains.source, labelled=True)
@@ -158,6 +160,8 @@ def plan_adaptation(domains: Domains, *, device: str = "auto", pace: "Pace | Non
         if name != LABELLED_TARGET:
             _require_complete(domains.source, source, cases, found)
             others.append(found)
+    if options.get("body_scale") is None:
+        options["body_scale"] = body_scale(domains.source, domains.target)
     fixed: dict[str, Any] = {"label_names": names, "device": choose_device(device), "pace": pace}
     return make_plan(source, target, further=others, **fixed, **options)
 
@@ -224,6 +228,7 @@ class PlanOptions:
         seed: seed of every random generator.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         precision: ``float32``, ``bfloat16`` or ``float16``, of the network's passes in training.
+        body_scale: size of the target's bodies beside the source's (``adapt``); ``None`` measures it.
 
     Example:
         >>> PlanOptions(steps=40, device="cpu").given
@@ -241,6 +246,7 @@ class PlanOptions:
     seed: Seed | None = None
     device: str = "auto"
     precision: Precision | None = None
+    body_scale: BodyScale | None = None
 
     def __post_init__(self) -> None:
         """Refuse what is unknown, absent or upside down, and steps beside the time that decides them."""

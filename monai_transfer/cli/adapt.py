@@ -71,6 +71,9 @@ def adapt_command(
     learning_rate: Annotated[float | None, typer.Option(help="Peak learning rate.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Cases per domain and step.")] = None,
     precision: TrainingPrecisionOption = None,
+    body_scale: Annotated[
+        float | None, typer.Option(help="Size of the target's bodies beside the source's, in place of a measurement.")
+    ] = None,
     oracle: Annotated[bool, typer.Option(help="Train the ceiling too, where target labels allow it.")] = True,
     keep_adapted: Annotated[
         bool, typer.Option("--keep-adapted", help="Keep the adapted weights even where source-only looks better.")
@@ -100,6 +103,7 @@ def adapt_command(
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
     segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs, "precision": precision}
+    segmenting |= {"body_scale": body_scale}
     require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
     if jobs is not None:
         checked(Jobs, jobs)
@@ -142,6 +146,7 @@ def adapt_command(
         refuse_given({"bundle": jobs}, "{} is adapted by one training: omit --jobs.")
         of_training: dict[str, object] = {"source_cases": source_cases, "network": network, "spacing": spacing}
         of_training |= {"batch_size": batch_size, "precision": precision, "keep_adapted": keep_adapted}
+        of_training |= {"body_scale": body_scale}
         refuse_given(of_training, "{} goes with --source: omit it.")
         if len(method or ()) > 1:
             raise UserError(
@@ -167,6 +172,7 @@ def adapt_command(
         batch_size=batch_size,
         seed=seed,
         precision=precision,
+        body_scale=body_scale,
     )
     reading = Reading(**reads)
     if bundle is not None:
@@ -190,6 +196,7 @@ def adapt_command(
         chosen.pop("source_cases")
         absent: dict[str, object] = {**chosen, "test": test, "method": method, "keep_adapted": keep_adapted}
         absent |= {"source": source[1:], "labelled_target_cases": labelled_target_cases, "jobs": jobs}
+        absent |= {"body_scale": body_scale}
         refuse_given(absent, f"{{}} does not go with {target}, which holds no images of the target: omit it.")
         refuse_given({"minutes": minutes}, f"{{}} does not go with {target}, a profile: give --steps.")
         how = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}

@@ -121,6 +121,11 @@ def say_plan(plan: Any) -> None:
     grid = " × ".join(f"{step:g}" for step in plan.spacing)
     size = " × ".join(str(length) for length in plan.roi_size)
     say(f"{modality}, {plan.classes - 1} labels; {plan.network} on a grid of {grid} mm, windows of {size} voxels.")
+    if plan.body_scale != 1:
+        say(
+            f"The target's bodies are {plan.body_scale:g} times as large as the source's, which are read in that size: "
+            "give --body-scale where you know better."
+        )
 
 
 def settle_trust(bundles: Iterable[Path], *, trust: bool, dry_run: bool = False) -> bool:

@@ -63,7 +63,7 @@ def translate(
 
     from monai_transfer.workflows.translating import translate_source
 
-    plan = plan_adaptation(domains, **options.given)
+    plan = plan_adaptation(domains, body_scale=1.0, **options.given)  # the source's own volumes are written
     for note in domains.notes:
         console.say(note)
     console.say_plan(plan)

@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -86,6 +86,13 @@ class Fingerprint:
         is cut, rather than that all are padded with eight times their voxels.
         """
         return _triple(np.minimum(self.largest_mm, 1.5 * np.array(self.extent_mm)))
+
+    def scaled(self, by: float) -> "Fingerprint":
+        """The same images, read as if their voxels were so many times as long."""
+        spacing, extent, largest = (
+            _triple(by * np.array(lengths)) for lengths in (self.spacing, self.extent_mm, self.largest_mm)
+        )
+        return replace(self, spacing=spacing, extent_mm=extent, largest_mm=largest)
 
 
 @dataclass(frozen=True)

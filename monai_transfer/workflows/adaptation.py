@@ -237,12 +237,12 @@ def _judge(result: Adaptation, scorer: LabelFreeScorer | None, say: Say) -> None
     judge = teach(bundle, say=say)
     if judge is None or result.choice is None or result.choice.kept == "source_only":
         return
-    judged = [(bundle, judge), (floor, teach(floor))]
+    judged = [(bundle, judge), (floor, teach(floor, plan=SOURCE_ONLY.planned(plan)))]
     estimates = [estimated_dice(*each, plan, domains.target, most=TARGET_VOLUMES) for each in judged]
     result.choice = prefer_estimated(result.choice, *estimates)
     if result.choice.kept == "source_only":
         keep_source_only(bundle, floor)
-        teach(bundle)
+        teach(bundle, plan=SOURCE_ONLY.planned(plan))
 
 
 def _compared(result: Adaptation, make: Callable[..., BundleFolder], *, oracle: bool) -> dict[str, ArmTraining]:

@@ -49,7 +49,7 @@ class LabelFreeScorer:
 
     def __init__(self, bundle: BundleFolder, plan: Plan, source: CaseDataset, target: CaseDataset) -> None:
         self.device = device = plan.device
-        self.sizes = source_sizes(source, plan.label_values)
+        self.sizes = source_sizes(source, plan.label_values, plan.body_scale)
         read = read_bundle(bundle.root, device=device)
         chosen = spread(target.cases, TARGET_VOLUMES)
         self.images = [whole_image(read, case.images, target.reading)[None] for case in chosen]
@@ -123,12 +123,15 @@ def put_back_adapted(bundle: BundleFolder) -> None:
         atlas.replace(atlas.with_name(ATLAS_FILE))
 
 
-def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None) -> SourceSizes:
+def source_sizes(
+    source: CaseDataset, label_values: Sequence[int] | None = None, body_scale: float = 1.0
+) -> SourceSizes:
     """Volumes of the labels of at most twelve cases.
 
     Args:
         source: labelled cases.
         label_values: the value of each of the network's outputs, where these are not the values themselves.
+        body_scale: how many times as large the bodies are that these sizes are for.
 
     Raises:
         ValueError: when no case has a label.
@@ -140,7 +143,8 @@ def source_sizes(source: CaseDataset, label_values: Sequence[int] | None = None)
             continue
         volume = read_volume(case.label, reading=source.reading)
         values, counts = np.unique(volume.array.astype(np.int64), return_counts=True)
-        found = {int(v): float(n) * volume.voxel_ml for v, n in zip(values, counts, strict=True) if v > 0}
+        voxel_ml = volume.voxel_ml * body_scale**3
+        found = {int(v): float(n) * voxel_ml for v, n in zip(values, counts, strict=True) if v > 0}
         foregrounds.append(sum(found.values()))
         for label, volume_ml in found.items():
             per_label.setdefault(label, []).append(volume_ml)

@@ -165,7 +165,7 @@ def _measured(
     seen: CaseDataset,
     say: Callable[[str], None],
 ) -> CaseJudge:
-    judge = CaseJudge(source_sizes(source, plan.label_values), math.prod(plan.spacing) / 1000)
+    judge = CaseJudge(source_sizes(source, plan.label_values, plan.body_scale), math.prod(plan.spacing) / 1000)
     read = read_bundle(bundle.root, device=plan.device)
     predict, other = _predictor(read), None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:

@@ -81,7 +81,11 @@ class Comparison:
         arms = [SOURCE_ONLY, *([ORACLE] if self.domains.has_oracle else []), *self.arms]
         return [
             PlannedRun(
-                self.domains, replace(self.plan, seed=seed), arm, _folder(self.output, arm.name, seed), self.contents
+                self.domains,
+                arm.planned(replace(self.plan, seed=seed)),
+                arm,
+                _folder(self.output, arm.name, seed),
+                self.contents,
             )
             for seed in dict.fromkeys(self.seeds)
             for arm in arms

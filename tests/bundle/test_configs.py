@@ -2,6 +2,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -15,9 +16,10 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
-from monai_transfer.datasets import Case, CaseDataset
+from monai_transfer.datasets import Case, CaseDataset, read_dataset
 from monai_transfer.options import Precision
 from monai_transfer.phantoms import write_phantoms
+from monai_transfer.transforms.presets import label_preset
 from tests.conftest import WriteVolume
 from tests.test_literals import CANARY, HOSTILE
 
@@ -71,6 +73,39 @@ def test_nothing_from_data_is_evaluated(tmp_path: Path, monkeypatch: pytest.Monk
     formats = "network_data_format#outputs#pred#channel_def"
     assert list(parse(adapted["metadata"], formats).values()) == ["background", *names]  # type: ignore[attr-defined]
     assert not (tmp_path / CANARY).exists()
+
+
+def test_source_bodies_are_read_in_the_size_of_the_targets(tmp_path: Path) -> None:
+    plan, where = a_plan({0: "background", 1: "liver"}, body_scale=0.8), domains(tmp_path, ["a", "b", "c"])
+    train = adaptation_configs(plan, where, RECIPE)["train"]
+    assert train["source_spacing"] == [5.0, 5.0, 5.0]  # a body of 0.8 of the size has 0.8 of the voxels
+    assert train["spacing"] == [4.0, 4.0, 4.0]
+    # source-only has not seen the target, and the oracle learns the target's own bodies
+    for arm in (SOURCE_ONLY, ORACLE):
+        train = adaptation_configs(plan, where, arm)["train"]
+        assert parse(train, "source_spacing") == [4.0, 4.0, 4.0]
+
+
+def test_the_size_of_bodies_is_measured_where_it_is_not_given(tmp_path: Path) -> None:
+    write_phantoms(tmp_path / "ct", modality="ct", subjects=3, size=0.3)
+    write_phantoms(tmp_path / "mr", modality="mr", subjects=3, size=0.3, seed=100)
+    for path in (tmp_path / "mr").glob("*/*.nii.gz"):  # children: the same voxels, 0.7 times as long
+        image = nib.load(path)
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine @ np.diag([0.7, 0.7, 0.7, 1])), path)
+    where = Domains(read_dataset(tmp_path / "ct"), read_dataset(tmp_path / "mr"), None)
+    plan = plan_adaptation(where, spacing=(12.0, 12.0, 12.0))
+    assert plan.body_scale == pytest.approx(0.7, rel=0.08)
+    assert plan.source_spacing == pytest.approx([12 / plan.body_scale] * 3)
+    # labels of the source then have as many voxels as those of the target, not three times as many
+    voxels = [
+        np.mean([int((read({"label": case.label})["label"] > 0).sum()) for case in cases.cases])
+        for cases, read in (
+            (where.source, label_preset(spacing=plan.source_spacing)),
+            (where.target, label_preset(spacing=plan.spacing)),
+        )
+    ]
+    assert voxels[0] == pytest.approx(voxels[1], rel=0.3)
+    assert plan_adaptation(where, spacing=(12.0, 12.0, 12.0), body_scale=1.0).body_scale == 1.0
 
 
 def test_a_function_of_its_arguments_alone(tmp_path: Path) -> None:

@@ -53,6 +53,7 @@ BAD = [
     *((command, "--precision", value) for command in (TRAIN, FINETUNE, ADAPT) for value in ("float16", "double")),
     *((PRETRAIN, "--precision", value) for value in ("float16", "half")),
     *((ADAPT, "--jobs", value) for value in ("0", "-2", "9999")),
+    *((ADAPT, "--body-scale", value) for value in ("0", "nan", "10")),
     (ADAPT, "--method", "Magic"),
     (ADAPT, "--method", "os.system"),
     *((SOURCE_FREE, "--steps", value) for value in ("0", "-1")),

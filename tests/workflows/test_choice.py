@@ -161,6 +161,8 @@ def test_sizes_are_the_volumes_of_the_source(chosen: Domains) -> None:
     assert sizes.foreground_ml[0] == sizes.foreground_ml[1] == pytest.approx((voxels > 0).sum() * voxel_ml, rel=1e-4)
     assert sizes.label_ml[1] == pytest.approx((voxels == 1).sum() * voxel_ml, rel=1e-4)
     assert not sizes.plausible(0.0)
+    smaller = source_sizes(chosen.source.select([chosen.source.names[0]]), body_scale=0.5)
+    assert smaller.label_ml[1] == pytest.approx(sizes.label_ml[1] / 8, rel=1e-4)
 
 
 def test_the_latest_sound_checkpoint_is_used_and_its_distance_from_the_best_told(

@@ -1,0 +1,124 @@
+"""How large the bodies of one data set are beside those of another, whatever the modality."""
+
+import logging
+import math
+from typing import TYPE_CHECKING
+
+import nibabel as nib
+import numpy as np
+
+from monai_transfer.datasets.cases import Case, CaseDataset
+from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Reading, spacing_of
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk  # noqa: N813
+
+logger = logging.getLogger(__name__)
+
+_CASES = 3
+"""Cases of either set, each registered with each: single pairs are off by up to a quarter, their median by 7 %."""
+
+_LEAST = 1.15
+"""Factor from which on the sets differ. Sets of one size came to 0.93 to 1.06 (abdomens, brains, hippocampi, phantoms,
+between modalities), and a network learns bodies that are somewhat larger and smaller in any case."""
+
+_AGREED, _AGREEING = 1.05, 0.75
+"""Factor by which most pairs must differ in the same direction, and their share; images with nothing in common are
+laid over each other in any scale."""
+
+_STARTS = (0.85, 1.2)
+"""Scales from which a registration begins; one alone may end in the nearest of several optima."""
+
+_VOXELS = 10_000
+_FEWEST_VOXELS = 8
+_BINS = 32
+_ITERATIONS = 40
+
+
+def body_scale(source: CaseDataset, target: CaseDataset) -> float:
+    """How many times as large the target's bodies are as the source's; 1 where they do not clearly differ.
+
+    Images of the two sets are registered by a similarity transform that makes their mutual information greatest (Mattes
+    et al., *PET-CT image registration in the chest using free-form deformations*, IEEE TMI 2003), four with four; no
+    label is read. The median of the scales counts where it is 1.2 or more, up or down, and three in four pairs agree
+    that bodies differ by a tenth: children beside adults do, people beside people do not.
+
+    Args:
+        source: the labelled domain.
+        target: the domain to adapt to.
+
+    Returns:
+        The factor with two digits; 1.0 as well with fewer than three cases of either.
+
+    Raises:
+        VolumeError: when an image cannot be read.
+    """
+    if min(len(source), len(target)) < _CASES:
+        return 1.0
+    ours, theirs = (_coarse_images(dataset) for dataset in (source, target))
+    both = [(_log_scale(one, other), _log_scale(other, one)) for one in ours for other in theirs]
+    known = np.array([(there - back) / 2 for there, back in both if there is not None and back is not None])
+    if len(known) < _CASES:
+        return 1.0
+    middle = float(np.median(known))
+    agreed = float(np.mean(np.sign(middle) * known > math.log(_AGREED)))
+    logger.info(
+        "bodies of the target beside the source's: %.2f; %.0f %% of the pairs agree", math.exp(middle), 100 * agreed
+    )
+    return round(math.exp(middle), 2) if abs(middle) >= math.log(_LEAST) and agreed >= _AGREEING else 1.0
+
+
+def _coarse_images(dataset: CaseDataset) -> list["sitk.Image"]:
+    """Cases from all over the set."""
+    step = len(dataset) / _CASES
+    images = [_coarse(dataset.cases[int(number * step)], dataset.reading) for number in range(_CASES)]
+    return [image for image in images if image is not None]
+
+
+def _coarse(case: Case, reading: Reading) -> "sitk.Image | None":
+    """The first channel as it lies in the body, on a grid of about 10 000 voxels; ``None`` of too few slices."""
+    import SimpleITK as sitk  # noqa: N813 (here: it takes a second)
+
+    volume = read_volume(case.images[0], reading=reading)
+    if min(volume.shape) < _FEWEST_VOXELS:
+        return None
+    turned = nib.orientations.io_orientation(volume.affine)
+    upright = nib.orientations.apply_orientation(np.nan_to_num(volume.array[0].astype(np.float32)), turned)
+    spacing = np.empty(3)
+    spacing[turned[:, 0].astype(int)] = spacing_of(volume.affine)
+    low, high = (float(value) for value in np.percentile(upright, (1, 99)))
+    image = sitk.GetImageFromArray((np.clip(upright, low, high) - low).T)  # as masses, from which they begin
+    image.SetSpacing(spacing.tolist())
+    lengths = spacing * upright.shape
+    step = float((lengths.prod() / _VOXELS) ** (1 / 3))
+    size = [max(_FEWEST_VOXELS, round(length / step)) for length in lengths]
+    smooth = sitk.SmoothingRecursiveGaussian(image, step / 2)
+    where = ((0.0, 0.0, 0.0), (step, step, step), np.eye(3).ravel().tolist())
+    return sitk.Resample(smooth, size, sitk.Transform(), sitk.sitkLinear, *where)
+
+
+def _log_scale(source: "sitk.Image", target: "sitk.Image") -> float | None:
+    """Logarithm of the scale from one image to another; ``None`` where they cannot be laid over each other."""
+    import SimpleITK as sitk  # noqa: N813
+
+    found: list[tuple[float, float]] = []
+    by_mass = sitk.CenteredTransformInitializerFilter.MOMENTS
+    for scale in _STARTS:
+        transform = sitk.Similarity3DTransform()
+        registration = sitk.ImageRegistrationMethod()
+        registration.SetNumberOfThreads(1)  # sums in one order, and the same scale at every call
+        registration.SetMetricAsMattesMutualInformation(_BINS)
+        registration.SetInterpolator(sitk.sitkLinear)
+        registration.SetOptimizerAsRegularStepGradientDescent(target.GetSpacing()[0] / 4, 1e-3, _ITERATIONS)
+        registration.SetOptimizerScalesFromPhysicalShift()
+        try:
+            middles = sitk.CenteredTransformInitializer(target, source, transform, by_mass)
+            transform = sitk.Similarity3DTransform(middles)
+            transform.SetScale(1 / scale)
+            registration.SetInitialTransform(transform, True)
+            registration.Execute(target, source)
+        except RuntimeError:  # an image of one value has no middle, and two that drift apart do not overlap
+            continue
+        found.append((registration.GetMetricValue(), -math.log(transform.GetScale())))
+    return min(found)[1] if found else None
