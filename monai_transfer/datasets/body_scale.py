@@ -19,9 +19,10 @@ logger = logging.getLogger(__name__)
 _CASES = 3
 """Cases of either set, each registered with each: single pairs are off by up to a quarter, their median by 7 %."""
 
-_LEAST = 1.15
-"""Factor from which on the sets differ. Sets of one size came to 0.93 to 1.06 (abdomens, brains, hippocampi, phantoms,
-between modalities), and a network learns bodies that are somewhat larger and smaller in any case."""
+_LEAST, _MOST = 1.15, 2.0
+"""Factors from which on the sets differ, and up to which. Sets of one size came to 0.93 to 1.06 (abdomens, brains,
+hippocampi, phantoms, between modalities), and a network learns bodies that are somewhat larger and smaller in any case;
+what comes out more than twice as large is no match."""
 
 _AGREED, _AGREEING = 1.05, 0.75
 """Factor by which most pairs must differ in the same direction, and their share; images with nothing in common are
@@ -40,9 +41,10 @@ def body_scale(source: CaseDataset, target: CaseDataset) -> float:
     """How many times as large the target's bodies are as the source's; 1 where they do not clearly differ.
 
     Images of the two sets are registered by a similarity transform that makes their mutual information greatest (Mattes
-    et al., *PET-CT image registration in the chest using free-form deformations*, IEEE TMI 2003), four with four; no
-    label is read. The median of the scales counts where it is 1.2 or more, up or down, and three in four pairs agree
-    that bodies differ by a tenth: children beside adults do, people beside people do not.
+    et al., *PET-CT image registration in the chest using free-form deformations*, IEEE TMI 2003), three with three, and
+    each pair from either side, for a registration errs towards the image that it moves; no label is read. The median of
+    the scales counts where it is from 1.15 to 2, up or down, and three in four pairs agree on the direction: children
+    beside adults are told so, people beside people are not.
 
     Args:
         source: the labelled domain.
@@ -63,10 +65,9 @@ def body_scale(source: CaseDataset, target: CaseDataset) -> float:
         return 1.0
     middle = float(np.median(known))
     agreed = float(np.mean(np.sign(middle) * known > math.log(_AGREED)))
-    logger.info(
-        "bodies of the target beside the source's: %.2f; %.0f %% of the pairs agree", math.exp(middle), 100 * agreed
-    )
-    return round(math.exp(middle), 2) if abs(middle) >= math.log(_LEAST) and agreed >= _AGREEING else 1.0
+    factor, clear = math.exp(middle), math.log(_LEAST) <= abs(middle) <= math.log(_MOST) and agreed >= _AGREEING
+    logger.info("bodies of the target beside the source's: %.2f; %.0f %% of the pairs agree", factor, 100 * agreed)
+    return round(factor, 2) if clear else 1.0
 
 
 def _coarse_images(dataset: CaseDataset) -> list["sitk.Image"]:
