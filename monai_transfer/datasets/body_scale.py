@@ -4,7 +4,6 @@ import logging
 import math
 from typing import TYPE_CHECKING
 
-import nibabel as nib
 import numpy as np
 
 from monai_transfer.datasets.cases import Case, CaseDataset
@@ -81,17 +80,14 @@ def _coarse(case: Case, reading: Reading) -> "sitk.Image | None":
     """The first channel as it lies in the body, on a grid of about 10 000 voxels; ``None`` of too few slices."""
     import SimpleITK as sitk  # noqa: N813 (here: it takes a second)
 
-    volume = read_volume(case.images[0], reading=reading)
+    volume = read_volume(case.images[0], reading=reading).turned_like(np.eye(4))
     if min(volume.shape) < _FEWEST_VOXELS:
         return None
-    turned = nib.orientations.io_orientation(volume.affine)
-    upright = nib.orientations.apply_orientation(np.nan_to_num(volume.array[0].astype(np.float32)), turned)
-    spacing = np.empty(3)
-    spacing[turned[:, 0].astype(int)] = spacing_of(volume.affine)
-    low, high = (float(value) for value in np.percentile(upright, (1, 99)))
-    image = sitk.GetImageFromArray((np.clip(upright, low, high) - low).T)  # as masses, from which they begin
+    voxels, spacing = np.nan_to_num(volume.array[0].astype(np.float32)), spacing_of(volume.affine)
+    low, high = (float(value) for value in np.percentile(voxels, (1, 99)))
+    image = sitk.GetImageFromArray((np.clip(voxels, low, high) - low).T)  # as masses, from which they begin
     image.SetSpacing(spacing.tolist())
-    lengths = spacing * upright.shape
+    lengths = spacing * voxels.shape
     step = float((lengths.prod() / _VOXELS) ** (1 / 3))
     size = [max(_FEWEST_VOXELS, round(length / step)) for length in lengths]
     smooth = sitk.SmoothingRecursiveGaussian(image, step / 2)
