@@ -237,6 +237,14 @@ def uniquely_named(cases: list[Case], base: Path) -> list[Case]:
     return cases
 
 
+def spread(cases: Sequence[Case], most: int) -> list[Case]:
+    """At most ``most`` cases at even distances, the first and the last among them."""
+    if len(cases) <= most:
+        return list(cases)
+    step = (len(cases) - 1) / max(1, most - 1)
+    return [cases[round(number * step)] for number in range(most)]
+
+
 def plain_path(path: Path) -> Path:
     """The absolute path without ``..``; links stay, for those of git-annex lead to numbers instead of names."""
     return Path(os.path.normpath(path.absolute()))

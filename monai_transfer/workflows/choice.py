@@ -4,7 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,6 +12,7 @@ from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.datasets import CaseDataset
+from monai_transfer.datasets.cases import spread
 from monai_transfer.engines import read_history
 from monai_transfer.evaluation import Choice, LabelFreeScores, SourceSizes, choose_network, label_free_scores
 from monai_transfer.evaluation.selection import Predictor
@@ -161,10 +161,3 @@ def _source_validation(bundle: BundleFolder, epoch: int | None) -> float | None:
     lines = read_history(path) if path.is_file() else []
     known = [line for line in lines if "val_mean_dice" in line["metrics"] and (epoch is None or line["epoch"] <= epoch)]
     return float(known[-1]["metrics"]["val_mean_dice"]) if known else None
-
-
-def spread(items: Sequence[Any], most: int) -> list[Any]:
-    """At most ``most`` items at even distances."""
-    if len(items) <= most:
-        return list(items)
-    return [items[round(index)] for index in np.linspace(0, len(items) - 1, most)]

@@ -19,6 +19,7 @@ from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.bundle.request import Domains
 from monai_transfer.datasets import CaseDataset
+from monai_transfer.datasets.cases import spread
 from monai_transfer.errors import UserError
 from monai_transfer.evaluation.case_judge import JUDGE, CaseJudge, read_judge
 from monai_transfer.evaluation.description import ImageKind
@@ -35,7 +36,7 @@ from monai_transfer.losses import class_dice
 from monai_transfer.machine import choose_device
 from monai_transfer.transforms import ClassIntensities, IntensityProfile
 from monai_transfer.transforms.presets import Augmentation, appearance
-from monai_transfer.workflows.choice import source_sizes, spread
+from monai_transfer.workflows.choice import source_sizes
 
 logger = logging.getLogger(__name__)
 

@@ -14,6 +14,7 @@ from monai_transfer.adaptation import refine_probabilities, without_bias
 from monai_transfer.adaptation.anatomy import plausible_sizes, size_bounds
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, Fingerprint, require_sound
+from monai_transfer.datasets.cases import spread
 from monai_transfer.errors import UserError
 from monai_transfer.files import read_object, write_result
 from monai_transfer.inference.preprocessing import preprocess
@@ -25,7 +26,6 @@ from monai_transfer.transforms import IntensityProfile
 from monai_transfer.transforms.presets import Modality
 from monai_transfer.transforms.target import AROUND, likeliest_class
 from monai_transfer.volumes.reading import read_volume
-from monai_transfer.workflows.choice import spread
 
 MOST_VOLUMES = 8
 """So many volumes are measured, as while a network trains: their intensities differ less than those of classes."""
