@@ -143,6 +143,19 @@ def test_no_public_name_is_defined_twice() -> None:
     assert {name: where for name, where in places.items() if len(where) > 1} == {}
 
 
+def test_no_name_that_is_imported_late_is_that_of_a_module() -> None:
+    """Where somebody imported the module first its package would give that in place of what it defines."""
+    offered = {
+        path.with_name(f"{name.name}.py")
+        for path in FILES
+        if path.name == "__init__.py" and "imported_late" in path.read_text()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom)
+        for name in node.names
+    }
+    assert not [path for path in offered if path.exists()]
+
+
 def test_files_and_functions_stay_short() -> None:
     long_files, long_functions = [], set()
     for path in FILES:

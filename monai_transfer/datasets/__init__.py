@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from monai_transfer.imports import imported_late
 
 if TYPE_CHECKING:
-    from monai_transfer.datasets.body_scale import body_scale
+    from monai_transfer.datasets.body_sizes import body_scale
     from monai_transfer.datasets.cases import Case, CaseDataset, Fault
     from monai_transfer.datasets.exam_integrity import ExamReport, check_exams, require_sound_exams
     from monai_transfer.datasets.exam_layouts import read_exams
@@ -52,7 +52,7 @@ __getattr__ = imported_late(
         "Fault": "cases",
         "Fingerprint": "fingerprint",
         "TwoTaskDataset": "two_tasks",
-        "body_scale": "body_scale",
+        "body_scale": "body_sizes",
         "check_dataset": "integrity",
         "check_exams": "exam_integrity",
         "read_dataset": "layouts",

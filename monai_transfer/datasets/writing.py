@@ -13,14 +13,17 @@ def write_description(root: Path, *, name: str, text: str, modality: str, label_
     """Write ``dataset.json`` as the Medical Segmentation Decathlon does, with every subject in ``images``.
 
     Args:
-        root: holds ``images`` and ``labels``, whose files bear the same names.
+        root: holds ``images`` and, for all or some of them, ``labels`` of the same names.
         name: of the data set.
         text: one sentence about it.
         modality: of the images, such as ``"CT"``.
         label_names: label value -> name.
     """
     files = sorted(path.name for path in (root / "images").glob("*.nii.gz") if not path.name.startswith("."))
-    pairs = [{"image": f"./images/{file}", "label": f"./labels/{file}"} for file in files]
+    labelled = {path.name for path in (root / "labels").glob("*.nii.gz")}
+    pairs = [
+        {"image": f"./images/{file}", **({"label": f"./labels/{file}"} if file in labelled else {})} for file in files
+    ]
     description = {
         "name": name,
         "description": text,
