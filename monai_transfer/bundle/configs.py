@@ -24,9 +24,10 @@ from monai_transfer.bundle.config_parts import (
 )
 from monai_transfer.bundle.facts import OPTIONAL_CHANNELS
 from monai_transfer.bundle.folder import BundleFolder
+from monai_transfer.bundle.handing_on import give_finder
 from monai_transfer.bundle.networks import network_definition
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.request import LABELLED_TARGET, Domains
+from monai_transfer.bundle.request import LABELLED_TARGET, Domains, split_source
 from monai_transfer.bundle.strategy import Strategy
 from monai_transfer.bundle.trust import template
 from monai_transfer.datasets import CaseDataset
@@ -39,9 +40,6 @@ Configs = dict[str, dict[str, Any]]
 
 VALIDATIONS = 6
 """So often a training is validated: enough for a curve, and a small share of the run."""
-
-_VALIDATED_SHARE = 0.2
-"""Share of the source's cases that an adaptation watches, where there are more than two of them."""
 
 
 def supervised_configs(
@@ -168,16 +166,6 @@ def adaptation_configs(
     return {"train": train, **_inference("domain_adaptation", plan, plan.target_modality, names)}
 
 
-def split_source(source: CaseDataset) -> tuple[CaseDataset, CaseDataset]:
-    """The source's cases that an adaptation learns from, and those that it watches; all of them where there are few."""
-    return source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
-
-
-def held_source(source: CaseDataset) -> CaseDataset | None:
-    """The source's cases that an adaptation does not learn from; ``None`` where there are too few to hold any back."""
-    return split_source(source)[1] if len(source) > 2 else None
-
-
 def make_arm(
     domains: Domains,
     plan: Plan,
@@ -195,7 +183,10 @@ def make_arm(
         UserError: when the folder is taken, or the oracle has no target labels.
     """
     configs = adaptation_configs(plan, domains, arm, title=title, keep_checkpoints=keep_checkpoints)
-    return BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite, resume=resume)
+    bundle = BundleFolder.create("domain_adaptation", root, configs=configs, overwrite=overwrite, resume=resume)
+    if domains.finder is not None:
+        give_finder(bundle, domains.finder)
+    return bundle
 
 
 @lru_cache

@@ -32,6 +32,9 @@ OPTIONAL_CHANNELS = "optional_channels"
 ATLAS_FILE = "anatomy.safetensors"
 """Beside the weights of an adapted bundle: what its labels are corrected by."""
 
+FINDER = "finder"
+"""Beside the weights of a bundle that looks at a part of each image: the bundle that finds where."""
+
 DIAGNOSIS = "diagnosis"
 """Configuration and weights of the second network of a bundle that segments and names classes."""
 
@@ -56,7 +59,8 @@ class BundleFacts:
         diagnoses: whether it names the class of an image, as the bundles made from ``diagnosis_transfer`` do.
         both: whether it segments, and has a second network that names classes.
         foreign: whether it was made elsewhere, or edited since.
-        concerns: what its inference asks for beyond the allow-list; of a bundle that was made here nothing is listed.
+        concerns: what its inference, and its finder's, ask for beyond the allow-list; of a bundle that was made here
+            nothing is listed.
     """
 
     root: Path
@@ -91,7 +95,8 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
     image, pred = formats_of(metadata)
     definition = next((d for part in (train, inference) if isinstance(d := part.get("network_def"), dict)), None)
     trains = isinstance(train.get("network_def"), dict) and isinstance(train.get("labels"), dict)
-    foreign = is_foreign(root)
+    foreign, inner = is_foreign(root), finder_in(root)
+    own = bundle_concerns(root, inference) if foreign else ()
     return BundleFacts(
         root=root,
         network_def=definition,
@@ -104,7 +109,7 @@ def inspect_bundle(root: str | Path) -> BundleFacts:
         diagnoses="temperature" in inference and "thresholds" in inference,
         both=config_file(root, DIAGNOSIS) is not None,
         foreign=foreign,
-        concerns=bundle_concerns(root, inference) if foreign else (),
+        concerns=own if inner is None else (*own, *inspect_bundle(inner).concerns),
     )
 
 
@@ -244,6 +249,19 @@ def _require_bounded(content: dict[str, Any], path: Path) -> None:
             waiting += [(item, depth + 1) for item in value.values()]
         elif isinstance(value, list):
             waiting += [(item, depth + 1) for item in value]
+
+
+def finder_in(root: Path) -> Path | None:
+    """The bundle that finds where another looks; ``None`` where that looks at whole images, as every finder does."""
+    place = root / "models" / FINDER
+    return place if place.is_dir() and root.name != FINDER else None
+
+
+def files_beside(root: Path) -> list[Path]:
+    """What a bundle reads beside configuration and weights, in a fixed order: its atlas, and all of its finder."""
+    place = finder_in(root)
+    of_finder = [] if place is None else sorted(path for path in place.glob("*/*") if path.is_file())
+    return [*root.glob(f"models/{ATLAS_FILE}"), *of_finder]
 
 
 @contextmanager

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.facts import ATLAS_FILE, DIAGNOSIS, config_file, parse_config, require_bundle
+from monai_transfer.bundle.facts import ATLAS_FILE, DIAGNOSIS, FINDER, config_file, parse_config, require_bundle
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.errors import UserError
+from monai_transfer.files import sha256
 
 CONFIGS = ("train", "finetune", "adapt", "masked", "evaluate")
 """The configurations that a training writes folders and names of cases into; inference and metadata hold none."""
@@ -38,7 +39,23 @@ def hand_on(bundle: str | Path, folder: str | Path, *, overwrite: bool = False) 
         (copy.root / "models").mkdir()
         for path in weights:
             shutil.copy2(path, copy.root / "models")
+        if (root / "models" / FINDER).is_dir():
+            shutil.copytree(root / "models" / FINDER, copy.root / "models" / FINDER)
     return copy
+
+
+def give_finder(bundle: BundleFolder, finder: str | Path) -> None:
+    """Let a bundle look in the box in which another finds its labels: a copy of that one is kept beside its weights.
+
+    Raises:
+        UserError: the other has no weights, or the bundle has another finder already.
+    """
+    place = bundle.weights.with_name(FINDER)
+    if not place.is_dir():
+        place.parent.mkdir(exist_ok=True)
+        hand_on(finder, place)
+    elif sha256(place / "models" / "model.pt") != sha256(Path(finder) / "models" / "model.pt"):
+        raise UserError(f"{bundle.root} looks in the boxes of another bundle than {finder}: choose another --output.")
 
 
 def without_origin(content: Mapping[str, Any]) -> dict[str, Any]:

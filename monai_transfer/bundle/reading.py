@@ -17,11 +17,12 @@ from monai.utils import ensure_tuple_rep
 from torch import nn
 
 from monai_transfer.bundle.facts import (
-    ATLAS_FILE,
     DIAGNOSIS,
     OPTIONAL_CHANNELS,
     bundle_concerns,
     config_file,
+    files_beside,
+    finder_in,
     formats_of,
     in_one_sentence,
     label_names,
@@ -183,6 +184,7 @@ class InferenceBundle:
         checksum: SHA-256 over the configuration and the weights.
         channel_names: of the image.
         optional_channels: whether the network was trained to do without some of them.
+        finder: finds the box in which this one looks; ``None`` where it looks at whole images.
     """
 
     root: Path
@@ -198,6 +200,7 @@ class InferenceBundle:
     checksum: str
     channel_names: Mapping[int, str] = field(default_factory=dict)
     optional_channels: bool = False
+    finder: "InferenceBundle | None" = None
 
 
 def read_bundle(
@@ -230,8 +233,7 @@ def read_bundle(
     checkpoint = Path(weights) if weights else root / "models" / f"{DIAGNOSIS if diagnosis else 'model'}.pt"
     if not checkpoint.is_file():
         raise UserError(f"{checkpoint} is missing; name the folder of a complete MONAI bundle with --bundle.")
-    metadata = read_metadata(root)
-    content = parse_config(config)
+    metadata, content = read_metadata(root), parse_config(config)
     require_trust(root, lambda: bundle_concerns(root, content), trust=trust)
     with in_one_sentence(config):
         parser = parser_of(content, metadata, root, device)
@@ -256,9 +258,10 @@ def read_bundle(
             label_names=label_names(pred_format.get("channel_def"), root),
             in_channels=whole_number(image_format.get("num_channels")),
             out_channels=whole_number(pred_format.get("num_channels")),
-            checksum=checksum((config, checkpoint, *root.glob(f"models/{ATLAS_FILE}"))),
+            checksum=checksum((config, checkpoint, *files_beside(root))),
             channel_names=label_names(image_format.get("channel_def"), root),
             optional_channels=metadata.get(OPTIONAL_CHANNELS) is True,
+            finder=None if (inner := finder_in(root)) is None else read_bundle(inner, device=device, trust=trust),
         )
 
 

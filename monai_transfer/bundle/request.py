@@ -37,6 +37,9 @@ LABELLED_TARGET = "target_labelled"
 TEST_SHARE = 0.3
 """Share of a labelled target that is set aside for testing when no test set is given."""
 
+_VALIDATED_SHARE = 0.2
+"""Share of the source's cases that an adaptation watches, where there are more than two of them."""
+
 
 @dataclass(frozen=True)
 class Domains:
@@ -49,6 +52,8 @@ class Domains:
         notes: sentences about what was set aside and why.
         further_sources: more labelled training cases, each set a domain of its own.
         labelled_target: target cases whose labels are learnt too, or ``None``.
+        finder: a bundle that finds the box of each new scan in which the networks look; the training cases are such
+            boxes then. ``None`` for whole volumes.
     """
 
     source: CaseDataset
@@ -57,6 +62,7 @@ class Domains:
     notes: tuple[str, ...] = ()
     further_sources: tuple[CaseDataset, ...] = ()
     labelled_target: CaseDataset | None = None
+    finder: Path | None = None
 
     @property
     def further(self) -> dict[str, CaseDataset]:
@@ -176,6 +182,16 @@ def labelled_cases(path: str | Path, patterns: Sequence[str], reading: Reading) 
     if not found.cases:
         raise UserError(f"{path} has no labels: adaptation learns from a labelled source; add a labels folder.")
     return found
+
+
+def split_source(source: CaseDataset) -> tuple[CaseDataset, CaseDataset]:
+    """The source's cases that an adaptation learns from, and those that it watches; all of them where there are few."""
+    return source.split(_VALIDATED_SHARE) if len(source) > 2 else (source, source)
+
+
+def held_source(source: CaseDataset) -> CaseDataset | None:
+    """The source's cases that an adaptation does not learn from; ``None`` where there are too few to hold any back."""
+    return split_source(source)[1] if len(source) > 2 else None
 
 
 def _require_alike(first: CaseDataset, known: "Fingerprint", other: CaseDataset, found: "Fingerprint") -> None:

@@ -74,6 +74,10 @@ def adapt_command(
     body_scale: Annotated[
         float | None, typer.Option(help="Size of the target's bodies beside the source's, in place of a measurement.")
     ] = None,
+    within: Annotated[
+        Path | None,
+        typer.Option(help="A bundle of the same labels: learn, and later segment, in the box where it finds them."),
+    ] = None,
     oracle: Annotated[bool, typer.Option(help="Train the ceiling too, where target labels allow it.")] = True,
     keep_adapted: Annotated[
         bool, typer.Option("--keep-adapted", help="Keep the adapted weights even where source-only looks better.")
@@ -103,7 +107,7 @@ def adapt_command(
     chosen = {"source_cases": source_cases, "target_cases": target_cases, "test_cases": test_cases}
     segmenting: dict[str, object] = {**chosen, "labelled_target_cases": labelled_target_cases}
     segmenting |= {**reads, "weights": weights, "minutes": minutes, "jobs": jobs, "precision": precision}
-    segmenting |= {"body_scale": body_scale}
+    segmenting |= {"body_scale": body_scale, "within": within}
     require_options_of(task, segmentation=segmenting, diagnosis={"size": size})
     if jobs is not None:
         checked(Jobs, jobs)
@@ -146,7 +150,7 @@ def adapt_command(
         refuse_given({"bundle": jobs}, "{} is adapted by one training: omit --jobs.")
         of_training: dict[str, object] = {"source_cases": source_cases, "network": network, "spacing": spacing}
         of_training |= {"batch_size": batch_size, "precision": precision, "keep_adapted": keep_adapted}
-        of_training |= {"body_scale": body_scale}
+        of_training |= {"body_scale": body_scale, "within": within}
         refuse_given(of_training, "{} goes with --source: omit it.")
         if len(method or ()) > 1:
             raise UserError(
@@ -196,7 +200,7 @@ def adapt_command(
         chosen.pop("source_cases")
         absent: dict[str, object] = {**chosen, "test": test, "method": method, "keep_adapted": keep_adapted}
         absent |= {"source": source[1:], "labelled_target_cases": labelled_target_cases, "jobs": jobs}
-        absent |= {"body_scale": body_scale}
+        absent |= {"body_scale": body_scale, "within": within}
         refuse_given(absent, f"{{}} does not go with {target}, which holds no images of the target: omit it.")
         refuse_given({"minutes": minutes}, f"{{}} does not go with {target}, a profile: give --steps.")
         how = {"overwrite": overwrite, "resume": resume, "dry_run": dry_run, "as_json": as_json}
@@ -224,6 +228,15 @@ def adapt_command(
         from monai_transfer.workflows.adaptation import ARMS, adapt, plan_from
         from monai_transfer.workflows.reporting import report_adaptation
 
+        if within is not None:
+            refuse_given({"within": dry_run}, "{} cuts out boxes before anything is planned: omit --dry-run.")
+            from monai_transfer.workflows.boxes import within_boxes
+
+            trusted = console.settle_trust([within], trust=trust)
+            again = overwrite or resume
+            domains = within_boxes(
+                domains, within, output, device=device, trust=trusted, overwrite=again, say=console.say
+            )
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
         at_once = jobs or trainings_at_once(choose_device(device), len(ARMS))
         pace = None

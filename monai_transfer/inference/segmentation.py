@@ -120,6 +120,12 @@ class SegmentOptions:
     cleaning: Cleaning = field(default_factory=Cleaning)
     reading: Reading = field(default_factory=Reading)
 
+    @property
+    def for_a_look(self) -> "SegmentOptions":
+        """The same for label maps that are not kept."""
+        how = {name: getattr(self, name) for name in ("precision", "runtime", "fast", "correct", "reading")}
+        return SegmentOptions(**how)
+
 
 @dataclass
 class Segmentation:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from monai.data.meta_tensor import MetaTensor
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
+from monai_transfer.inference.boxes import within_box
 from monai_transfer.inference.cleaning import clean
 from monai_transfer.inference.cores import one_core
 from monai_transfer.inference.ensemble import require_same
@@ -35,6 +37,7 @@ class Segmenter:
     Attributes:
         atlas: by which labels are corrected; ``None`` leaves them as the network draws them.
         judge: asked about each case, where one is set.
+        finder: segments each volume first; this one then looks in the box of what it found.
 
     Args:
         bundles: the members.
@@ -81,6 +84,8 @@ class Segmenter:
         )
         self.atlas = atlas_of(self.bundle) if self.options.correct else None
         self.judge: Judge | None = None
+        inner = self.bundle.finder
+        self.finder = None if inner is None else Segmenter([inner], device=device, options=self.options.for_a_look)
         self._batch: int | None = None
         self._channels = self.bundle.out_channels
         choice = {n: name for n, name in self._class_names.items() if n or not self._exclusive}
@@ -168,6 +173,13 @@ class Segmenter:
         with clock("read"):
             volume = image if isinstance(image, Volume) else read_volume(Path(image), reading=self.options.reading)
         self._require_channels(volume)
+        look = partial(self._looked, clock=clock, progress=progress, keep_voxels=keep_voxels)
+        if self.finder is None:
+            return look(volume)
+        names = [name for number, name in self._class_names.items() if number or not self._exclusive]
+        return within_box(volume, find=self.finder.segment, look=look, wanted=names, keep_voxels=keep_voxels)
+
+    def _looked(self, volume: Volume, clock: Clock, progress: Progress | None, *, keep_voxels: bool) -> Segmentation:
         try:
             result = self._attempt(volume, self.device, clock, progress, keep_voxels=keep_voxels)
         except (torch.OutOfMemoryError, RuntimeError) as error:

@@ -183,6 +183,18 @@ class Volume:
         turned = self.affine @ nib.orientations.inv_ornt_aff(turn, self.shape)
         return replace(self, array=array, affine=turned, header=None)
 
+    def cropped(self, box: tuple[slice, ...]) -> "Volume":
+        """A copy of the voxels in a box, where they lie in space.
+
+        Example:
+            >>> volume = Volume(Path("scan.nii"), np.zeros((1, 4, 5, 6), np.int16), np.diag([1.0, 1.0, 2.0, 1.0]))
+            >>> volume.cropped((slice(0, 4), slice(1, 3), slice(2, 6))).affine[:3, 3].tolist()
+            [0.0, 1.0, 4.0]
+        """
+        affine, corner = self.affine.copy(), [part.start for part in box]
+        affine[:, 3] = affine @ [*corner, *[0] * (3 - len(box)), 1]  # a picture of two axes lies in space too
+        return replace(self, array=self.array[(slice(None), *box)].copy(), affine=affine, header=None, files=())
+
 
 def spacing_of(affine: NDArray[np.float64]) -> NDArray[np.float64]:
     """Voxel size along each axis, ``(3,)``, mm."""

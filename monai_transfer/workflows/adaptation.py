@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from monai_transfer.bundle.arms import ORACLE, SOURCE_ONLY, Arm, method_names
-from monai_transfer.bundle.configs import held_source, make_arm
+from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.networks import WITH_STRUCTURE
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.request import Domains, choose_domains, plan_adaptation
+from monai_transfer.bundle.request import Domains, choose_domains, held_source, plan_adaptation
 from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
 from monai_transfer.machine import hardware, versions
 from monai_transfer.workflows.checkpoints import (

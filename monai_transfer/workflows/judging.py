@@ -13,11 +13,10 @@ from monai.utils import convert_to_tensor
 from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
-from monai_transfer.bundle.configs import held_source
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
-from monai_transfer.bundle.request import Domains
+from monai_transfer.bundle.request import Domains, held_source
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.datasets.cases import spread
 from monai_transfer.errors import UserError

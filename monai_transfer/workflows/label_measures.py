@@ -7,10 +7,9 @@ from monai.utils.enums import CommonKeys as Keys
 from torch import Tensor
 
 from monai_transfer.adaptation import refine_probabilities
-from monai_transfer.bundle.configs import split_source
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
-from monai_transfer.bundle.request import Domains
+from monai_transfer.bundle.request import Domains, split_source
 from monai_transfer.datasets import CaseDataset
 from monai_transfer.evaluation.label_evidence import LabelEvidence, gather_evidence
 from monai_transfer.evaluation.selection import Predictor
