@@ -9,6 +9,7 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandAffineGrid, RandomizableTransform, Resample
 from monai.transforms.utils import create_grid
 from monai.utils import TransformBackends, ensure_tuple_rep
+from scipy.stats import gmean
 from torch import Tensor
 
 
@@ -25,10 +26,11 @@ class RandDeformd(RandomizableTransform, MapTransform):
         prob: probability to rotate, scale and shift.
         rotate: greatest angle about each axis, in radians.
         scale: greatest relative change of length along each axis.
-        shift: greatest shift along each axis, in voxels.
+        shift: greatest shift along each axis, in voxels; of a mean length where they are longer than wide.
         stretch: greatest relative change of length of a part, :math:`s < 1`.
         stretch_prob: probability to stretch the parts.
         cells: parts along each axis.
+        spacing: lengths of a voxel, in which bodies turn without being sheared; ``None`` for cubes.
         mode: ``"bilinear"`` or ``"nearest"``, one for all keys or one for each.
         allow_missing_keys: as in MONAI.
 
@@ -53,6 +55,7 @@ class RandDeformd(RandomizableTransform, MapTransform):
         stretch: float = 0.0,
         stretch_prob: float = 0.7,
         cells: int = 4,
+        spacing: Sequence[float] | None = None,
         mode: str | Sequence[str] = "bilinear",
         allow_missing_keys: bool = False,
     ) -> None:
@@ -64,6 +67,7 @@ class RandDeformd(RandomizableTransform, MapTransform):
         self.stretch = stretch
         self.stretch_prob = stretch_prob
         self.cells = cells
+        self.lengths = None if spacing is None or len(set(spacing)) == 1 else spacing / gmean(spacing)
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         # float32: MONAI's usual float64 takes twice the time, for less than a thousandth of a voxel
         self.resample = Resample(padding_mode="border", dtype=np.float32)
@@ -101,11 +105,20 @@ class RandDeformd(RandomizableTransform, MapTransform):
             return None
         grid: Tensor = create_grid(shape, device=device, dtype=np.float32, backend=TransformBackends.TORCH)
         if self._do_transform:
-            grid = self.affine(grid=grid, randomize=False)
+            grid = self._moved(grid)
         if self.factors is None:
             return grid
         factors = torch.from_numpy(self.factors).to(grid)
         return torch.stack([_stretched(*each) for each in zip(grid, factors, shape, strict=False)])
+
+    def _moved(self, grid: Tensor) -> Tensor:
+        moved: Tensor
+        if self.lengths is None:
+            moved = self.affine(grid=grid, randomize=False)
+            return moved
+        lengths = torch.tensor([*self.lengths, 1.0]).to(grid).reshape(-1, *[1] * (grid.ndim - 1))
+        moved = self.affine(grid=grid * lengths, randomize=False) / lengths
+        return moved
 
 
 def _stretched(place: Tensor, factors: Tensor, size: int) -> Tensor:

@@ -139,7 +139,7 @@ def preset(
         if torch.device(device).type != "cpu":
             # after the crop: whole volumes stay in the cache, in the memory of the CPU
             steps.append(ToDeviced(keys=keys, device=device))
-        steps += _deformed(keys, deformation=deformation, stretch=stretch, flip_axes=flip_axes)
+        steps += _deformed(keys, spacing, deformation=deformation, stretch=stretch, flip_axes=flip_axes)
         if not labelled:
             steps.append(CopyItemsd(keys=Keys.IMAGE, names=WEAK))
         steps += appearance(augmentation, intensities=intensities if labelled else None, references=references)
@@ -230,7 +230,9 @@ def _random_crop(keys: Sequence[str], roi_size: Sequence[int]) -> list[Transform
     return [*pads, SpatialPadd(keys=Keys.LABEL, spatial_size=size), crop]
 
 
-def _deformed(keys: Sequence[str], *, deformation: float, stretch: float, flip_axes: Sequence[int]) -> list[Transform]:
+def _deformed(
+    keys: Sequence[str], spacing: Sequence[float], *, deformation: float, stretch: float, flip_axes: Sequence[int]
+) -> list[Transform]:
     """Random flips, stretches, rotation, zoom and shift, the same for the image and its labels; see ``preset``."""
     flips: list[Transform] = [RandFlipd(keys=keys, prob=0.5, spatial_axis=axis) for axis in flip_axes]
     if deformation == 0 and not stretch:
@@ -244,6 +246,7 @@ def _deformed(keys: Sequence[str], *, deformation: float, stretch: float, flip_a
         stretch=stretch,
         stretch_prob=_UNEVEN,
         cells=_CELLS,
+        spacing=spacing,
         mode=["bilinear" if key == Keys.IMAGE else "nearest" for key in keys],
     )
     return [*flips, deform]

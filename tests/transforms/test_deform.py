@@ -35,6 +35,30 @@ def test_without_stretched_parts_it_is_monais_affine() -> None:
         assert float((found["label"] == labels).float().mean()) > 0.999
 
 
+def test_in_voxels_that_are_no_cubes_bodies_turn_as_they_do_in_cubes() -> None:
+    """A ball keeps its shape; turned by voxels alone it would be sheared."""
+    spacing = (1.0, 1.0, 4.0)
+    place = torch.stack(torch.meshgrid(*(torch.arange(n) - (n - 1) / 2 for n in (48, 48, 12)), indexing="ij"))
+    inside = (place * torch.tensor(spacing).reshape(3, 1, 1, 1)).norm(dim=0) < 18
+    mark = inside & (place[0] > 0)  # half of it, so that it can be seen to turn
+    case = {"ball": inside[None].float(), "half": mark[None].float()}
+    turned = RandDeformd(["ball", "half"], prob=1.0, rotate=0.5, spacing=spacing).set_random_state(1)(case)
+    sheared = RandDeformd(["ball", "half"], prob=1.0, rotate=0.5).set_random_state(1)(case)
+    assert float((turned["half"] - case["half"]).abs().mean()) > 0.005
+    away = {name: float((out["ball"] - case["ball"]).abs().mean()) for name, out in (("t", turned), ("s", sheared))}
+    assert away["t"] < 0.3 * away["s"]
+
+
+def test_only_the_ratio_of_the_lengths_counts_and_cubes_are_as_ever() -> None:
+    case = _case()
+    for one, other in (((2.0, 2.0, 2.0), None), ((1.0, 1.0, 3.0), (2.0, 2.0, 6.0))):
+        outs = [
+            RandDeformd("image", prob=1.0, rotate=0.3, scale=0.1, spacing=spacing).set_random_state(4)(case)["image"]
+            for spacing in (one, other)
+        ]
+        torch.testing.assert_close(*outs)
+
+
 def test_each_part_has_the_length_that_its_factor_gives_and_the_middle_stays() -> None:
     deform = RandDeformd("image", prob=0.0, stretch=0.5, stretch_prob=1.0, cells=4).set_random_state(3)
     line = torch.arange(32.0).expand(1, 8, 32)
