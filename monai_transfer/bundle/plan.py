@@ -1,10 +1,9 @@
 """What a data set asks for: working grid, window, network and length of training, from its fingerprint."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import torch
@@ -41,6 +40,7 @@ _VOXELS_ON_CPU = 300_000
 _VOXELS_ON_GPU = 6_000_000
 _WINDOW_ON_CPU = 96
 _WINDOW_ON_GPU = 160
+_FLATTEST = 2.0  # voxels are at most so many times as long as wide: flatter ones lose what is small
 _EPOCH = 25
 _MOST_CLASSES = 256  # labels are kept as 8-bit numbers while they are augmented
 _FLOAT = 4
@@ -182,9 +182,9 @@ def make_plan(
 ) -> Plan:
     """Plan a training for the largest field of view of the domains.
 
-    The working grid is isotropic, as fine as the data and the device allow: about 300 000 voxels per volume on a CPU
-    and 6 million on a GPU. Windows of at most 96 (160) voxels per axis then cover the volume, or as much of it as every
-    domain shows.
+    The working grid is as fine as the data and the device allow: about 300 000 voxels per volume on a CPU and 6 million
+    on a GPU, cubes but where the slices of what will be segmented are thicker than these. Windows of at most 96 (160)
+    voxels per axis then cover the volume, or as much of it as every domain shows.
 
     Args:
         source: fingerprint of the labelled domain.
@@ -211,7 +211,7 @@ def make_plan(
     extent = [max(print_.extent_mm[axis] for print_ in prints) for axis in range(3)]
     on_cpu = device.type == "cpu"
     voxels = detail * (_VOXELS_ON_CPU if on_cpu else _VOXELS_ON_GPU)
-    chosen = tuple(spacing) if spacing is not None else _spacing(prints, extent, voxels)
+    chosen = tuple(spacing) if spacing is not None else _spacing(prints, (target or source).spacing, extent, voxels)
     _require_room(extent, chosen)
     light = options.get("network") in (None, *LIGHT_UNETS)
     plan = Plan(
@@ -237,22 +237,6 @@ def _whole_everywhere(prints: Sequence[Fingerprint]) -> tuple[int, ...]:
     )
 
 
-def require_one_meaning(
-    known: Mapping[int, str], data: Mapping[int, str], *, known_in: str | Path, data_in: str | Path = "the data"
-) -> None:
-    """See that no label value has two names; ``label_3`` does not count as one.
-
-    Raises:
-        UserError: one has.
-    """
-    for value, name in sorted(data.items()):
-        if name not in (f"label_{value}", known.get(value, name)):
-            raise UserError(
-                f"Label {value} is {name!r} in {data_in} and {known[value]!r} in {known_in}: renumber the data's "
-                "labels so that one value means one thing."
-            )
-
-
 def _require_room(extent: Sequence[float], spacing: Sequence[float]) -> None:
     """See that the largest case fits into memory once it is on the working grid."""
     voxels = math.prod(length / step for length, step in zip(extent, spacing, strict=True))
@@ -264,11 +248,21 @@ def _require_room(extent: Sequence[float], spacing: Sequence[float]) -> None:
     )
 
 
-def _spacing(prints: Sequence[Fingerprint], extent: Sequence[float], voxels: float) -> tuple[float, ...]:
-    affordable = (math.prod(extent) / voxels) ** (1 / 3)
+def _spacing(
+    prints: Sequence[Fingerprint], slices: Sequence[float], extent: Sequence[float], voxels: float
+) -> tuple[float, ...]:
+    """A grid of cubes, or of voxels as long as the ``slices`` of what will be segmented are thick, and finer across.
+
+    What lies between two slices was never seen, and voxels that are not spent on it are worth more within the slices.
+    """
     finest = min(min(print_.spacing) for print_ in prints)
-    step = math.ceil(max(affordable, finest) * 20) / 20
-    return (step, step, step)
+    cube = max((math.prod(extent) / voxels) ** (1 / 3), finest)
+    thick = max(range(3), key=lambda axis: slices[axis])
+    # as many voxels as of cubes
+    across = max((cube**3 / slices[thick]) ** 0.5, cube / _FLATTEST ** (1 / 3), finest)
+    steps = [across] * 3 if slices[thick] > cube else [cube] * 3
+    steps[thick] = max(cube, min(slices[thick], _FLATTEST * across))
+    return tuple(math.ceil(step * 20) / 20 for step in steps)
 
 
 def _windows(

@@ -200,7 +200,7 @@ def _require_alike(first: CaseDataset, known: "Fingerprint", other: CaseDataset,
     Raises:
         UserError: the other has other channels, further labels, or a label value means two things.
     """
-    from monai_transfer.bundle.plan import require_one_meaning
+    from monai_transfer.datasets.label_values import require_one_meaning  # here: SciPy
 
     if len(other.channel_names) != len(first.channel_names):
         raise UserError(

@@ -213,3 +213,19 @@ def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int6
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     sizes[0] = 0
     return pieces, sizes
+
+
+def require_one_meaning(
+    known: Mapping[int, str], data: Mapping[int, str], *, known_in: str | Path, data_in: str | Path = "the data"
+) -> None:
+    """See that no label value has two names; ``label_3`` does not count as one.
+
+    Raises:
+        UserError: one has.
+    """
+    for value, name in sorted(data.items()):
+        if name not in (f"label_{value}", known.get(value, name)):
+            raise UserError(
+                f"Label {value} is {name!r} in {data_in} and {known[value]!r} in {known_in}: renumber the data's "
+                "labels so that one value means one thing."
+            )

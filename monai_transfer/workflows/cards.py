@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from monai_transfer.bundle.facts import ATLAS_FILE, FINDER
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.evaluation import ScoreTable
@@ -15,10 +16,16 @@ _USE = """## Use
 python -m monai.bundle run --config_file configs/inference.json --bundle_root . --dataset_dir IMAGES --output_dir OUT
 ```
 
-`monai-transfer segment IMAGES --bundle . --output OUT` gives the same label maps, faster.
+{segment}
 
 For research. Not a medical device.
 """
+
+_BESIDE = {
+    ATLAS_FILE: "corrects labels by models/anatomy.safetensors",
+    FINDER: "looks in the box that models/finder finds",
+}
+"""What lies beside the weights -> what `segment` does with it, and plain MONAI does not."""
 
 
 def write_model_card(
@@ -52,10 +59,16 @@ def write_model_card(
         "",
         *(f"- {heading}: {markdown(str(text))}" for heading, text in run.items()),
         "",
-        _USE,
+        _USE.format(segment=_segmenting(bundle)),
     ]
     write_text(bundle.root / "docs" / "README.md", "\n".join(lines))
     bundle.change("metadata", {"eval_metrics": {arm: table.figures() for arm, table in scores.items()}})
+
+
+def _segmenting(bundle: BundleFolder) -> str:
+    beside = [does for name, does in _BESIDE.items() if (bundle.root / "models" / name).exists()]
+    more = f"besides, it {' and '.join(beside)}" if beside else "it gives the same label maps"
+    return f"`monai-transfer segment IMAGES --bundle . --output OUT` is faster; {more}."
 
 
 def _row(arm: str, table: ScoreTable) -> str:

@@ -11,8 +11,9 @@ from monai_transfer.bundle.allowed import concerns_of
 from monai_transfer.bundle.facts import BundleFacts, in_one_sentence, inspect_bundle, is_published
 from monai_transfer.bundle.fetching import fetch_bundle
 from monai_transfer.bundle.networks import known_network, network_definition, network_name
-from monai_transfer.bundle.plan import Plan, require_one_meaning
+from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.trust import UntrustedBundleError
+from monai_transfer.datasets.label_values import require_one_meaning
 from monai_transfer.errors import UserError
 from monai_transfer.finetuning import start_from
 from monai_transfer.options import given_of

@@ -38,6 +38,7 @@ def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp
         assert written.shape == nib.load(domains / "mr" / "images" / "mr_004.nii.gz").shape
     train = json.loads((output / "configs" / "train.json").read_text())
     assert train["source_dir"] == str(boxes_beside(output) / "source")
+    assert "looks in the box that models/finder finds" in (output / "docs" / "README.md").read_text()
     finder = json.loads((output / "models" / "finder" / "configs" / "train.json").read_text())
     assert not finder["train_cases"]  # a bundle is given to others: it says nothing of whose scans it learnt from
 
