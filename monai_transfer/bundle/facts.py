@@ -254,7 +254,8 @@ def _require_bounded(content: dict[str, Any], path: Path) -> None:
 def finder_in(root: Path) -> Path | None:
     """The bundle that finds where another looks; ``None`` where that looks at whole images, as every finder does."""
     place = root / "models" / FINDER
-    return place if place.is_dir() and root.name != FINDER else None
+    is_finder = root.name == FINDER and (root.parent.parent / "configs").is_dir()
+    return place if place.is_dir() and not is_finder else None
 
 
 def files_beside(root: Path) -> list[Path]:

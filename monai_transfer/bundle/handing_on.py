@@ -5,7 +5,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from monai_transfer.bundle.facts import ATLAS_FILE, DIAGNOSIS, FINDER, config_file, parse_config, require_bundle
+from monai_transfer.bundle.facts import (
+    ATLAS_FILE,
+    DIAGNOSIS,
+    FINDER,
+    config_file,
+    finder_in,
+    parse_config,
+    require_bundle,
+)
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.errors import UserError
 from monai_transfer.files import sha256
@@ -39,8 +47,8 @@ def hand_on(bundle: str | Path, folder: str | Path, *, overwrite: bool = False) 
         (copy.root / "models").mkdir()
         for path in weights:
             shutil.copy2(path, copy.root / "models")
-        if (root / "models" / FINDER).is_dir():
-            shutil.copytree(root / "models" / FINDER, copy.root / "models" / FINDER)
+        if (finder := finder_in(root)) is not None:
+            shutil.copytree(finder, copy.root / "models" / FINDER)
     return copy
 
 

@@ -230,6 +230,7 @@ def adapt_command(
 
         if within is not None:
             refuse_given({"within": dry_run}, "{} cuts out boxes before anything is planned: omit --dry-run.")
+            refuse_given({"within": launched() > 1}, "{} cuts out boxes in one process: omit torchrun.")
             from monai_transfer.workflows.boxes import within_boxes
 
             trusted = console.settle_trust([within], trust=trust)

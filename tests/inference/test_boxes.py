@@ -124,6 +124,8 @@ def test_a_bundle_is_another_with_another_finder(boxed: Path, make_bundle: MakeB
     before = read_bundle(boxed)
     assert before.finder is not None
     assert before.finder.finder is None
+    shutil.copytree(boxed, boxed.parent / "finder")  # a bundle may be called anything
+    assert read_bundle(boxed.parent / "finder").finder is not None
     weights = boxed / "models" / "finder" / "models" / "model.pt"
     torch.save({name: 2 * value for name, value in torch.load(weights, weights_only=True).items()}, weights)
     assert read_bundle(boxed).checksum != before.checksum
