@@ -48,7 +48,7 @@ def hand_on(bundle: str | Path, folder: str | Path, *, overwrite: bool = False) 
         for path in weights:
             shutil.copy2(path, copy.root / "models")
         if (finder := finder_in(root)) is not None:
-            shutil.copytree(finder, copy.root / "models" / FINDER)
+            give_finder(copy, finder)
     return copy
 
 

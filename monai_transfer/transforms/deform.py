@@ -9,7 +9,6 @@ from monai.config import KeysCollection
 from monai.transforms import MapTransform, RandAffineGrid, RandomizableTransform, Resample
 from monai.transforms.utils import create_grid
 from monai.utils import TransformBackends, ensure_tuple_rep
-from scipy.stats import gmean
 from torch import Tensor
 
 
@@ -67,7 +66,9 @@ class RandDeformd(RandomizableTransform, MapTransform):
         self.stretch = stretch
         self.stretch_prob = stretch_prob
         self.cells = cells
-        self.lengths = None if spacing is None or len(set(spacing)) == 1 else spacing / gmean(spacing)
+        self.lengths: np.ndarray | None = None
+        if spacing is not None and len(set(spacing)) > 1:
+            self.lengths = np.array(spacing) / np.prod(spacing) ** (1 / len(spacing))
         self.mode = ensure_tuple_rep(mode, len(self.keys))
         # float32: MONAI's usual float64 takes twice the time, for less than a thousandth of a voxel
         self.resample = Resample(padding_mode="border", dtype=np.float32)

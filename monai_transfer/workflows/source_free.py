@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from monai_transfer.adaptation import AdaptedNetwork, random_patches, tent, view_consistency
 from monai_transfer.adaptation.norm_layers import affine_norms
-from monai_transfer.bundle.facts import ATLAS_FILE, FINDER
+from monai_transfer.bundle.facts import ATLAS_FILE, finder_in
 from monai_transfer.bundle.folder import BundleFolder, require_free
+from monai_transfer.bundle.handing_on import give_finder
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.datasets import CaseDataset, read_dataset
 from monai_transfer.errors import UserError
@@ -253,8 +254,8 @@ def copy_with(adapted: AdaptedNetwork, old: BundleFolder, output: str | Path, *,
     atlas = old.weights.with_name(ATLAS_FILE)
     if atlas.is_file():
         shutil.copy2(atlas, new.weights.with_name(ATLAS_FILE))
-    if (finder := old.weights.with_name(FINDER)).is_dir():
-        shutil.copytree(finder, new.weights.with_name(FINDER))
+    if (finder := finder_in(old.root)) is not None:
+        give_finder(new, finder)
     return new
 
 

@@ -25,14 +25,6 @@ pytestmark = pytest.mark.usefixtures("quiet")
 QUICK = ["--steps", "2", "--spacing", "16", "--device", "cpu"]
 
 
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("domains")
-    write_phantoms(root / "ct", modality="ct", subjects=3, size=0.2)
-    write_phantoms(root / "mr", modality="mr", subjects=3, size=0.2)
-    return root
-
-
 @pytest.fixture
 def broken(domains: Path, tmp_path: Path) -> Path:
     """A copy of the CT set, to be spoilt."""

@@ -8,20 +8,11 @@ import pytest
 from typer.testing import CliRunner
 
 from monai_transfer.cli.app import app
-from monai_transfer.phantoms import write_phantoms
 from monai_transfer.workflows.boxes import boxes_beside
 from tests.cli.test_canary import _bundle
+from tests.cli.test_training_commands import QUICK
 
 pytestmark = pytest.mark.usefixtures("quiet")
-QUICK = ["--steps", "2", "--spacing", "16", "--device", "cpu"]
-
-
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("domains")
-    write_phantoms(root / "ct", modality="ct", subjects=3, size=0.2)
-    write_phantoms(root / "mr", modality="mr", subjects=4, size=0.2)
-    return root
 
 
 def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp_path: Path) -> None:
@@ -35,7 +26,7 @@ def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp
     for arm in (output, output / "comparison" / "source_only", output / "comparison" / "oracle"):
         assert (arm / "models" / "finder" / "models" / "model.pt").is_file()
         written = nib.load(next((arm / "eval" / "predictions").glob("*.nii.gz")))
-        assert written.shape == nib.load(domains / "mr" / "images" / "mr_004.nii.gz").shape
+        assert written.shape == nib.load(domains / "mr" / "images" / "mr_003.nii.gz").shape
     train = json.loads((output / "configs" / "train.json").read_text())
     assert train["source_dir"] == str(boxes_beside(output) / "source")
     assert "looks in the box that models/finder finds" in (output / "docs" / "README.md").read_text()
