@@ -27,6 +27,9 @@ _LEAST_PIECE = 0.2
 Box = tuple[slice, ...]
 """Voxels along each axis of the native grid."""
 
+PartSeen = Callable[[Volume], tuple[Box, Volume]]
+"""Gives the box of a volume in which a network looks, and the volume within it."""
+
 
 def box_of(masks: Iterable[NDArray[np.bool_]], affine: NDArray[np.float64]) -> Box | None:
     """The box around the large pieces of some masks, :data:`MARGIN_MM` wider on every side.
@@ -80,7 +83,12 @@ def box_found(found: Segmentation, wanted: Collection[str]) -> Box:
     if box is not None:
         return box
     logger.warning("%s: at first sight not every label was found, so the whole volume is looked at.", found.source.path)
-    return tuple(slice(0, size) for size in found.source.shape)
+    return in_all(found.source)[0]
+
+
+def in_all(volume: Volume) -> tuple[Box, Volume]:
+    """The box around all of a volume, and the volume."""
+    return tuple(slice(0, size) for size in volume.shape), volume
 
 
 def within_box(

@@ -9,6 +9,7 @@ from monai.inferers import SlidingWindowInferer
 from torch import Tensor
 
 from monai_transfer.bundle.reading import InferenceBundle, WindowSettings
+from monai_transfer.inference.boxes import PartSeen, in_all
 from monai_transfer.inference.correction import corrected_logits
 from monai_transfer.inference.pipeline import activate
 from monai_transfer.inference.preprocessing import preprocess
@@ -25,18 +26,20 @@ Judge = Callable[[Tensor, Callable[[Tensor], Tensor], Mapping[int, str]], dict[s
 _OVERLAP = 0.25
 
 
-def whole_image(bundle: InferenceBundle, files: Sequence[Path], reading: Reading) -> Tensor:
+def whole_image(bundle: InferenceBundle, files: Sequence[Path], reading: Reading, part: PartSeen = in_all) -> Tensor:
     """A preprocessed image ``(channels, *spatial)`` without its trace, where the bundle's network is.
 
     Args:
         bundle: whose preprocessing it is.
         files: one for each channel.
         reading: how strictly they are read.
+        part: of the volume, in which the network looks.
 
     Raises:
         UserError: a file cannot be read, or nothing of it is left.
     """
-    image = preprocess(read_volume(files, reading=reading), bundle.preprocessing, key=bundle.image_key)
+    _, volume = part(read_volume(files, reading=reading))
+    image = preprocess(volume, bundle.preprocessing, key=bundle.image_key)
     plain: Tensor = image.as_tensor().float().to(next(bundle.network.parameters()).device)
     return plain
 

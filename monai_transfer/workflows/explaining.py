@@ -13,9 +13,11 @@ from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.figures.heat import heat_picture, write_heat_page
 from monai_transfer.files import replacing, require_folder, write_text
+from monai_transfer.inference.boxes import PartSeen
 from monai_transfer.inference.cases import InputCase, find_cases
 from monai_transfer.inference.explanation import Method, label_saliency, predicted_labels, to_native
 from monai_transfer.inference.output_folder import harmless, require_apart
+from monai_transfer.inference.parts import part_seen
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device
 from monai_transfer.text import one_line
@@ -39,7 +41,7 @@ def explain(
     overwrite: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> dict[str, Any]:
-    """Map what spoke for each label in each volume.
+    """Map what spoke for each label in each volume; a bundle that looks in boxes is explained within them.
 
     Writes ``<case>_<label>.nii.gz`` on the grid of the volume, 0 to 1, for every label that the network finds there,
     ``explanation.html`` with the hottest slice of each, and ``explanation.json``.
@@ -75,11 +77,11 @@ def explain(
     cases = find_cases(given, channels=ready.in_channels, optional=ready.optional_channels, output=root).cases
     wanted = _labels(ready, labels)
     require_folder(root)
-    entries = []
+    entries, seen = [], part_seen(ready)
     for done, case in enumerate(cases):
         if progress is not None:
             progress(done, len(cases), case.name)
-        entries.append(_entry(case, ready, wanted, root, method, reading))
+        entries.append(_entry(case, ready, seen, wanted, root, method, reading))
     record = {"bundle": str(ready.root), "checksum": ready.checksum, "explained_by": method, "volumes": entries}
     write_text(root / EXPLANATIONS, json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     _write_page(record, root)
@@ -108,20 +110,28 @@ def _labels(bundle: InferenceBundle, names: Sequence[str]) -> dict[int, str]:
 
 
 def _entry(
-    case: InputCase, bundle: InferenceBundle, labels: dict[int, str], root: Path, method: Method, reading: Reading
+    case: InputCase,
+    bundle: InferenceBundle,
+    seen: PartSeen,
+    labels: dict[int, str],
+    root: Path,
+    method: Method,
+    reading: Reading,
 ) -> dict[str, Any]:
     entry: dict[str, Any] = {"name": case.name, "input": str(case.path), "status": "ok", "error": None, "maps": []}
     device = next(bundle.network.parameters()).device
     try:
         volume = case.read(reading)
-        working = preprocess(volume, bundle.preprocessing, key=bundle.image_key, device=device)
+        box, part = seen(volume)
+        working = preprocess(part, bundle.preprocessing, key=bundle.image_key, device=device)
         window = bundle.window.roi_size
         predicted = predicted_labels(bundle.network, working, window=window)
         for number, name in labels.items():
             heat = label_saliency(bundle.network, working, predicted, number, window=window, method=method)
             if heat is None:
                 continue
-            native = np.asarray(to_native(heat, working, bundle.preprocessing, key=bundle.image_key), np.float32)
+            native = np.zeros(volume.shape, np.float32)
+            native[box] = to_native(heat, working, bundle.preprocessing, key=bundle.image_key)
             stem = harmless(f"{case.name}_{name}")
             write_volume(native, root / f"{stem}.nii.gz", affine=volume.affine)
             with replacing(root / f"{stem}.png") as file:

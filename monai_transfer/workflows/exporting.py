@@ -29,6 +29,8 @@ from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import ExportFormat
 from monai_transfer.text import line_of
 
+logger = logging.getLogger(__name__)
+
 ENDINGS: dict[ExportFormat, str] = {"torchscript": ".ts", "onnx": ".onnx"}
 
 LARGEST_DIFFERENCE = 1e-3
@@ -89,6 +91,13 @@ def export_bundle(
     file = Path(output).expanduser() if output else read.root / "models" / f"model{ENDINGS[format]}"
     window = window_shape(read)
     network = exportable(read.network)
+    if read.finder is not None:
+        logger.warning(
+            "%s looks in the box around what %s finds; the file holds the network that looks there, so export the "
+            "other too.",
+            read.root,
+            read.finder.root,
+        )
     try:
         with replacing(file) as stream, warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # tracing speaks of Python values, exporting of its own deprecations

@@ -2,7 +2,7 @@
 
 import logging
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -28,6 +28,8 @@ from monai_transfer.evaluation.familiarity import Familiarity
 from monai_transfer.evaluation.predicted_dice import FEWEST as FEWEST_LABELS
 from monai_transfer.evaluation.predicted_dice import KnownLabel
 from monai_transfer.evaluation.selection import Predictor
+from monai_transfer.inference.boxes import PartSeen, in_all
+from monai_transfer.inference.parts import part_seen
 from monai_transfer.inference.pipeline import atlas_of
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.inference.whole_image import Judge, over_whole_image, whole_image
@@ -115,7 +117,8 @@ def renew_familiarity(bundle: BundleFolder, target: CaseDataset, *, device: str,
     if judge is not None:
         read = read_bundle(bundle.root, device=choose_device(device), trust=trust)
         before = judge.familiarity.usual if judge.familiarity else None
-        familiarity, _ = _familiarity(judge, read, _predictor(read), target, before)
+        images = _images(read, target, part_seen(read))
+        familiarity, _ = _familiarity(judge, images, _predictor(read), before, enough=len(target) >= FEWEST_IMAGES)
         bundle.write(JUDGE, replace(judge, familiarity=familiarity).as_dict())
 
 
@@ -170,9 +173,10 @@ def _measured(
     predict, other = _predictor(read), None
     if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
         other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
-    if len(seen) < FEWEST_IMAGES:
+    enough = len(seen) >= FEWEST_IMAGES
+    if not enough:
         say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
-    familiarity, look = _familiarity(judge, read, predict, seen, other)
+    familiarity, look = _familiarity(judge, _images(read, seen), predict, other, enough=enough)
     estimator = None
     if held is None:
         say("The Dice of results cannot be estimated: too few labelled cases to hold one back.")
@@ -183,12 +187,11 @@ def _measured(
 
 
 def _familiarity(
-    judge: CaseJudge, read: InferenceBundle, predict: Predictor, seen: CaseDataset, other: ImageKind | None
+    judge: CaseJudge, seen: Iterable[Tensor], predict: Predictor, other: ImageKind | None, *, enough: bool
 ) -> tuple[Familiarity | None, ClassIntensities]:
     """What is usual, where enough images were seen to tell, and how the labels look in them."""
-    enough = len(seen) >= FEWEST_IMAGES
     sights, mirrored, profiles = [], [], []
-    for image in _images(read, seen):
+    for image in seen:
         sight = judge.look(image, predict)
         sights.append(sight.description)
         profiles.append(IntensityProfile.measure(image, sight.logits.float().softmax(0)))
@@ -204,9 +207,9 @@ def _predictor(read: InferenceBundle) -> Predictor:
     return over_whole_image(read.network, read.window, atlas_of(read))
 
 
-def _images(read: InferenceBundle, cases: CaseDataset) -> Iterator[Tensor]:
+def _images(read: InferenceBundle, cases: CaseDataset, part: PartSeen = in_all) -> Iterator[Tensor]:
     """Some of the images as the network sees them, ``(channels, *spatial)``."""
-    return (whole_image(read, case.images, cases.reading) for case in spread(cases.cases, SEEN))
+    return (whole_image(read, case.images, cases.reading, part) for case in spread(cases.cases, SEEN))
 
 
 def known_in_appearances(

@@ -23,6 +23,7 @@ from monai_transfer.errors import UserError
 from monai_transfer.evaluation import ScoreTable
 from monai_transfer.files import replacing, write_record
 from monai_transfer.inference import InputCase, find_cases
+from monai_transfer.inference.parts import part_seen
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.machine import choose_device, hardware, launched, versions
 from monai_transfer.options import LearningRate, Seed, Steps, validated
@@ -227,10 +228,11 @@ def adapt_network(
     """
     chosen = settings or TestTimeSettings()
     device = next(bundle.network.parameters()).device
-    images, faults = [], []
+    images, faults, seen = [], [], part_seen(bundle)
     for case in cases[:VOLUMES]:
         try:
-            image = preprocess(case.read(reading), bundle.preprocessing, key=bundle.image_key, device=device)
+            _, part = seen(case.read(reading))
+            image = preprocess(part, bundle.preprocessing, key=bundle.image_key, device=device)
         except UserError as error:
             faults.append(str(error))
         else:

@@ -194,7 +194,7 @@ def measure_target(
         trust: let a bundle that was not made here run whatever code it names.
 
     Raises:
-        UserError: for the first fault in the data, or a bundle that cannot be read.
+        UserError: for the first fault in the data, or a bundle that cannot be read or looks in boxes.
     """
     found = require_sound(images.unlabelled, labelled=False)
     grid: dict[str, Any] = {"spacing": found.spacing, "extent_mm": found.extent_mm}
@@ -202,6 +202,11 @@ def measure_target(
     if bundle is None:
         return base
     read = read_bundle(bundle, device=choose_device(device), trust=trust)
+    if read.finder is not None:
+        raise UserError(
+            f"{bundle} looks in boxes, and a profile is of whole images: give the bundle that finds the boxes, "
+            f"{read.finder.root}."
+        )
     if read.in_channels not in (None, base.channels):
         raise UserError(f"{bundle} takes {read.in_channels} channel(s), {images.root} has {base.channels}.")
     names = dict(enumerate(read.label_names[number] for number in sorted(read.label_names)))

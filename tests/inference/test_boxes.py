@@ -16,11 +16,14 @@ from monai_transfer.bundle.handing_on import give_finder, hand_on
 from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.bundle.trust import UntrustedBundleError
 from monai_transfer.errors import UserError
-from monai_transfer.inference import Segmenter, SegmentOptions
+from monai_transfer.inference import Segmenter, SegmentOptions, find_cases
 from monai_transfer.inference.boxes import box_of
 from monai_transfer.volumes.reading import read_volume
+from monai_transfer.workflows.explaining import explain
+from monai_transfer.workflows.exporting import export_bundle
 from monai_transfer.workflows.segmenting import segment
-from monai_transfer.workflows.source_free import adapt_source_free, choose_images
+from monai_transfer.workflows.source_free import adapt_network, adapt_source_free, choose_images
+from monai_transfer.workflows.target_profile import measure_target
 
 from .conftest import MakeBundle, write_nifti
 
@@ -154,3 +157,54 @@ def test_a_finder_of_a_stranger_runs_no_code_unasked(boxed: Path, tmp_path: Path
     assert not canary.exists()
     read_bundle(boxed, trust=True)
     assert canary.exists()
+
+
+def cut(scan: Path, box: tuple[slice, ...], place: Path) -> Path:
+    """The box of a scan as a file of its own."""
+    part = read_volume(scan).cropped(box)
+    return write_nifti(place, part.array[0], part.affine)
+
+
+def box_in(boxed: Path, scan: Path) -> tuple[slice, ...]:
+    """Where the bundle looks."""
+    found = Segmenter.from_bundle(boxed / "models" / "finder", device="cpu").segment(scan)
+    box = box_of([found.labels == number for number in (1, 2, 3)], found.affine)
+    assert box is not None
+    return box
+
+
+def test_an_explanation_is_of_the_box(boxed: Path, scan: Path, tmp_path: Path) -> None:
+    box = box_in(boxed, scan)
+    whole = explain([scan], boxed, tmp_path / "whole", method="occlusion", device="cpu")
+    shutil.rmtree(boxed / "models" / "finder")
+    alone = explain([cut(scan, box, tmp_path / "part.nii.gz")], boxed, tmp_path / "alone", method="occlusion")
+    maps = [content["volumes"][0]["maps"] for content in (whole, alone)]
+    assert len(maps[0]) == len(maps[1]) == 3
+    for ours, theirs in zip(*maps, strict=True):
+        heat = np.asarray(nib.load(tmp_path / "whole" / ours["map"]).dataobj)
+        inner = np.asarray(nib.load(tmp_path / "alone" / theirs["map"]).dataobj)
+        np.testing.assert_allclose(heat[box], inner, atol=1e-6)
+        assert inner.max() > 0
+        outside = np.ones(heat.shape, bool)
+        outside[box] = False
+        assert not heat[outside].any()
+
+
+def test_a_bundle_adapts_to_its_boxes(boxed: Path, scan: Path, tmp_path: Path) -> None:
+    part = cut(scan, box_in(boxed, scan), tmp_path / "part.nii.gz")
+    whole = adapt_network(read_bundle(boxed), find_cases([scan], channels=1).cases)
+    shutil.rmtree(boxed / "models" / "finder")
+    alone, unlike = (adapt_network(read_bundle(boxed), find_cases([image], channels=1).cases) for image in (part, scan))
+    assert whole.score_before == pytest.approx(alone.score_before)
+    assert whole.score_after == pytest.approx(alone.score_after)
+    assert whole.score_before != pytest.approx(unlike.score_before)
+
+
+def test_what_is_of_whole_images_names_the_finder(
+    boxed: Path, scan: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(UserError, match=r"give the bundle that finds the boxes, .*models/finder"):
+        measure_target(choose_images(scan.parent, None)[0], boxed, device="cpu")
+    with caplog.at_level(logging.WARNING):
+        export_bundle(boxed, output=tmp_path / "model.ts")
+    assert "export the other too" in caplog.text
