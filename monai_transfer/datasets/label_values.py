@@ -183,7 +183,7 @@ def keep_pieces(mask: NDArray[np.bool_], *, only_largest: bool, smallest: float 
         >>> keep_pieces(np.array([True, False, True, True]), only_largest=True).tolist()
         [False, False, True, True]
     """
-    pieces, sizes = _pieces(mask)
+    pieces, sizes = pieces_of(mask)
     keep = sizes >= max(smallest, 1)
     if only_largest:
         last = len(sizes) - 1 - sizes[::-1].argmax()  # of equal ones, as MONAI does
@@ -201,14 +201,17 @@ def in_one_piece(labels: NDArray[Any]) -> frozenset[int]:
     found = set()
     for number, box in enumerate(ndimage.find_objects(labels), start=1):
         if box is not None:
-            _, sizes = _pieces(labels[box] == number)
+            _, sizes = pieces_of(labels[box] == number)
             if sizes.max() >= (1 - _SPECKS) * sizes.sum():
                 found.add(number)
     return frozenset(found)
 
 
-def _pieces(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
-    """The number of the piece of each voxel, and the voxels of each, none of them for number 0, the background."""
+def pieces_of(mask: NDArray[np.bool_]) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """The number of the piece of each voxel, and the voxels of each, none of them for number 0, the background.
+
+    What touches at a corner is of one piece.
+    """
     pieces, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim))
     sizes = np.bincount(pieces.ravel(), minlength=count + 1)
     sizes[0] = 0

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from monai_transfer.datasets.label_values import pieces_of
 from monai_transfer.inference.segmentation import PROBABILITY_SCALE, Segmentation
 from monai_transfer.volumes.volume import Volume, spacing_of
 
@@ -52,11 +53,10 @@ def box_of(masks: Iterable[NDArray[np.bool_]], affine: NDArray[np.float64]) -> B
         around = ndimage.find_objects(mask.view(np.uint8))
         if not around:
             return None
-        pieces, _ = ndimage.label(mask[around[0]])
-        sizes = np.bincount(pieces.ravel())[1:]
-        large = np.flatnonzero(sizes >= _LEAST_PIECE * sizes.max())
+        pieces, sizes = pieces_of(mask[around[0]])
         boxes = ndimage.find_objects(pieces)
-        ends += [_ends(boxes[number], within=around[0]) for number in large]
+        large = np.flatnonzero(sizes >= _LEAST_PIECE * sizes.max())
+        ends += [_ends(boxes[number - 1], within=around[0]) for number in large]
     if not ends:
         return None
     margin = np.ceil(MARGIN_MM / spacing_of(affine)[: mask.ndim]).astype(int)
