@@ -14,7 +14,7 @@ from monai_transfer.datasets import Case, CaseDataset, Fingerprint, read_dataset
 from monai_transfer.datasets.writing import write_description
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, require_folder, sweep, temporary_beside, write_text
-from monai_transfer.inference.boxes import box_found, box_of
+from monai_transfer.inference.boxes import box_found, box_of, in_all
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.volumes.reading import read_volume, write_volume
@@ -177,8 +177,7 @@ class _Boxes:
         label = None if case.label is None else read_volume(case.label, reading=reading)
         if drawn and label is not None:
             values = label.array[0]
-            box = box_of((values == value for value in np.unique(values) if value), image.affine)
-            box = box or tuple(slice(0, size) for size in image.shape)
+            box = box_of((values == value for value in np.unique(values) if value), image.affine) or in_all(image)[0]
         else:
             box = box_found(self.finder.segment(image), self.wanted)
         part = image.cropped(box)
