@@ -40,6 +40,8 @@ def mixed_precision(device: torch.device, **options: Any) -> Iterator[None]:
 class ChannelsLast(TorchFunctionMode):
     """In its ``with`` block what a 3D network does under autocast on a CPU is done with the channels last.
 
+    Of a 2D network layers of next to no voxels are computed in float32, as those of a 3D one are.
+
     Example:
         >>> layer = torch.nn.Conv3d(2, 4, 3)
         >>> with torch.autocast("cpu", dtype=torch.bfloat16), ChannelsLast():
@@ -52,16 +54,16 @@ class ChannelsLast(TorchFunctionMode):
         self, func: Callable[..., Any], types: Any, args: Sequence[Any] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         """See :class:`torch.overrides.TorchFunctionMode`."""
-        other = _OTHERS.get(func) if args else None  # what is given by name alone goes the usual way
-        if other is None or args[0].ndim != 5 or args[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+        # what is given by name alone goes the usual way
+        other = _OTHERS.get((func, getattr(args[0], "ndim", 0))) if args else None
+        if other is None or args[0].device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
             return func(*args, **(kwargs or {}))
         return other(func, *args, **(kwargs or {}))
 
 
 def _convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
     if func is F.conv3d and _is_flat(input, *args, **kwargs):
-        with torch.autocast("cpu", enabled=False):
-            return func(input.float(), weight, *args, **kwargs)
+        return _in_float32(func, input, weight, *args, **kwargs)
     dtype = torch.get_autocast_dtype("cpu")
     cast = [tensor.to(dtype) for tensor in (input, weight)]
     if func is F.conv3d and input.shape[1] == 1:
@@ -71,13 +73,25 @@ def _convolution(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *ar
     return func(*(tensor.contiguous(memory_format=_LAYOUT) for tensor in cast), *args, **kwargs)
 
 
+def _planar(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    if _is_flat(input, *args, **kwargs):
+        return _in_float32(func, input, weight, *args, **kwargs)
+    return func(input, weight, *args, **kwargs)
+
+
+def _in_float32(func: Callable[..., Tensor], input: Tensor, weight: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    with torch.autocast("cpu", enabled=False):
+        return func(input.float(), weight, *args, **kwargs)
+
+
 def _is_flat(input: Tensor, bias: Tensor | None = None, stride: Any = 1, *_: Any, **__: Any) -> bool:
     """Whether the result of a convolution has an axis of two voxels or one.
 
     There oneDNN reads memory that nobody wrote for the gradient of the weight, in bfloat16 on processors without AMX
-    (found with torch 2.13 on an AMD EPYC), and a layer of so few voxels costs next to nothing in float32.
+    (found with torch 2.13 on an AMD EPYC; of 2D ones where a stride of two meets an axis of one), and a layer of so few
+    voxels costs next to nothing in float32.
     """
-    steps = (stride,) * 3 if isinstance(stride, int) else stride
+    steps = (stride,) * (input.ndim - 2) if isinstance(stride, int) else stride
     return any(size <= _FLAT * step for size, step in zip(input.shape[2:], steps, strict=True))
 
 
@@ -149,9 +163,11 @@ class _OneSlope(torch.autograd.Function):
         return below, slope.to(weight.dtype).reshape(weight.shape)
 
 
-_OTHERS: dict[Any, Callable[..., Tensor]] = {
-    F.conv3d: _convolution,
-    F.conv_transpose3d: _transposed,
-    F.instance_norm: _instance_norm,
-    F.prelu: _prelu,
+_OTHERS: dict[tuple[Any, int], Callable[..., Tensor]] = {
+    (F.conv2d, 4): _planar,
+    (F.conv3d, 5): _convolution,
+    (F.conv_transpose3d, 5): _transposed,
+    (F.instance_norm, 5): _instance_norm,
+    (F.prelu, 5): _prelu,
 }
+"""Function and axes of its first argument -> what is done in its place."""

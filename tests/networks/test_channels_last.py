@@ -122,10 +122,14 @@ def test_a_layer_that_is_called_by_names_alone_is_computed_too() -> None:
         torch.testing.assert_close(nn.functional.conv3d(input=image, weight=weight), expected)
 
 
-@pytest.mark.parametrize(("shape", "stride"), [((2, 2, 2), 1), ((2, 3, 2), 1), ((2, 4, 6), 1), ((4, 2, 1), 2)])
+@pytest.mark.parametrize(
+    ("shape", "stride"),
+    [((2, 2, 2), 1), ((2, 3, 2), 1), ((2, 4, 6), 1), ((4, 2, 1), 2), ((8, 1), 2), ((1, 1), 2), ((2, 2), 1)],
+)
 def test_flat_layers_have_the_gradient_of_float32_whatever_lay_in_memory(shape: tuple[int, ...], stride: int) -> None:
     torch.manual_seed(0)
-    layer, image = torch.nn.Conv3d(16, 16, 3, stride, 1), torch.randn(2, 16, *shape)
+    convolution = torch.nn.Conv3d if len(shape) == 3 else torch.nn.Conv2d
+    layer, image = convolution(16, 16, 3, stride, 1), torch.randn(2, 16, *shape)
     expected = torch.autograd.grad(layer(image).square().mean(), layer.weight)[0]
     # processors without AMX read what was there before: leave something that would be seen
     left = [torch.full((2**power,), 1e30) for power in range(4, 22) for _ in range(4)]
