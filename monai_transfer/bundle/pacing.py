@@ -1,5 +1,6 @@
 """Grid and steps of trainings that may take so many minutes on this machine."""
 
+import logging
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -20,6 +21,8 @@ from monai_transfer.errors import UserError
 from monai_transfer.networks import mixed_precision
 from monai_transfer.options import Minutes, validated
 
+logger = logging.getLogger(__name__)
+
 LOOP = 1.6
 """Time of a training beside that of its bare steps: reading, augmentation, validation, scores (1.5 measured)."""
 
@@ -36,6 +39,9 @@ _ENOUGH = 0.4
 _FEWEST = 100
 _MOST = 3.0
 """Bounds of the steps: a number, and a share of the usual steps, beyond which more of them bring next to nothing."""
+
+_WORTH_TELLING = 0.8
+"""Share of the time below which it is told that the plan leaves the rest unused."""
 
 
 @validated
@@ -97,10 +103,19 @@ class Pace:
         fine = [plan for plan in plans if plan.spacing <= usual.spacing and affordable(plan) >= usual.steps]
         coarse = [plan for plan in plans if plan.spacing >= usual.spacing and affordable(plan) >= _ENOUGH * usual.steps]
         chosen = (fine or coarse or plans[-1:])[0]
-        steps = min(affordable(chosen), int(_MOST * usual.steps))
+        allowed, most = affordable(chosen), int(_MOST * usual.steps)
+        steps = min(allowed, most)
         if steps < _FEWEST:
             least = math.ceil(self.minutes * _FEWEST / max(steps, 1))
             raise UserError(f"--minutes {self.minutes:g} is too short for this machine: give at least {least}.")
+        if most < _WORTH_TELLING * allowed:
+            logger.warning(
+                "Of --minutes %g about %d are used: beyond %d steps on the finest grid that is planned more bring next "
+                "to nothing; --spacing makes it finer.",
+                self.minutes,
+                math.ceil(self.minutes * most / allowed),
+                most,
+            )
         return chosen.with_options(steps=steps)
 
 

@@ -4,11 +4,9 @@ import copy
 import json
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from monai.bundle import ConfigParser
@@ -31,7 +29,7 @@ from monai_transfer.bundle.facts import (
     require_bundle,
     whole_number,
 )
-from monai_transfer.bundle.trust import parser_of, require_trust
+from monai_transfer.bundle.trust import content_of, parser_of, require_trust
 from monai_transfer.errors import UserError
 from monai_transfer.files import checksum
 from monai_transfer.machine import require_holdable
@@ -133,6 +131,15 @@ class Decision:
     nearest: bool = False
     after: tuple[Transform, ...] = ()
     label_values: tuple[int, ...] | None = None
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether a voxel has one label; else labels may overlap, and there is no background among the classes."""
+        return self.threshold is None
+
+    def drawn(self, names: Mapping[int, str]) -> dict[int, str]:
+        """Those of the classes that are labels: all of overlapping ones, else all but the background."""
+        return {number: name for number, name in names.items() if number or not self.exclusive}
 
 
 def read_decision(post: Compose) -> Decision:
@@ -241,7 +248,7 @@ def read_bundle(
         load_weights(network, checkpoint)
         preprocessing = _chain(parser, "preprocessing", config)
         post = _chain(parser, "postprocessing", config) if "postprocessing" in parser.config else Compose([])
-        window = WindowSettings.of(_content(parser, ("inferer",), config))
+        window = WindowSettings.of(content_of(parser, ("inferer",), config))
         require_sane(window, network, config)
         image_format, pred_format = formats_of(metadata)
         if diagnosis:  # the metadata tell of the first network
@@ -265,28 +272,19 @@ def read_bundle(
         )
 
 
-def _content(parser: ConfigParser, names: Sequence[str], config: Path) -> Any:
-    name = next((n for n in names if n in parser.config), None)
-    if name is None:
-        raise UserError(f"{config} has no '{names[0]}'; inference needs it.")
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*Current default value of argument.*")
-        return parser.get_parsed_content(name)
-
-
 def network_in(parser: ConfigParser, config: Path, weights: Path) -> nn.Module:
     """The network that a configuration defines; a ``UserError`` where it is none, or too large for its weights."""
     names = ("network_def", "network")
     twin = ConfigParser(config=copy.deepcopy(parser.config))
-    require_holdable(lambda: _content(twin, names, config), weights, f"The network of {config}")
-    network = _content(parser, names, config)
+    require_holdable(lambda: content_of(twin, names, config), weights, f"The network of {config}")
+    network = content_of(parser, names, config)
     if not isinstance(network, nn.Module):
         raise UserError(f"{config} defines no network: its network_def must name one with _target_.")
     return network
 
 
 def _chain(parser: ConfigParser, name: str, config: Path) -> Compose:
-    chain = _content(parser, (name,), config)
+    chain = content_of(parser, (name,), config)
     if not isinstance(chain, Compose) or (name == "preprocessing" and not chain.transforms):
         raise UserError(f"{config} has a '{name}' that is not a chain of transforms: write a Compose.")
     return chain

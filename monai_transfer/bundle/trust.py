@@ -11,7 +11,8 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -154,6 +155,20 @@ def parser_of(
     if "imports" in parser.config:
         parser.get_parsed_content("imports")
     return parser
+
+
+def content_of(parser: "ConfigParser", names: Sequence[str], config: Path) -> Any:
+    """What the first of these parts that a configuration has is made into, by the code that it names.
+
+    Raises:
+        UserError: it has none of them.
+    """
+    name = next((n for n in names if n in parser.config), None)
+    if name is None:
+        raise UserError(f"{config} has no '{names[0]}'; inference needs it.")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*Current default value of argument.*")
+        return parser.get_parsed_content(name)
 
 
 def _contents(root: Path) -> str | None:

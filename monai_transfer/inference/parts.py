@@ -17,10 +17,10 @@ def part_seen(bundle: InferenceBundle) -> PartSeen:
         return in_all
     device = str(next(bundle.network.parameters()).device)
     finder = Segmenter([bundle.finder], device=device, options=SegmentOptions().for_a_look)
-    names = [name for number, name in bundle.label_names.items() if number]
+    names = bundle.decision.drawn(bundle.label_names)
 
     def seen(volume: Volume) -> tuple[Box, Volume]:
-        box = box_found(finder.segment(volume), names)
+        box = box_found(finder.segment(volume), names.values())
         return box, volume.cropped(box)
 
     return seen

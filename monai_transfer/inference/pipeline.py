@@ -256,7 +256,7 @@ def bytes_beside(
     if atlas is not None:
         slab += bytes_corrected(classes, shape)
     # Once in streaming order and once as they lie in the file.
-    labels = 2 * native * (1 if bundle.decision.threshold is None else classes)
+    labels = 2 * native * (1 if bundle.decision.exclusive else classes)
     probabilities = min(2 * classes * native, MOST_IN_MEMORY) if options.probabilities else 0
     return slab + labels + probabilities + (4 * native if options.uncertainty else 0)
 

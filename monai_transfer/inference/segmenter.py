@@ -88,8 +88,7 @@ class Segmenter:
         self.finder = None if inner is None else Segmenter([inner], device=device, options=self.options.for_a_look)
         self._batch: int | None = None
         self._channels = self.bundle.out_channels
-        choice = {n: name for n, name in self._class_names.items() if n or not self._exclusive}
-        require_labels(self.options.labels, choice)
+        require_labels(self.options.labels, self.bundle.decision.drawn(self._class_names))
 
     @classmethod
     def from_bundle(
@@ -126,7 +125,7 @@ class Segmenter:
         """Name of each value in label maps, or of each overlapping mask; ``label_N`` where the bundle gives none."""
         values, names = self.bundle.decision.label_values, self._class_names
         kept = self._kept(len(names))
-        if not self._exclusive:
+        if not self.bundle.decision.exclusive:
             return {place: names[n] for place, n in enumerate(kept)}
         return {n if values is None else values[n]: names[n] for n in kept}
 
@@ -140,16 +139,12 @@ class Segmenter:
         count = self._channels or len(self.bundle.label_names)
         return {n: self.bundle.label_names.get(n, "background" if n == 0 else f"label_{n}") for n in range(count)}
 
-    @property
-    def _exclusive(self) -> bool:
-        return self.bundle.decision.threshold is None
-
     def _kept(self, classes: int) -> list[int]:
         """The classes that are asked for, and the background."""
         asked, names = self.options.labels, self._class_names
         if not asked:
             return list(range(classes))
-        return [n for n in range(classes) if names[n] in asked or (n == 0 and self._exclusive)]
+        return [n for n in range(classes) if names[n] in asked or (n == 0 and self.bundle.decision.exclusive)]
 
     def segment(
         self, image: str | Path | Volume, *, progress: Progress | None = None, keep_voxels: bool = True
@@ -176,8 +171,8 @@ class Segmenter:
         look = partial(self._looked, clock=clock, progress=progress, keep_voxels=keep_voxels)
         if self.finder is None:
             return look(volume)
-        names = [name for number, name in self._class_names.items() if number or not self._exclusive]
-        return within_box(volume, find=self.finder.segment, look=look, wanted=names, keep_voxels=keep_voxels)
+        names = self.bundle.decision.drawn(self._class_names)
+        return within_box(volume, find=self.finder.segment, look=look, wanted=names.values(), keep_voxels=keep_voxels)
 
     def _looked(self, volume: Volume, clock: Clock, progress: Progress | None, *, keep_voxels: bool) -> Segmentation:
         try:

@@ -161,13 +161,12 @@ class NativeOutputs:
         device: torch.device,
     ) -> None:
         self.classes, self.decision, self.wanted = classes, decision, wanted
-        exclusive = decision.threshold is None
         self.labels: ArgmaxSink | ThresholdSink
         if decision.threshold is None:
             self.labels = ArgmaxSink(shape, classes, device=device)
         else:
             self.labels = ThresholdSink(shape, classes, threshold=decision.threshold, device=device)
-        self.entropy = EntropySink(shape, classes, exclusive=exclusive) if uncertainty else None
+        self.entropy = EntropySink(shape, classes, exclusive=decision.exclusive) if uncertainty else None
         self.probabilities = ProbabilitySink(shape, classes) if probabilities else None
         self.sinks = [sink for sink in (self.labels, self.entropy, self.probabilities) if sink is not None]
 

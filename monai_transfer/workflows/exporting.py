@@ -157,7 +157,7 @@ def parity(bundle: InferenceBundle, window: tuple[int, ...], compute: Compute) -
 
 def _labels(logits: np.ndarray, bundle: InferenceBundle) -> np.ndarray:
     """One label per voxel, or one per voxel and channel where classes overlap."""
-    return logits.argmax(axis=1) if bundle.decision.threshold is None else logits > 0
+    return logits.argmax(axis=1) if bundle.decision.exclusive else logits > 0
 
 
 def _contents(

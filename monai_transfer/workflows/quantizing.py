@@ -113,7 +113,7 @@ def export_int8(
         options = SegmentOptions(runtime="torch", reading=dataset.reading)
         segmenter = Segmenter.from_bundle(bundle, device="cpu", options=options, trust=trust)
         read = segmenter.bundle
-        if read.decision.threshold is not None:
+        if not read.decision.exclusive:
             raise UserError(f"{read.root} has labels that overlap: --int8 is for labels that exclude each other.")
         with _windows_of(read.network) as windows:
             before = _segmented(segmenter, dataset, say=say)

@@ -62,6 +62,17 @@ def test_more_time_means_a_finer_grid_then_more_steps() -> None:
     assert plans[-1].steps == 3000  # of 1000 usual ones: the grid can become no finer
 
 
+def test_time_that_cannot_be_used_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    used = seconds(Pace(600).plan(make, channels=1)) / 60
+    assert caplog.messages == [
+        f"Of --minutes 600 about {math.ceil(used)} are used: beyond 3000 steps on the finest grid that is planned more "
+        "bring next to nothing; --spacing makes it finer."
+    ]
+    caplog.clear()
+    Pace(60).plan(make, channels=1)
+    assert not caplog.messages
+
+
 def test_usual_time_gives_the_usual_grid() -> None:
     minutes = LOOP * make().steps * PER_VOXEL * math.prod(make().roi_size) / 60
     assert Pace(0.7 * minutes).plan(make, channels=1).spacing == make().spacing

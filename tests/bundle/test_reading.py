@@ -11,7 +11,7 @@ import torch
 
 from monai_transfer.bundle.facts import inspect_bundle
 from monai_transfer.bundle.networks import read_network
-from monai_transfer.bundle.reading import read_bundle
+from monai_transfer.bundle.reading import Decision, read_bundle
 from monai_transfer.errors import UserError
 from tests.volumes.test_odd_files import MOST_MB, highest_mb
 
@@ -175,3 +175,8 @@ def test_code_in_metadata_is_never_evaluated(root: Path) -> None:
     path.write_text(json.dumps({**METADATA, "note": f"$open({str(canary)!r}, 'w')", "other": "%nowhere.json::x"}))
     read_bundle(root, trust=True)
     assert not canary.exists()
+
+
+def test_overlapping_labels_have_no_background() -> None:
+    assert Decision("softmax").drawn({0: "background", 1: "liver"}) == {1: "liver"}
+    assert Decision("sigmoid", threshold=0.5).drawn({0: "edema", 1: "core"}) == {0: "edema", 1: "core"}
