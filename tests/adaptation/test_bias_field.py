@@ -84,6 +84,16 @@ def test_wrong_labels_are_no_field() -> None:
     assert torch.equal(without_bias(image, sure(wrong)), image)
 
 
+def test_one_label_alone_does_not_tell_a_field_from_a_neighbour() -> None:
+    """A network that goes on into the tissue behind an organ: what it draws becomes brighter from end to end."""
+    label = torch.zeros(SHAPE, dtype=torch.long)
+    label[6:14, 6:16, 5:13] = 1
+    image = body(torch.where(torch.arange(SHAPE[0])[:, None, None] < 10, label, 2 * label))
+
+    assert not torch.equal(without_bias(image, sure(label, 3)), image)
+    assert torch.equal(without_bias(image, sure(label, 2)), image)
+
+
 def test_some_wrong_labels_do_not_hide_the_field() -> None:
     right = layout()
     wrong = right.clone()
