@@ -226,7 +226,7 @@ class Segmenter:
         def network(windows: torch.Tensor) -> torch.Tensor:
             return combined(self.predictor(windows), members=len(self.bundles))
 
-        names = {number: name for number, name in self._class_names.items() if number}
+        names = self.bundle.decision.drawn(self._class_names)
         predict = over_whole_image(network, self.bundle.window, self.atlas)
         found = self.judge(working.as_tensor(), predict, names)
         return only_of(found, self.options.labels)
