@@ -16,8 +16,9 @@ from monai.visualize import GradCAM, GradCAMpp, OcclusionSensitivity
 from torch import Tensor, nn
 from torch.nn import functional
 
+from monai_transfer.bundle.reading import Decision
+from monai_transfer.inference.pipeline import class_masks
 from monai_transfer.networks import feature_layers, tap
-from monai_transfer.transforms.target import likeliest_class
 
 Method = Literal["gradcam", "gradcam++", "occlusion"]
 
@@ -31,15 +32,23 @@ _MASK_SHARE = 8
 """An occluding box has this part of the image's length, and moves by half of its own."""
 
 
-def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Method = "gradcam") -> Tensor:
+def saliency(
+    network: nn.Module,
+    image: Tensor,
+    class_index: int,
+    *,
+    method: Method = "gradcam",
+    decision: Decision = Decision(),  # noqa: B008 (frozen)
+) -> Tensor:
     """How much each place speaks for a class, 0 to 1.
 
     Args:
-        network: gives logits ``(1, classes)``, or ``(1, classes, *spatial)`` whose sum over the predicted places of the
-            class is then explained.
+        network: gives logits ``(1, classes)``, or ``(1, classes, *spatial)`` whose sum over the places where the class
+            is drawn is then explained.
         image: ``(C, *spatial)``, preprocessed.
         class_index: the output that is explained.
         method: ``gradcam``, ``gradcam++`` or ``occlusion``.
+        decision: where logits of places draw a class.
 
     Returns:
         ``(*spatial)``; all 0 where nothing speaks for the class.
@@ -53,7 +62,7 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
     batch = torch.as_tensor(image)[None].detach()
     # a copy: MONAI's hooks stay on the layers that they are hung on, and its wrapper changes the mode of the network
     network = _with_shares(copy.deepcopy(network))
-    explained = _Presence(network).eval()
+    explained = _Presence(network, decision).eval()
     if method == "occlusion":
         found = _occlusion(explained, batch, class_index)
     else:
@@ -68,44 +77,52 @@ def saliency(network: nn.Module, image: Tensor, class_index: int, *, method: Met
 
 
 @torch.no_grad()
-def predicted_labels(network: nn.Module, working: Tensor, *, window: Sequence[int]) -> Tensor:
-    """The number of the likeliest output at each place, ``(*spatial)``.
+def drawn_masks(
+    network: nn.Module,
+    working: Tensor,
+    *,
+    window: Sequence[int],
+    decision: Decision = Decision(),  # noqa: B008 (frozen)
+) -> Tensor:
+    """Where a network draws each class, ``(classes, *spatial)`` boolean.
 
     Args:
         network: gives logits ``(1, classes, *spatial)``.
         working: ``(C, *spatial)``, preprocessed.
         window: what the network takes at once; -1 for a whole axis.
+        decision: how logits become labels.
     """
     image = torch.as_tensor(working)
     size = _window_size(window, image.shape[1:])
     logits = sliding_window_inference(image[None], size, 1, network, padding_mode="replicate")
-    labels: Tensor = likeliest_class(logits, 1)[0]
-    return labels
+    return class_masks(logits, decision)[0]
 
 
 def label_saliency(
     network: nn.Module,
     working: Tensor,
-    predicted: Tensor,
+    masks: Tensor,
     label: int,
     *,
     window: Sequence[int],
     method: Method = "gradcam",
+    decision: Decision = Decision(),  # noqa: B008 (frozen)
 ) -> Tensor | None:
     """How much each place speaks for a label of a segmentation, within the window around it.
 
     Args:
         network: gives logits ``(1, classes, *spatial)``.
         working: ``(C, *spatial)``, preprocessed.
-        predicted: its :func:`predicted_labels`, which serve all labels.
+        masks: its :func:`drawn_masks`, which serve all labels.
         label: number of the output.
         window: what the network takes at once; -1 for a whole axis.
         method: ``gradcam``, ``gradcam++`` or ``occlusion``.
+        decision: how logits become labels.
 
     Returns:
         ``(*spatial)`` from 0 to 1, 0 outside of the window; None where the network finds no voxel of the label.
     """
-    places = (predicted == label).nonzero()
+    places = masks[label].nonzero()
     if not len(places):
         return None
     image, space = torch.as_tensor(working), working.shape[1:]
@@ -120,7 +137,7 @@ def label_saliency(
     seen = functional.pad(part[None], padding, mode="replicate")[0]
     heat = torch.zeros(space, device=image.device)
     inner = tuple(slice(0, n) for n in part.shape[1:])
-    heat[box] = saliency(network, seen, label, method=method)[inner]
+    heat[box] = saliency(network, seen, label, method=method, decision=decision)[inner]
     return heat
 
 
@@ -160,19 +177,15 @@ def to_native(heat: Tensor, working: MetaTensor, transforms: Compose, *, key: st
 class _Presence(nn.Module):
     """A network whose answer about a class is one number, also where it answers for every place."""
 
-    def __init__(self, network: nn.Module) -> None:
+    def __init__(self, network: nn.Module, decision: Decision) -> None:
         super().__init__()
         self.network = network
+        self.decision = decision
 
     def forward(self, image: Tensor) -> Tensor:
-        """Logits ``(batch, classes)``: of a map the sum over the places where the class is the most probable."""
+        """Logits ``(batch, classes)``: of a map the sum over the places where the class is drawn."""
         logits: Tensor = self.network(image)
-        if logits.ndim == 2:
-            return logits
-        chosen = likeliest_class(logits, 1)[:, None] == torch.arange(logits.shape[1], device=logits.device).view(
-            1, -1, *[1] * (logits.ndim - 2)
-        )
-        return (logits * chosen).flatten(2).sum(2)
+        return logits if logits.ndim == 2 else (logits * class_masks(logits, self.decision)).flatten(2).sum(2)
 
 
 class _Exp(nn.Module):

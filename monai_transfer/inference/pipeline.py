@@ -26,6 +26,7 @@ from monai_transfer.inference.restoration import GridMap, Restorer, native_from_
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, NativeOutputs
 from monai_transfer.inference.windows import Start, pad_to_plan, plan_windows, stream, wanted_windows
+from monai_transfer.transforms.target import likeliest_class
 from monai_transfer.volumes.volume import Volume
 
 if TYPE_CHECKING:
@@ -269,6 +270,21 @@ def activate(logits: torch.Tensor, activation: str, *, members: int = 1) -> torc
     elif activation == "sigmoid":
         grouped = grouped.sigmoid()
     return grouped[:, 0] if members == 1 else grouped.mean(dim=1)
+
+
+def class_masks(logits: torch.Tensor, decision: Decision) -> torch.Tensor:
+    """Where a decision draws each class: of logits (n, C, *spatial) masks of the same shape.
+
+    Example:
+        >>> class_masks(torch.tensor([[0.1, 0.4, -1.0]]), Decision())
+        tensor([[False,  True, False]])
+        >>> class_masks(torch.tensor([[0.1, 0.4, -1.0]]), Decision("sigmoid", threshold=0.5))
+        tensor([[ True,  True, False]])
+    """
+    if (least := decision.threshold) is None:
+        classes = torch.arange(logits.shape[1], device=logits.device)
+        return likeliest_class(logits, 1)[:, None] == classes.view(-1, *[1] * (logits.ndim - 2))
+    return activate(logits, decision.activation) >= least
 
 
 def _in_3d(grid: GridMap) -> GridMap:

@@ -15,7 +15,7 @@ from monai_transfer.figures.heat import heat_picture, write_heat_page
 from monai_transfer.files import replacing, require_folder, write_text
 from monai_transfer.inference.boxes import PartSeen
 from monai_transfer.inference.cases import InputCase, find_cases
-from monai_transfer.inference.explanation import Method, label_saliency, predicted_labels, to_native
+from monai_transfer.inference.explanation import Method, drawn_masks, label_saliency, to_native
 from monai_transfer.inference.output_folder import harmless, require_apart
 from monai_transfer.inference.parts import part_seen
 from monai_transfer.inference.preprocessing import preprocess
@@ -50,7 +50,7 @@ def explain(
         inputs: volumes and folders of volumes.
         bundle: a bundle that segments.
         output: the folder of the results.
-        labels: names of the labels; all but the background by default.
+        labels: names of the labels; all of them by default.
         method: ``gradcam``, ``gradcam++`` or ``occlusion``.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
         reading: how strictly the volumes are read.
@@ -100,7 +100,7 @@ def _write_page(record: dict[str, Any], root: Path) -> None:
 
 def _labels(bundle: InferenceBundle, names: Sequence[str]) -> dict[int, str]:
     """Number of the output -> name of the label, of those that are asked for."""
-    every = {number: one_line(name) for number, name in bundle.label_names.items() if number}
+    every = {number: one_line(name) for number, name in bundle.decision.drawn(bundle.label_names).items()}
     unknown = [name for name in names if name not in every.values()]
     if unknown:
         raise UserError(
@@ -124,10 +124,10 @@ def _entry(
         volume = case.read(reading)
         box, part = seen(volume)
         working = preprocess(part, bundle.preprocessing, key=bundle.image_key, device=device)
-        window = bundle.window.roi_size
-        predicted = predicted_labels(bundle.network, working, window=window)
+        settings: dict[str, Any] = {"window": bundle.window.roi_size, "decision": bundle.decision}
+        masks = drawn_masks(bundle.network, working, **settings)
         for number, name in labels.items():
-            heat = label_saliency(bundle.network, working, predicted, number, window=window, method=method)
+            heat = label_saliency(bundle.network, working, masks, number, method=method, **settings)
             if heat is None:
                 continue
             native = np.zeros(volume.shape, np.float32)

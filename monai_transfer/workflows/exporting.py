@@ -25,6 +25,7 @@ from monai_transfer.bundle.networks import spelled_out
 from monai_transfer.bundle.reading import InferenceBundle, read_bundle
 from monai_transfer.errors import UserError
 from monai_transfer.files import cannot_write, replacing
+from monai_transfer.inference.pipeline import class_masks
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.options import ExportFormat
 from monai_transfer.text import line_of
@@ -55,7 +56,7 @@ class Exported:
         format: ``"torchscript"`` or ``"onnx"``.
         window: channels and voxels of one window, as the file takes it behind the batch.
         largest_difference: between the logits of both.
-        equal_labels: share of voxels with the same label.
+        equal_labels: share of voxels with the same label, or labels where they may overlap.
     """
 
     file: Path
@@ -151,13 +152,9 @@ def parity(bundle: InferenceBundle, window: tuple[int, ...], compute: Compute) -
         if found.shape != expected.shape:
             return float("inf"), 0.0
         differences.append(float(np.abs(found - expected).max()) / max(1.0, float(np.abs(expected).max())))
-        equal.append(float((_labels(found, bundle) == _labels(expected, bundle)).mean()))
+        ours, its = (class_masks(torch.from_numpy(logits), bundle.decision) for logits in (expected, found))
+        equal.append(float((ours == its).all(1).float().mean()))
     return max(differences), min(equal)
-
-
-def _labels(logits: np.ndarray, bundle: InferenceBundle) -> np.ndarray:
-    """One label per voxel, or one per voxel and channel where classes overlap."""
-    return logits.argmax(axis=1) if bundle.decision.exclusive else logits > 0
 
 
 def _contents(

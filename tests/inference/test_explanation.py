@@ -1,5 +1,7 @@
 """Maps of where a network looked."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -8,15 +10,19 @@ from monai.networks.nets import DenseNet121, ResNet, UNet
 from monai.transforms import Compose, EnsureTyped, Resized
 from torch import nn
 
+from monai_transfer.bundle.reading import Decision
 from monai_transfer.inference.explanation import (
     _with_shares,
+    drawn_masks,
     explaining_layer,
     label_saliency,
-    predicted_labels,
     saliency,
     to_native,
 )
+from monai_transfer.inference.segmenter import Segmenter
 from monai_transfer.networks import VGGClassifier
+from monai_transfer.workflows.explaining import explain
+from tests.inference.conftest import MakeBundle
 
 
 class Brightness(nn.Module):
@@ -146,13 +152,13 @@ def test_a_label_is_explained_within_the_window_around_it() -> None:
     image = torch.rand(1, 48, 40, generator=torch.Generator().manual_seed(0))
     network = a_unet(0)
     label = int(network(image[None]).argmax(1).flatten().mode().values)
-    predicted = predicted_labels(network, image, window=[32, 32])
-    heat = label_saliency(network, image, predicted, label, window=[32, 32])
+    masks = drawn_masks(network, image, window=[32, 32])
+    heat = label_saliency(network, image, masks, label, window=[32, 32])
     assert heat is not None
     assert heat.shape == (48, 40)
     assert 0 < int((heat > 0).any(1).sum()) <= 32
     part = image[:, :20, :20]
-    whole = label_saliency(network, part, predicted_labels(network, part, window=[32, -1]), label, window=[32, -1])
+    whole = label_saliency(network, part, drawn_masks(network, part, window=[32, -1]), label, window=[32, -1])
     assert whole is not None
     assert whole.shape == (20, 20)
 
@@ -164,8 +170,8 @@ def test_random_weights_explain_a_label_by_another_map() -> None:
     for seed in range(2):
         network = a_unet(seed)
         label = int(network(image[None]).argmax(1).flatten().mode().values)
-        predicted = predicted_labels(network, image, window=[32, 32])
-        heat = label_saliency(network, image, predicted, label, window=[32, 32])
+        masks = drawn_masks(network, image, window=[32, 32])
+        heat = label_saliency(network, image, masks, label, window=[32, 32])
         assert heat is not None
         maps.append(heat.flatten())
     assert abs(float(torch.corrcoef(torch.stack(maps))[0, 1])) < 0.7
@@ -177,5 +183,36 @@ def test_a_label_that_is_not_found_has_no_map() -> None:
             return torch.cat([torch.ones_like(image), torch.zeros_like(image)], dim=1)
 
     network, image = Background(), torch.rand(1, 16, 16)
-    predicted = predicted_labels(network, image, window=[16, 16])
-    assert label_saliency(network, image, predicted, 1, window=[16, 16]) is None
+    masks = drawn_masks(network, image, window=[16, 16])
+    assert label_saliency(network, image, masks, 1, window=[16, 16]) is None
+
+
+def test_overlapping_labels_are_explained_wherever_each_is_drawn() -> None:
+    class Overlapping(nn.Module):
+        """Label 0 where it is bright, label 1 in all of its upper half, less surely."""
+
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            upper = torch.zeros_like(image)
+            upper[:, :, :8] = 0.5
+            return torch.cat([image - 1, upper - 0.25], dim=1)
+
+    image = torch.zeros(1, 16, 16)
+    image[0, 4:6, 4:6] = 3
+    decision = Decision("sigmoid", threshold=0.5)
+    masks = drawn_masks(Overlapping(), image, window=[16, 16], decision=decision)
+    assert masks[0].nonzero().min(0).values.tolist() == [4, 4]
+    assert int(masks[0].sum()) == 4
+    assert int(masks[1].sum()) == 8 * 16  # those of label 0 among them
+    surer = drawn_masks(Overlapping(), image, window=[16, 16], decision=Decision("sigmoid", threshold=0.6))
+    assert [int(mask.sum()) for mask in surer] == [4, 0]  # sigmoid(0.25) = 0.562
+    exclusive = drawn_masks(Overlapping(), image, window=[16, 16])
+    assert [int(mask.sum()) for mask in exclusive] == [4, 16 * 16 - 4]
+
+
+def test_the_first_of_overlapping_labels_is_no_background(make_bundle: MakeBundle, ct: Path, tmp_path: Path) -> None:
+    names = {"0": "fat", "1": "muscle", "2": "bone", "3": "air"}
+    root = make_bundle(smooth=False, sigmoid=True, channels=names)
+    drawn = {name for name, size in Segmenter.from_bundle(root, device="cpu").segment(ct).volumes_ml.items() if size}
+    assert "fat" in drawn
+    (entry,) = explain([ct], root, tmp_path / "why", device="cpu")["volumes"]
+    assert {found["label"] for found in entry["maps"]} == drawn

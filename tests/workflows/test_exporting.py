@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,13 @@ from monai.bundle import ConfigParser
 from torch import nn
 
 from monai_transfer.bundle.networks import network_definition
+from monai_transfer.bundle.reading import Decision, read_bundle
 from monai_transfer.bundle.trust import remember
 from monai_transfer.errors import UserError
 from monai_transfer.networks.shortcuts import exportable
 from monai_transfer.workflows import exporting
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_from
-from monai_transfer.workflows.exporting import export_bundle
+from monai_transfer.workflows.exporting import export_bundle, parity
 
 ROI = (32, 32, 32)
 NETWORKS = ("unet", "unet_with_structure", "resnet18", "vgg16_bn", "densenet121")
@@ -122,6 +124,20 @@ def test_a_file_that_computes_something_else_is_not_kept(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match="logits differ"):
         export_bundle(root)
     assert list((root / "models").iterdir()) == [before]
+
+
+@pytest.mark.parametrize(("threshold", "equal"), [(None, 1.0), (0.5, 1.0), (0.9, 0.0)])
+def test_overlapping_labels_are_compared_at_the_threshold_of_the_bundle(
+    tmp_path: Path, threshold: float | None, equal: float
+) -> None:
+    read = read_bundle(a_bundle(tmp_path / "bundle", "unet"))
+    decision = Decision() if threshold is None else Decision("sigmoid", threshold)
+    read.network.forward = lambda windows: torch.full((len(windows), 4, *ROI), 2.1)  # a probability of 0.891
+    difference, same = parity(
+        replace(read, decision=decision), (1, *ROI), lambda windows: np.full((len(windows), 4, *ROI), 2.3, np.float32)
+    )  # of 0.909
+    assert difference == pytest.approx(0.2 / 2.1, abs=1e-6)
+    assert same == equal
 
 
 def test_bad_input_is_told_in_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
