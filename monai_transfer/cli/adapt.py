@@ -1,6 +1,7 @@
 """``monai-transfer adapt``: a bundle for the target from labels of the source."""
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -33,6 +34,7 @@ from monai_transfer.options import Jobs, checked, given_of, refuse_given, requir
 
 
 def adapt_command(
+    context: typer.Context,
     target: Annotated[
         Path,
         typer.Option(
@@ -229,14 +231,15 @@ def adapt_command(
         from monai_transfer.workflows.reporting import report_adaptation
 
         if within is not None:
-            refuse_given({"within": dry_run}, "{} cuts out boxes before anything is planned: omit --dry-run.")
             refuse_given({"within": launched() > 1}, "{} cuts out boxes in one process: omit torchrun.")
             from monai_transfer.workflows.boxes import within_boxes
 
             trusted = console.settle_trust([within], trust=trust)
-            again = overwrite or resume
+            # a dry run has to see the boxes that it plans for, and leaves none
+            scratch = context.with_resource(TemporaryDirectory()) if dry_run else None
+            place = Path(scratch) / output.name if scratch else output
             domains = within_boxes(
-                domains, within, output, device=device, trust=trusted, overwrite=again, say=console.say
+                domains, within, place, device=device, trust=trusted, overwrite=overwrite or resume, say=console.say
             )
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
         at_once = jobs or trainings_at_once(choose_device(device), len(ARMS))

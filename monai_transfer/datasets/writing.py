@@ -3,20 +3,22 @@
 import csv
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from monai_transfer.files import write_text
 
 
-def write_description(root: Path, *, name: str, text: str, modality: str, label_names: Mapping[int, str]) -> None:
+def write_description(
+    root: Path, *, name: str, text: str, modalities: Sequence[str], label_names: Mapping[int, str]
+) -> None:
     """Write ``dataset.json`` as the Medical Segmentation Decathlon does, with every subject in ``images``.
 
     Args:
         root: holds ``images`` and, for all or some of them, ``labels`` of the same names.
         name: of the data set.
         text: one sentence about it.
-        modality: of the images, such as ``"CT"``.
+        modalities: of the channels of the images, such as ``["CT"]``.
         label_names: label value -> name.
     """
     files = sorted(path.name for path in (root / "images").glob("*.nii.gz") if not path.name.startswith("."))
@@ -28,7 +30,7 @@ def write_description(root: Path, *, name: str, text: str, modality: str, label_
         "name": name,
         "description": text,
         "tensorImageSize": "3D",
-        "modality": {"0": modality},
+        "modality": {str(number): modality for number, modality in enumerate(modalities)},
         "labels": {str(value): label for value, label in label_names.items()},
         "numTraining": len(pairs),
         "training": pairs,

@@ -166,7 +166,7 @@ def write_phantoms(
             root,
             name=f"{_NAME}, {modality.upper()}",
             text="Generated torsos with labels; no patient was scanned.",
-            modality=modality.upper(),
+            modalities=[modality.upper()],
             label_names={**LABEL_NAMES, LESION_LABEL: "lesion"} if lesions else LABEL_NAMES,
         )
         if lesions:

@@ -56,8 +56,8 @@ def within_boxes(
     to learn from them (:func:`boxes_beside`); the test cases stay as they are, for the bundle finds their boxes itself.
 
     Args:
-        domains: the cases, of one channel.
-        finder: a trained bundle that draws every label of the source.
+        domains: the cases.
+        finder: a trained bundle of the same channels, that draws every label of the source.
         output: the bundle that will learn from the boxes.
         device: where the finder runs.
         trust: let a foreign finder run whatever code it names.
@@ -65,17 +65,17 @@ def within_boxes(
         say: called with a sentence on each data set.
 
     Raises:
-        UserError: a case has a fault, the finder lacks a label, or the boxes cannot be written.
+        UserError: a case has a fault, the finder lacks a label or takes other channels, or the boxes cannot be written.
     """
     place = _require_place(boxes_beside(output), overwrite=overwrite)
-    known = {name: _require_one_channel(cases, labelled=name != _TARGET) for name, cases in _parts(domains)}
+    known = {name: require_sound(cases, labelled=name != _TARGET) for name, cases in _parts(domains)}
     values = domains.source.names_for(known[_SOURCE].label_values)
     options = SegmentOptions(reading=domains.target.reading)
     boxes = _Boxes(
         Segmenter.from_bundle(finder, device=device, options=options, trust=trust),
         [name for value, name in values.items() if value],
     )
-    boxes.require_all_drawn(domains.source.root)
+    boxes.require_suited(domains.source)
     building = temporary_beside(place)
     try:
         for name, cases in _parts(domains):
@@ -116,15 +116,10 @@ def _parts(domains: Domains) -> Iterator[tuple[str, CaseDataset]]:
     yield _TARGET, domains.target
 
 
-def _require_one_channel(cases: CaseDataset, *, labelled: bool) -> Fingerprint:
-    """The fingerprint of sound cases.
-
-    Raises:
-        UserError: there is a fault, or there are several channels.
-    """
-    if len(cases.channel_names) > 1:
-        raise UserError(f"{cases.root} has several channels: --within takes images of one.")
-    return require_sound(cases, labelled=labelled)
+def _modalities(cases: CaseDataset, known: Fingerprint) -> Sequence[str]:
+    """What the channels are called; a box may hold no air, by which a CT is told."""
+    first, *others = cases.channel_names
+    return [known.modality.upper() if not others or known.modality == "ct" else first, *others]
 
 
 @dataclass(frozen=True)
@@ -139,15 +134,21 @@ class _Boxes:
     finder: Segmenter
     wanted: Sequence[str]
 
-    def require_all_drawn(self, source: Path) -> None:
-        """See that the finder draws all labels of the source.
+    def require_suited(self, source: CaseDataset) -> None:
+        """See that the finder takes the channels of the source, and draws all of its labels.
 
         Raises:
-            UserError: it lacks one.
+            UserError: it takes others, or lacks a label.
         """
+        bundle, channels = self.finder.bundle, len(source.channel_names)
+        if bundle.in_channels not in (None, channels):
+            raise UserError(
+                f"{bundle.root} takes {bundle.in_channels} channel(s) where {source.root} has {channels}: give "
+                "--within a bundle of the same channels."
+            )
         if missing := sorted(set(self.wanted) - set(self.finder.label_names.values())):
             raise UserError(
-                f"{self.finder.bundle.root} draws no {missing[0]!r}, which {source} has: give --within a bundle of the "
+                f"{bundle.root} draws no {missing[0]!r}, which {source.root} has: give --within a bundle of the "
                 "same labels."
             )
 
@@ -165,7 +166,7 @@ class _Boxes:
             root,
             name=f"boxes of {cases.root.name}",
             text="Boxes around the labels of whole volumes.",
-            modality=known.modality.upper(),
+            modalities=_modalities(cases, known),
             label_names=cases.names_for(known.label_values),
         )
         kept, whole = sizes.sum(axis=0)
@@ -173,7 +174,7 @@ class _Boxes:
 
     def _write_case(self, case: Case, reading: Reading, root: Path, *, drawn: bool) -> tuple[int, int]:
         """Write the box of one case; its voxels, and those of the whole volume."""
-        image = read_volume(case.images[0], reading=reading)
+        image = read_volume(case.images[0] if len(case.images) == 1 else case.images, reading=reading)
         label = None if case.label is None else read_volume(case.label, reading=reading)
         if drawn and label is not None:
             values = label.array[0]
@@ -181,8 +182,10 @@ class _Boxes:
         else:
             box = box_found(self.finder.segment(image), self.wanted)
         part = image.cropped(box)
-        write_volume(part.array[0], root / "images" / f"{case.name}.nii.gz", affine=part.affine)
+        # the channels behind each other in one file, as the Decathlon has them
+        voxels = part.array[0] if len(part.array) == 1 else np.moveaxis(part.array, 0, -1)
+        write_volume(voxels, root / "images" / f"{case.name}.nii.gz", affine=part.affine)
         if label is not None:
             inner = label.cropped(box)
             write_volume(inner.array[0], root / "labels" / f"{case.name}.nii.gz", affine=inner.affine, labels=True)
-        return part.array.size, image.array.size
+        return part.array[0].size, image.array[0].size

@@ -84,7 +84,7 @@ def translate_source(
         root,
         name=f"{domains.source.root.name} as {modality}",
         text=f"{domains.source.root.name} translated after {domains.target.root.name}; labels as they were.",
-        modality=modality,
+        modalities=[modality],
         label_names=plan.label_names,
     )
     return losses

@@ -37,8 +37,12 @@ def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp
     assert "not empty" in str(refused.exception)
     again = CliRunner().invoke(app, [*command, "--resume"])
     assert again.exit_code == 0, again.output
-    planned = CliRunner().invoke(app, [*command, "--overwrite", "--dry-run"])
-    assert "omit --dry-run" in str(planned.exception)
+    before = sorted(boxes_beside(output).rglob("*"))
+    planned = CliRunner().invoke(app, [*command, "--dry-run", "--json"])
+    assert planned.exit_code == 0, planned.output
+    grid = json.loads(planned.stdout)["spacing"]
+    assert grid == train["spacing"]
+    assert sorted(boxes_beside(output).rglob("*")) == before
 
 
 def test_a_finder_of_a_stranger_is_asked_about_first(domains: Path, tmp_path: Path) -> None:

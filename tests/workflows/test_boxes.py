@@ -1,5 +1,6 @@
 """Domains cut down to boxes around their labels."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -21,38 +22,42 @@ LABELS = ("liver", "spleen", "right_kidney", "left_kidney", "aorta")
 
 
 @pytest.fixture(scope="module")
-def finder(tmp_path_factory: pytest.TempPathFactory, domains: Path) -> Path:
+def finder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return _finder(tmp_path_factory.mktemp("finder") / "coarse")
+
+
+def _finder(root: Path, channels: int = 1) -> Path:
     """Takes the brightest voxels of an MR for all organs at once, one band of intensity each."""
-    root = BundleFolder.create(
-        "segmentation_transfer",
-        tmp_path_factory.mktemp("finder") / "coarse",
-        configs={"inference": _banded(), "metadata": _described()},
-    ).root
+    configs = {"inference": _banded(channels), "metadata": _described(channels)}
+    BundleFolder.create("segmentation_transfer", root, configs=configs)
     (root / "models").mkdir()
     centres = torch.linspace(-1, 3, len(LABELS) + 1)
-    weights = {"weight": (4 * centres).reshape(-1, 1, 1, 1, 1), "bias": -2 * centres**2}
-    torch.save(weights, root / "models" / "model.pt")
+    weight = torch.zeros(len(centres), channels, 1, 1, 1)
+    weight[:, 0, 0, 0, 0] = 4 * centres
+    torch.save({"weight": weight, "bias": -2 * centres**2}, root / "models" / "model.pt")
     return root
 
 
-def _banded() -> dict[str, Any]:
+def _banded(channels: int) -> dict[str, Any]:
     from monai_transfer.bundle.configs import template_config
 
     content = template_config("segmentation_transfer", "inference")
-    content["network_def"] = {"_target_": "torch.nn.Conv3d", "in_channels": 1, "out_channels": 6, "kernel_size": 1}
+    content["network_def"] = {"_target_": "torch.nn.Conv3d", "in_channels": channels, "out_channels": 6}
+    content["network_def"]["kernel_size"] = 1
     steps = content["preprocessing"]["transforms"]
     content["preprocessing"]["transforms"] = [
         step for step in steps if step["_target_"] in ("LoadImaged", "EnsureChannelFirstd", "EnsureTyped")
     ]
-    normalise = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True}
+    normalise = {"_target_": "NormalizeIntensityd", "keys": "image", "nonzero": True, "channel_wise": True}
     content["preprocessing"]["transforms"].append(normalise)
     return content
 
 
-def _described() -> dict[str, Any]:
+def _described(channels: int) -> dict[str, Any]:
     from monai_transfer.bundle.configs import template_config
 
     content = template_config("segmentation_transfer", "metadata")
+    content["network_data_format"]["inputs"]["image"]["num_channels"] = channels
     pred = content["network_data_format"]["outputs"]["pred"]
     pred["num_channels"] = 6
     pred["channel_def"] = {str(number): name for number, name in enumerate(("background", *LABELS))}
@@ -131,8 +136,39 @@ def test_a_fault_is_told_by_its_own_name_and_leaves_nothing(domains: Path, finde
     assert not boxes_beside(tmp_path / "fine").exists()
 
 
-def test_several_channels_are_refused(domains: Path, finder: Path, tmp_path: Path) -> None:
-    chosen = choose_domains(domains / "ct", domains / "mr")
-    two = replace(chosen.source, channel_names=("T1", "T2"))
-    with pytest.raises(UserError, match="several channels"):
-        within_boxes(replace(chosen, source=two), finder, tmp_path / "fine", device="cpu")
+def test_boxes_keep_all_channels(domains: Path, tmp_path: Path) -> None:
+    for name in ("ct", "mr"):
+        _double(domains / name, tmp_path / name)
+    chosen = choose_domains(tmp_path / "ct", tmp_path / "mr")
+    cut = within_boxes(chosen, _finder(tmp_path / "coarse", channels=2), tmp_path / "fine", device="cpu")
+    assert cut.source.channel_names == ("CT", "map")
+    assert cut.target.channel_names == ("T2", "map")
+    assert require_sound(cut.source, labelled=True).modality == "ct"
+    for whole, part in zip(chosen.source.cases, cut.source.cases, strict=True):
+        label = nib.load(whole.label)
+        drawn = np.asarray(label.dataobj)
+        box = box_of([drawn == value for value in range(1, 6)], label.affine)
+        channels = [np.asarray(nib.load(image).dataobj)[box] for image in whole.images]
+        inner = nib.load(part.images[0])
+        np.testing.assert_array_equal(np.asarray(inner.dataobj), np.stack(channels, -1))
+    with pytest.raises(UserError, match=r"takes 1 channel\(s\) where .*ct has 2"):
+        within_boxes(chosen, _finder(tmp_path / "other"), tmp_path / "no", device="cpu")
+    assert not boxes_beside(tmp_path / "no").exists()
+
+
+def _double(whole: Path, root: Path) -> None:
+    """The data set with its images, halved, as a second channel."""
+    shutil.copytree(whole / "labels", root / "labels")
+    for image in (whole / "images").iterdir():
+        volume = nib.load(image)
+        name = image.name.removesuffix(".nii.gz")
+        (root / "images").mkdir(exist_ok=True)
+        for number, part in enumerate((1, 0.5)):
+            voxels = (part * np.asarray(volume.dataobj)).astype(np.float32)
+            nib.save(nib.Nifti1Image(voxels, volume.affine), root / "images" / f"{name}_{number:04d}.nii.gz")
+    description = json.loads((whole / "dataset.json").read_text())
+    channels = {"0": "CT" if whole.name == "ct" else "T2", "1": "map"}
+    names = [path.name for path in sorted((root / "labels").iterdir())]
+    training = [{"image": f"./images/{name}", "label": f"./labels/{name}"} for name in names]
+    description |= {"modality": channels, "training": training}
+    (root / "dataset.json").write_text(json.dumps(description))
