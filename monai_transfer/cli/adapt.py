@@ -1,5 +1,6 @@
 """``monai-transfer adapt``: a bundle for the target from labels of the source."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -34,7 +35,6 @@ from monai_transfer.options import Jobs, checked, given_of, refuse_given, requir
 
 
 def adapt_command(
-    context: typer.Context,
     target: Annotated[
         Path,
         typer.Option(
@@ -230,26 +230,32 @@ def adapt_command(
         from monai_transfer.workflows.adaptation import ARMS, adapt, plan_from
         from monai_transfer.workflows.reporting import report_adaptation
 
-        if within is not None:
-            refuse_given({"within": launched() > 1}, "{} cuts out boxes in one process: omit torchrun.")
-            from monai_transfer.workflows.boxes import within_boxes
-
-            trusted = console.settle_trust([within], trust=trust)
-            # a dry run has to see the boxes that it plans for, and leaves none
-            scratch = context.with_resource(TemporaryDirectory()) if dry_run else None
-            place = Path(scratch) / output.name if scratch else output
-            domains = within_boxes(
-                domains, within, place, device=device, trust=trusted, overwrite=overwrite or resume, say=console.say
-            )
+        refuse_given({"within": within and launched() > 1}, "{} cuts out boxes in one process: omit torchrun.")
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
         at_once = jobs or trainings_at_once(choose_device(device), len(ARMS))
-        pace = None
-        if minutes is not None:
-            from monai_transfer.bundle.pacing import Pace
+        # a dry run has to see the boxes that it plans for, and leaves none
+        with TemporaryDirectory() if dry_run else nullcontext(output.parent) as room:
+            if within is not None:
+                from monai_transfer.workflows.boxes import within_boxes
 
-            scored = oracle and domains.has_oracle
-            pace = Pace.of_adaptation(minutes, oracle=scored, jobs=at_once, begun=output if resume else None)
-        plan = plan_from(domains, weights, pace=pace, **options.given)
+                trusted = console.settle_trust([within], trust=trust)
+                again = overwrite or resume
+                domains = within_boxes(
+                    domains,
+                    within,
+                    Path(room) / output.name,
+                    device=device,
+                    trust=trusted,
+                    overwrite=again,
+                    say=console.say,
+                )
+            pace = None
+            if minutes is not None:
+                from monai_transfer.bundle.pacing import Pace
+
+                scored = oracle and domains.has_oracle
+                pace = Pace.of_adaptation(minutes, oracle=scored, jobs=at_once, begun=output if resume else None)
+            plan = plan_from(domains, weights, pace=pace, **options.given)
         for note in domains.notes:
             console.say(note)
         console.say_plan(plan)

@@ -134,7 +134,7 @@ def start_of_adaptation(
     """What every network of an adaptation starts from, and which network that is where nothing else says it.
 
     The package's weights know shapes in random contrasts, and no modality (docs/pretraining.md). The usual network is a
-    light U-Net that sees structure beside the image (docs/results.md); weights of a light U-Net are for it too.
+    light U-Net that sees structure beside the image (docs/parts.md); weights of a light U-Net are for it too.
 
     Args:
         spec: as given; ``"none"`` for fresh weights, ``None`` for the packaged ones where they fit.

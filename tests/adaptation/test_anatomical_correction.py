@@ -1,5 +1,7 @@
 """Corrections of a prediction by the source's anatomy and by intensities."""
 
+from collections.abc import Callable
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,8 +12,8 @@ from monai_transfer.adaptation import refine_probabilities as refine
 from monai_transfer.adaptation.label_atlas import Place
 
 
-def one_hot(label: Tensor) -> Tensor:
-    return F.one_hot(label[0], 3).movedim(-1, 0).float()
+def one_hot(label: Tensor, classes: int = 3) -> Tensor:
+    return F.one_hot(label[0], classes).movedim(-1, 0).float()
 
 
 def organs() -> Tensor:
@@ -106,3 +108,25 @@ def test_of_a_new_scan_the_atlas_is_laid_again_where_corrected_labels_move_it(
 
     assert (once, twice) == (2, 4)  # by two weights each
     assert torch.equal(moved, alone)
+
+
+def with_lesion(corner: tuple[int, int, int]) -> Tensor:
+    """The organs, and within the first of them a lesion of 64 voxels."""
+    label = organs()
+    x, y, z = corner
+    label[0, x : x + 4, y : y + 4, z : z + 4] = 3
+    return label
+
+
+@pytest.mark.parametrize("correct", [correct_by_anatomy, correct_new_scan])
+def test_a_lesion_that_looks_like_its_organ_is_none(correct: Callable[..., Tensor]) -> None:
+    corners = [(4, 6, 8), (8, 10, 12), (4, 10, 8), (8, 6, 12), (4, 6, 12)]
+    atlas = LabelAtlas([with_lesion(corner) for corner in corners], classes=4)
+    assert atlas.placed.tolist() == [True, True, False]
+    drawn = with_lesion((6, 8, 10))
+    noise = 0.1 * torch.randn(1, 24, 24, 24, generator=torch.Generator().manual_seed(0))
+    imagined = correct((organs() > 0) + noise, 0.9 * one_hot(drawn, 4) + 0.1 / 4, atlas)
+    assert torch.equal(imagined.argmax(0), organs()[0])  # the organ, and no hole in it
+    torch.testing.assert_close(imagined.sum(0), torch.ones(24, 24, 24))
+    seen = correct((organs() > 0).float() - 0.5 * (drawn == 3) + noise, 0.9 * one_hot(drawn, 4) + 0.1 / 4, atlas)
+    assert float((seen.argmax(0) == drawn[0]).float().mean()) > 0.999
