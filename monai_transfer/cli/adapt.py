@@ -234,20 +234,14 @@ def adapt_command(
         refuse_given({"jobs": launched() > 1 and jobs}, "{} does not go with torchrun, whose processes train together.")
         at_once = jobs or trainings_at_once(choose_device(device), len(ARMS))
         # a dry run has to see the boxes that it plans for, and leaves none
-        with TemporaryDirectory() if dry_run else nullcontext(output.parent) as room:
+        with TemporaryDirectory() if dry_run else nullcontext() as scratch:
             if within is not None:
                 from monai_transfer.workflows.boxes import within_boxes
 
                 trusted = console.settle_trust([within], trust=trust)
-                again = overwrite or resume
+                place, again = Path(scratch, "planned") if scratch else output, overwrite or resume
                 domains = within_boxes(
-                    domains,
-                    within,
-                    Path(room) / output.name,
-                    device=device,
-                    trust=trusted,
-                    overwrite=again,
-                    say=console.say,
+                    domains, within, place, device=device, trust=trusted, overwrite=again, say=console.say
                 )
             pace = None
             if minutes is not None:

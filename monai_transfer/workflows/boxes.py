@@ -174,7 +174,7 @@ class _Boxes:
 
     def _write_case(self, case: Case, reading: Reading, root: Path, *, drawn: bool) -> tuple[int, int]:
         """Write the box of one case; its voxels, and those of the whole volume."""
-        image = read_volume(case.images[0] if len(case.images) == 1 else case.images, reading=reading)
+        image = read_volume(case.images, reading=reading)
         label = None if case.label is None else read_volume(case.label, reading=reading)
         if drawn and label is not None:
             values = label.array[0]

@@ -1,6 +1,7 @@
 """adapt --within: learning from boxes, and a bundle that finds its box by itself."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
@@ -15,7 +16,9 @@ from tests.cli.test_training_commands import QUICK
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp_path: Path) -> None:
+def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(
+    domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     coarse, output = tmp_path / "coarse", tmp_path / "fine"
     trained = CliRunner().invoke(app, ["train", "--data", str(domains / "ct"), "--output", str(coarse), *QUICK])
     assert trained.exit_code == 0, trained.output
@@ -38,11 +41,16 @@ def test_adapt_within_boxes_gives_a_bundle_that_finds_its_box(domains: Path, tmp
     again = CliRunner().invoke(app, [*command, "--resume"])
     assert again.exit_code == 0, again.output
     before = sorted(boxes_beside(output).rglob("*"))
-    planned = CliRunner().invoke(app, [*command, "--dry-run", "--json"])
-    assert planned.exit_code == 0, planned.output
-    grid = json.loads(planned.stdout)["spacing"]
-    assert grid == train["spacing"]
-    assert sorted(boxes_beside(output).rglob("*")) == before
+    (tmp_path / "scratch").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "scratch"))
+    monkeypatch.chdir(output)
+    for place in (str(output), "."):
+        planned = CliRunner().invoke(app, [*command, "--output", place, "--dry-run", "--json"])
+        assert planned.exit_code == 0, planned.output
+        grid = json.loads(planned.stdout)["spacing"]
+        assert grid == train["spacing"]
+        assert sorted(boxes_beside(output).rglob("*")) == before
+        assert not list((tmp_path / "scratch").iterdir())
 
 
 def test_a_finder_of_a_stranger_is_asked_about_first(domains: Path, tmp_path: Path) -> None:
