@@ -8,6 +8,7 @@ from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import box_around, some_label_maps
 from monai_transfer.adaptation.label_atlas import LabelAtlas, Place
+from monai_transfer.adaptation.lesions import stray_pieces
 from monai_transfer.adaptation.refinement import refine_probabilities
 from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class
 
@@ -227,16 +228,22 @@ def _best_correction(
 
 
 def _without_imagined(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
-    """Probabilities without lesions that look like what they lie in: no place speaks for them, and nothing is seen."""
+    """Probabilities without lesions that lie as none of the source does, or look like what they lie in.
+
+    No place speaks for them: in something else, far smaller, or with nothing to be seen, they are imagined.
+    """
     if bool(atlas.placed.all()):
         return probabilities
-    parted = separation(image, likeliest_class(probabilities), len(probabilities))
-    imagined = (~atlas.placed & (parted < _LEAST_SEEN)).nonzero()[:, 0] + 1
-    if not len(imagined):
-        return probabilities
-    rest = probabilities.index_fill(0, imagined.to(probabilities.device), 0.0)
-    kept: Tensor = rest / rest.sum(0).clamp(min=1e-6)
-    return kept
+    stray = stray_pieces(likeliest_class(probabilities), atlas.lesions, atlas.placed)
+    rest = _summing_to_one(probabilities.masked_fill(stray, 0.0)) if bool(stray.any()) else probabilities
+    parted = separation(image, likeliest_class(rest), len(rest))
+    unseen = (~atlas.placed & (parted < _LEAST_SEEN)).nonzero()[:, 0] + 1
+    return _summing_to_one(rest.index_fill(0, unseen.to(rest.device), 0.0)) if len(unseen) else rest
+
+
+def _summing_to_one(probabilities: Tensor) -> Tensor:
+    summed: Tensor = probabilities / probabilities.sum(0).clamp(min=1e-6)
+    return summed
 
 
 def separation(image: Tensor, label: Tensor, classes: int) -> Tensor:

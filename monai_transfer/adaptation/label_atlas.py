@@ -8,8 +8,9 @@ both domains (right, anterior, superior), and nothing of intensities.
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -30,6 +31,7 @@ from monai_transfer.adaptation.aligned_maps import (
     laid_in,
     with_background,
 )
+from monai_transfer.adaptation.lesions import lesion_habits
 from monai_transfer.transforms.target import likeliest_class
 
 Vector = NDArray[np.float64]
@@ -89,10 +91,26 @@ class LabelAtlas:
 
     def __init__(self, labels: Sequence[Tensor], classes: int) -> None:
         aligned = best_aligned(labels, classes)
-        self.sigma = aligned.sigma
-        self._hold(aligned.share(), aligned.usual_sizes(), aligned.placed, aligned.reach())
+        placed = aligned.placed
+        self._hold(
+            share=aligned.share(),
+            usual=aligned.usual_sizes(),
+            placed=placed,
+            reach=aligned.reach(),
+            lesions=lesion_habits(labels, placed),
+            sigma=aligned.sigma,
+        )
 
-    def _hold(self, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor) -> None:
+    @classmethod
+    def of_parts(cls, **parts: Any) -> "LabelAtlas":
+        """An atlas of its attributes, which are known."""
+        atlas = cls.__new__(cls)
+        atlas._hold(**parts)
+        return atlas
+
+    def _hold(
+        self, *, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor, lesions: Tensor, sigma: float
+    ) -> None:
         self.share = share
         """Share of each class by place, ``(classes - 1, *canvas)``."""
         self.usual = usual
@@ -101,35 +119,12 @@ class LabelAtlas:
         """Whether each class has a place of its own, as organs have and lesions have not, ``(classes - 1,)``."""
         self.reach = reach
         """Voxels of the canvas beyond which nothing is known of a class, ``(classes - 1, dimensions, 2)``."""
+        self.lesions = lesions
+        """How the classes without a place lie, :func:`~monai_transfer.adaptation.lesions.lesion_habits`."""
+        self.sigma = sigma
+        """Voxels of the blur."""
         # 0 where no case has the class, 1 where all have it: what a hit is worth when the atlas is laid over something
         self._worth = ((share + SHARE_FLOOR) / SHARE_FLOOR).log() / math.log(1 / SHARE_FLOOR)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """What an atlas is made of, to be kept in a file; the shares in half precision."""
-        numbers = {"usual": self.usual, "placed": self.placed, "reach": self.reach, "sigma": torch.tensor(self.sigma)}
-        return {"share": self.share.half(), **{name: tensor.float() for name, tensor in numbers.items()}}
-
-    @classmethod
-    def of_tensors(cls, tensors: Mapping[str, Tensor]) -> "LabelAtlas":
-        """The atlas of :meth:`tensors`; in older files every class has a place, and no end at a border is known.
-
-        Raises:
-            ValueError: for anything else.
-        """
-        real = {name: tensor.float() for name, tensor in tensors.items() if tensor.is_floating_point()}
-        share, usual, sigma = (real.get(name, torch.empty(0)) for name in ("share", "usual", "sigma"))
-        fits = share.ndim in (3, 4) and usual.shape == share.shape[:1] and sigma.numel() == 1 and share.numel() > 0
-        if not (fits and bool(((share >= 0) & (share <= 1)).all()) and bool((usual >= 0).all())):
-            raise ValueError("these tensors are no atlas")
-        placed = real.get("placed", torch.ones_like(usual))
-        nowhere = torch.tensor([-torch.inf, torch.inf]).expand(len(share), share.ndim - 1, 2)
-        reach = real.get("reach", nowhere)
-        if placed.shape != usual.shape or reach.shape != nowhere.shape or bool(reach.isnan().any()):
-            raise ValueError("these tensors are no atlas")
-        atlas = cls.__new__(cls)
-        atlas.sigma = float(sigma)
-        atlas._hold(share, usual, placed > 0, reach)
-        return atlas
 
     def places(self, probabilities: Tensor, *, turn: bool = False) -> list["Place"]:
         """Where the atlas may lie over ``(classes, *spatial)``, best match first, turned too if asked; maybe none."""

@@ -8,7 +8,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from monai_transfer.adaptation import LabelAtlas
-from monai_transfer.adaptation.atlas_file import read_atlas, write_atlas
+from monai_transfer.adaptation.atlas_file import atlas_of_tensors, read_atlas, write_atlas
 from monai_transfer.errors import UserError
 
 
@@ -47,13 +47,15 @@ def test_keeps_which_labels_have_a_place_and_which_go_on_beyond_the_border(tmp_p
     atlas = read_atlas(tmp_path / "anatomy.safetensors")
     assert atlas.placed.tolist() == [True, False]
     assert atlas.reach[0].isfinite().tolist() == [[False, False], [True, True]]
+    assert atlas.lesions[1, 2] == 4  # voxels
 
 
 def test_one_that_was_written_without_them_is_read(file: Path) -> None:
     tensors = {name: tensor for name, tensor in load_file(file).items() if name in ("share", "usual", "sigma")}
-    atlas = LabelAtlas.of_tensors(tensors)
+    atlas = atlas_of_tensors(tensors)
     assert bool(atlas.placed.all())
     assert not bool(atlas.reach.isfinite().any())
+    assert not bool(atlas.lesions.any())
 
 
 @pytest.mark.parametrize(
@@ -64,6 +66,9 @@ def test_one_that_was_written_without_them_is_read(file: Path) -> None:
         {"placed": torch.ones(3)},
         {"reach": torch.zeros(2, 3, 2)},
         {"reach": torch.full((2, 2, 2), torch.nan)},
+        {"lesions": torch.zeros(2, 2)},
+        {"lesions": torch.full((2, 3), torch.nan)},
+        {"lesions": torch.full((2, 3), 3.0)},  # of a class that there is not
     ],
 )
 def test_tensors_of_other_shapes_are_refused(file: Path, wrong: dict[str, Tensor]) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from monai_transfer.adaptation import LabelAtlas
 from monai_transfer.adaptation.aligned_maps import laid_in
+from monai_transfer.adaptation.atlas_file import atlas_of_tensors, atlas_tensors
 
 
 def organs(shift: tuple[int, ...] = (0, 0, 0), *, size: int = 32, without: int = 0) -> Tensor:
@@ -156,7 +157,7 @@ def test_no_class_at_all_is_an_error() -> None:
 
 
 def test_kept_as_tensors_an_atlas_corrects_the_same(atlas: LabelAtlas) -> None:
-    kept = LabelAtlas.of_tensors(atlas.tensors())
+    kept = atlas_of_tensors(atlas_tensors(atlas))
     label = organs((5, 3, -4))
     share = laid(kept, unsure(label))
     assert torch.allclose(share, laid(atlas, unsure(label)), atol=1e-3)
@@ -178,7 +179,7 @@ def test_kept_as_tensors_an_atlas_corrects_the_same(atlas: LabelAtlas) -> None:
 )
 def test_other_tensors_are_no_atlas(atlas: LabelAtlas, changed: dict[str, Tensor]) -> None:
     with pytest.raises(ValueError, match="no atlas"):
-        LabelAtlas.of_tensors({**atlas.tensors(), **changed})
+        atlas_of_tensors({**atlas_tensors(atlas), **changed})
 
 
 def with_lesion(place: tuple[int, int, int] | None, shift: tuple[int, ...] = (0, 0, 0)) -> Tensor:
