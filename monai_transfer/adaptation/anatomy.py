@@ -177,7 +177,7 @@ def correct_by_anatomy(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) 
     chosen, lying = _best_correction(image, probabilities, atlas, places, weights=(_WEIGHT,), find_lost=True)
     if lying is not None and len(atlas.lost(probabilities)):
         chosen = refine_probabilities(image, atlas.correct(chosen, lying, weight=_WEIGHT))
-    return _without_imagined(image, chosen, atlas)
+    return _without_unseen(image, chosen, atlas)
 
 
 @torch.no_grad()
@@ -187,8 +187,9 @@ def correct_new_scan(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) ->
     It is likelier that a body lacks an organ than that the network lost it: none is proposed. It is likelier, too, that
     a body is turned: the atlas may be turned as the labels are. How much the place counts is tried by two weights. Then
     the atlas is laid anew over the corrected labels and the prediction corrected once more, for where organs lie and
-    where they end each tell the other (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005). Arguments and
-    result are of the same shapes.
+    where they end each tell the other (Ashburner and Friston, *Unified segmentation*, NeuroImage 2005). A lesion that
+    lies as none of the source does is left out, which the first ones that a network finds may do. Arguments and result
+    are of the same shapes.
     """
     if not bool(atlas.placed.any()):
         return refine_probabilities(image, probabilities)
@@ -200,7 +201,7 @@ def correct_new_scan(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) ->
             break
         chosen, _ = _best_correction(image, probabilities, atlas, places, weights=_WEIGHTS, find_lost=False)
         tried = corners
-    return _without_imagined(image, chosen, atlas)
+    return _without_unseen(image, _without_stray(chosen, atlas), atlas)
 
 
 def _best_correction(
@@ -227,18 +228,23 @@ def _best_correction(
     return chosen, lying
 
 
-def _without_imagined(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
-    """Probabilities without lesions that lie as none of the source does, or look like what they lie in.
+def _without_unseen(image: Tensor, probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+    """Probabilities without lesions that look like what they lie in: no place speaks for them, and nothing is seen."""
+    if bool(atlas.placed.all()):
+        return probabilities
+    parted = separation(image, likeliest_class(probabilities), len(probabilities))
+    unseen = (~atlas.placed & (parted < _LEAST_SEEN)).nonzero()[:, 0] + 1
+    if not len(unseen):
+        return probabilities
+    return _summing_to_one(probabilities.index_fill(0, unseen.to(probabilities.device), 0.0))
 
-    No place speaks for them: in something else, far smaller, or with nothing to be seen, they are imagined.
-    """
+
+def _without_stray(probabilities: Tensor, atlas: LabelAtlas) -> Tensor:
+    """Probabilities without the lesions that lie as none of the source does."""
     if bool(atlas.placed.all()):
         return probabilities
     stray = stray_pieces(likeliest_class(probabilities), atlas.lesions, atlas.placed)
-    rest = _summing_to_one(probabilities.masked_fill(stray, 0.0)) if bool(stray.any()) else probabilities
-    parted = separation(image, likeliest_class(rest), len(rest))
-    unseen = (~atlas.placed & (parted < _LEAST_SEEN)).nonzero()[:, 0] + 1
-    return _summing_to_one(rest.index_fill(0, unseen.to(rest.device), 0.0)) if len(unseen) else rest
+    return _summing_to_one(probabilities.masked_fill(stray, 0.0)) if bool(stray.any()) else probabilities
 
 
 def _summing_to_one(probabilities: Tensor) -> Tensor:

@@ -91,15 +91,8 @@ class LabelAtlas:
 
     def __init__(self, labels: Sequence[Tensor], classes: int) -> None:
         aligned = best_aligned(labels, classes)
-        placed = aligned.placed
-        self._hold(
-            share=aligned.share(),
-            usual=aligned.usual_sizes(),
-            placed=placed,
-            reach=aligned.reach(),
-            lesions=lesion_habits(labels, placed),
-            sigma=aligned.sigma,
-        )
+        share, usual, nowhere = aligned.share(), aligned.usual_sizes(), torch.zeros(classes - 1, 3)
+        self._hold(share, usual, aligned.placed, aligned.reach(), nowhere, aligned.sigma)
 
     @classmethod
     def of_parts(cls, **parts: Any) -> "LabelAtlas":
@@ -108,9 +101,11 @@ class LabelAtlas:
         atlas._hold(**parts)
         return atlas
 
-    def _hold(
-        self, *, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor, lesions: Tensor, sigma: float
-    ) -> None:
+    def learn_lesions(self, labels: Sequence[Tensor]) -> None:
+        """Measure how the classes without a place lie in the label maps; before that, any way of lying is believed."""
+        self.lesions = lesion_habits(labels, self.placed)
+
+    def _hold(self, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor, lesions: Tensor, sigma: float) -> None:
         self.share = share
         """Share of each class by place, ``(classes - 1, *canvas)``."""
         self.usual = usual
@@ -120,7 +115,7 @@ class LabelAtlas:
         self.reach = reach
         """Voxels of the canvas beyond which nothing is known of a class, ``(classes - 1, dimensions, 2)``."""
         self.lesions = lesions
-        """How the classes without a place lie, :func:`~monai_transfer.adaptation.lesions.lesion_habits`."""
+        """:func:`~monai_transfer.adaptation.lesions.lesion_habits`; zeros until they are learnt."""
         self.sigma = sigma
         """Voxels of the blur."""
         # 0 where no case has the class, 1 where all have it: what a hit is worth when the atlas is laid over something

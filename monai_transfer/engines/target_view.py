@@ -243,7 +243,9 @@ class AtlasKeeper:
             return
         maps = [label for label in atlas_label_maps(self.labelled, self.classes) if bool(label.any())]
         if len(maps) >= FEWEST_MAPS:
-            write_atlas(LabelAtlas(maps, self.classes), Path(self.file))
+            atlas = LabelAtlas(maps, self.classes)
+            atlas.learn_lesions(maps)
+            write_atlas(atlas, Path(self.file))
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,9 @@ def test_keeps_which_labels_have_a_place_and_which_go_on_beyond_the_border(tmp_p
     maps = [torch.zeros(1, 16, 16, dtype=torch.long) for _ in range(4)]
     for label, (x, y) in zip(maps, [(1, 1), (12, 2), (2, 12), (13, 13)], strict=True):
         label[0, 7:9], label[0, x : x + 2, y : y + 2] = 1, 2  # a vessel through the image, a lesion anywhere
-    write_atlas(LabelAtlas(maps, classes=3), tmp_path / "anatomy.safetensors")
+    written = LabelAtlas(maps, classes=3)
+    written.learn_lesions(maps)
+    write_atlas(written, tmp_path / "anatomy.safetensors")
     atlas = read_atlas(tmp_path / "anatomy.safetensors")
     assert atlas.placed.tolist() == [True, False]
     assert atlas.reach[0].isfinite().tolist() == [[False, False], [True, True]]
