@@ -64,10 +64,8 @@ def atlas_of_tensors(tensors: Mapping[str, Tensor]) -> LabelAtlas:
         "lesions": torch.zeros(len(share), 3),
     }
     parts = {name: real.get(name, default) for name, default in unknown.items()}
-    if any(part.shape != unknown[name].shape or bool(part.isnan().any()) for name, part in parts.items()):
-        raise ValueError("these tensors are no atlas")
-    hosts = parts["lesions"][:, 0]
-    if bool(((hosts < 0) | (hosts > len(share))).any()):
+    wrong = any(part.shape != unknown[name].shape or bool(part.isnan().any()) for name, part in parts.items())
+    if wrong or not bool(((parts["lesions"][:, 0] >= 0) & (parts["lesions"][:, 0] <= len(share))).all()):
         raise ValueError("these tensors are no atlas")
     placed = parts.pop("placed") > 0
     return LabelAtlas.of_parts(share=share, usual=usual, placed=placed, sigma=float(sigma), **parts)

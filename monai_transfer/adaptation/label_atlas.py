@@ -91,8 +91,14 @@ class LabelAtlas:
 
     def __init__(self, labels: Sequence[Tensor], classes: int) -> None:
         aligned = best_aligned(labels, classes)
-        share, usual, nowhere = aligned.share(), aligned.usual_sizes(), torch.zeros(classes - 1, 3)
-        self._hold(share, usual, aligned.placed, aligned.reach(), nowhere, aligned.sigma)
+        self._hold(
+            share=aligned.share(),
+            usual=aligned.usual_sizes(),
+            placed=aligned.placed,
+            reach=aligned.reach(),
+            lesions=torch.zeros(classes - 1, 3),
+            sigma=aligned.sigma,
+        )
 
     @classmethod
     def of_parts(cls, **parts: Any) -> "LabelAtlas":
@@ -105,7 +111,9 @@ class LabelAtlas:
         """Measure how the classes without a place lie in the label maps; before that, any way of lying is believed."""
         self.lesions = lesion_habits(labels, self.placed)
 
-    def _hold(self, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor, lesions: Tensor, sigma: float) -> None:
+    def _hold(
+        self, *, share: Tensor, usual: Tensor, placed: Tensor, reach: Tensor, lesions: Tensor, sigma: float
+    ) -> None:
         self.share = share
         """Share of each class by place, ``(classes - 1, *canvas)``."""
         self.usual = usual

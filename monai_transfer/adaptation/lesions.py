@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from monai_transfer.transforms.target import LEAST_VOXELS
+from monai_transfer.datasets.label_values import pieces_of
+from monai_transfer.transforms.target import LEAST_VOXELS, dilated
 
 _FEW = 0.1
 """Quantile of the source's pieces that stands for the least: one that was drawn carelessly decides nothing."""
@@ -44,12 +43,12 @@ def lesion_habits(labels: Sequence[Tensor], placed: Tensor) -> Tensor:
         # of a few voxels the rim says little
         rims = [rim for _, inside, rim in pieces if inside.sum() >= LEAST_VOXELS] or [rim for *_, rim in pieces]
         if rims:
-            organs = np.mean(rims, 0)
+            shares, sizes = torch.stack(rims), torch.stack([inside.sum() for _, inside, _ in pieces]).float()
+            organs = shares.mean(0)
             organs[[0, number + 1]] = 0
-            host = int(organs.argmax())
-            least = np.quantile([rim[host] for rim in rims], _FEW) if host else 0.0
-            size = np.quantile([inside.sum() for _, inside, _ in pieces], _FEW)
-            habits[number] = torch.tensor([host, least, size])
+            host = organs.argmax()
+            least = shares[:, host].quantile(_FEW) * (host > 0)
+            habits[number] = torch.stack([host, least, sizes.quantile(_FEW)])
     return habits
 
 
@@ -65,28 +64,21 @@ def stray_pieces(label: Tensor, habits: Tensor, placed: Tensor) -> Tensor:
         ``(classes, *spatial)``, boolean.
     """
     classes = len(placed) + 1
-    stray = np.zeros((classes, *label.shape), dtype=bool)
+    stray = torch.zeros((classes, *label.shape), dtype=torch.bool)
     for number in (~placed).nonzero()[:, 0].tolist():
         host, least, size = habits[number].tolist()
         for box, inside, rim in _pieces(label, number + 1, classes):
             if rim[int(host)] < least - _LESS_ENCLOSED or inside.sum() < _SMALLER * size:
                 stray[(number + 1, *box)] |= inside
-    return torch.from_numpy(stray).to(label.device)
+    return stray.to(label.device)
 
 
-def _pieces(
-    label: Tensor, number: int, classes: int
-) -> Iterator[tuple[tuple[slice, ...], NDArray[np.bool_], NDArray[np.float64]]]:
-    """Of each piece the box around it and its rim, the piece in it, and the rim's share of each class ``(classes,)``.
-
-    Voxels that touch by a corner are of one piece.
-    """
-    values = label.long().cpu().numpy()
-    touching = np.ones([3] * values.ndim)
-    numbered, _ = ndimage.label(values == number, touching)
+def _pieces(label: Tensor, number: int, classes: int) -> Iterator[tuple[tuple[slice, ...], Tensor, Tensor]]:
+    """Of each piece the box around it and its rim, the piece in it, and what share of the rim is of each class."""
+    values = label.long().cpu()
+    numbered, _ = pieces_of((values == number).numpy())
     for piece, tight in enumerate(ndimage.find_objects(numbered), 1):
         box = tuple(slice(max(0, edge.start - 1), edge.stop + 1) for edge in tight)
-        inside = numbered[box] == piece
-        rim = ndimage.binary_dilation(inside, touching) & ~inside
-        counts = np.bincount(values[box][rim], minlength=classes)
-        yield box, inside, counts / max(1, counts.sum())
+        inside = torch.from_numpy(numbered[box] == piece)
+        counts = torch.bincount(values[box][dilated(inside, 1) & ~inside], minlength=classes)
+        yield box, inside, counts / counts.sum().clamp(min=1)
