@@ -204,44 +204,51 @@ def refine_probabilities(
         return probabilities
     box = box_around(label > 0, band + math.ceil(4 * blur) + 1)  # as far as anything changes, and the blur reaches
     part = (slice(None), *box)
-    around = torch.stack([dilated(label[box] == number, band) for number in range(1, len(probabilities))])
-    near = around.any(0)  # what follows is of these voxels alone
-    around, refined = around[:, near], probabilities[part][:, near]
-    prior = blurred(probabilities[part], blur)[:, near].clamp(min=1e-6).log()
-    binned = [(bins, bins.round().long()) for bins in map(_binned, image[part][:, near].float())]
+    around = torch.stack([dilated(label[box] == number, band) for number in range(1, len(probabilities))]).flatten(1)
+    near = around.any(0).nonzero()[:, 0]  # what follows is of these voxels alone
+    places = [each.nonzero()[:, 0] for each in around.index_select(1, near)]
+    found = probabilities[part], blurred(probabilities[part], blur).clamp(min=1e-6).log(), image[part].float()
+    refined, prior, seen = (maps.flatten(1).index_select(1, near) for maps in found)
+    totals = [(exponent * prior).logsumexp(0) for exponent in _EXPONENTS]
+    binned = [(bins, bins.round().long()) for bins in map(_binned, seen)]
     for _ in range(rounds):
-        evidence = _evidence(binned, refined, around, outliers=outliers, mixed=mixed)
-        refined = (_likeliest_prior(prior, evidence) + evidence).softmax(0)
-    whole = probabilities.clone()
-    whole[part][:, near] = refined
+        evidence = _evidence(binned, refined, places, outliers=outliers, mixed=mixed)
+        refined = _likeliest(prior, totals, evidence)
+    whole, inner = probabilities.clone(), probabilities[part].flatten(1)
+    whole[part] = inner.index_copy(1, near, refined).reshape(whole[part].shape)
     return whole
 
 
-def _likeliest_prior(prior: Tensor, evidence: Tensor) -> Tensor:
-    """Logarithm of the prior ``(classes, voxels)``, raised to the exponent under which the evidence is likeliest."""
+def _likeliest(prior: Tensor, totals: Sequence[Tensor], evidence: Tensor) -> Tensor:
+    """Probabilities ``(classes, voxels)`` by the prior, raised to the exponent under which the evidence is likeliest.
 
-    def gain(exponent: float) -> float:
-        likelihood = ((exponent * prior).log_softmax(0) + evidence).logsumexp(0).mean()
-        return float(likelihood) - _LEAST_GAIN * (1 / exponent - 1)
-
-    return (max(_EXPONENTS, key=gain) * prior).log_softmax(0)
+    ``prior`` is a logarithm, and ``totals`` that of its classes' sum, raised to each of the exponents.
+    """
+    best, likeliest = -math.inf, prior
+    for exponent, total in zip(_EXPONENTS, totals, strict=True):
+        weighed = exponent * prior + evidence
+        gain = float((weighed.logsumexp(0) - total).mean()) - _LEAST_GAIN * (1 / exponent - 1)
+        if gain > best:
+            best, likeliest = gain, weighed
+    return likeliest.softmax(0)
 
 
 def _evidence(
-    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, around: Tensor, *, outliers: float, mixed: float
+    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, places: Sequence[Tensor], *, outliers: float, mixed: float
 ) -> Tensor:
     """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, voxels)``.
 
-    ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins.
+    ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins;
+    ``places`` for each class the voxels in it and around it.
     """
     # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(refined)
     label = likeliest_class(refined)
-    for number, surroundings in enumerate(around, start=1):
-        found = (label == number) & surroundings
-        if int(found.sum()) >= LEAST_VOXELS:
+    for number, here in enumerate(places, start=1):
+        found = here[label[here] == number]
+        if len(found) >= LEAST_VOXELS:
             for bins, index in binned:
-                rest = _histogram(index[surroundings], refined[0][surroundings])
+                rest = _histogram(index[here], refined[0][here])
                 organ = _organ(bins[found], rest, mixed)
                 evidence[number] += (_tolerant(organ, outliers) / _tolerant(rest, outliers)).log()[index]
     return evidence

@@ -36,7 +36,6 @@ class SelfTraining(AdaptationMethod):
         0.0
     """
 
-    usual_weight = 4.0
     rests_at_zero = True
 
     def losses(self, outputs: Mapping[str, Outputs], batch: Batch) -> dict[str, Tensor]:

@@ -17,14 +17,9 @@ from monai_transfer.bundle.networks import WITH_STRUCTURE
 from monai_transfer.bundle.plan import Plan
 from monai_transfer.bundle.request import Domains, choose_domains, held_source, plan_adaptation
 from monai_transfer.evaluation import AdaptationSummary, CheckpointChoice, Choice, ScoreTable
+from monai_transfer.evaluation.case_judge import CaseJudge, read_judge
 from monai_transfer.machine import hardware, versions
-from monai_transfer.workflows.checkpoints import (
-    choose_trained,
-    record_choice,
-    recorded_choice,
-    remove_checkpoints,
-    score_checkpoints,
-)
+from monai_transfer.workflows.checkpoints import settle_checkpoint
 from monai_transfer.workflows.choice import (
     TARGET_VOLUMES,
     LabelFreeScorer,
@@ -61,11 +56,14 @@ class ArmTraining:
         bundle: as :func:`~monai_transfer.bundle.configs.make_arm` gives it.
         plan: the choices.
         title: of the arm, in a sentence.
+        teach: gives the trained bundle its judge, where it needs one for the comparison; here, for beside another
+            training that costs no time.
     """
 
     bundle: BundleFolder
     plan: Plan
     title: str
+    teach: Callable[[BundleFolder], CaseJudge | None] | None = None
 
     @property
     def folder(self) -> Path:
@@ -80,6 +78,8 @@ class ArmTraining:
         """Train it in this process."""
         say(f"{self.title}: {self.plan.steps} steps on {self.plan.device}{self.bundle.standing}")
         self.bundle.run("train", device=self.plan.device)
+        if self.teach is not None and read_judge(self.folder) is None:
+            self.teach(self.bundle)
         return self.bundle
 
 
@@ -211,14 +211,15 @@ def adapt(
     make = partial(make_arm, domains, plan, overwrite=overwrite, resume=resume)
     bundle = make(output, recipe, keep_checkpoints=choose)
     result = Adaptation(bundle, {"adapted": bundle}, domains, plan)
-    runs = _compared(result, make, oracle=oracle and domains.has_oracle)
+    runs = _compared(result, make, oracle=oracle and domains.has_oracle, choose=choose)
     scorer: LabelFreeScorer | None = None
     with _begun(list(runs.values()), jobs, say) as train:
         for arm, run in runs.items():
             train(run, say)
             if arm == "adapted" and choose:
                 scorer = LabelFreeScorer(bundle, plan, domains.source, domains.target)
-                _choose_checkpoint(result, scorer, resume=resume)
+                result.checkpoint, scores = settle_checkpoint(bundle, scorer, plan, domains.test, resume=resume)
+                result.scores |= {} if scores is None else {arm: scores}
             elif domains.test is not None:
                 result.scores[arm] = score_bundle(result.arms[arm], domains.test, device=str(plan.device))
     _judge(result, scorer, say)
@@ -227,33 +228,41 @@ def adapt(
 
 def _judge(result: Adaptation, scorer: LabelFreeScorer | None, say: Say) -> None:
     """Let the bundle learn to judge its results, and choose between its weights and source-only's if that is asked."""
-    bundle, floor, plan, domains = result.bundle, result.arms["source_only"], result.plan, result.domains
-    held = held_source(domains.source)
-    teach = partial(teach_judge, plan=plan, source=domains.source, held=held, seen=domains.target)
+    bundle, floor, plan = result.bundle, result.arms["source_only"], result.plan
     if scorer is not None:
         result.choice = choose_weights(bundle, floor, scorer)
         if result.choice.kept == "source_only":
             keep_source_only(bundle, floor)
-    judge = teach(bundle, say=say)
+    judge = _teacher(result, plan)(bundle, say=say)
     if judge is None or result.choice is None or result.choice.kept == "source_only":
         return
-    judged = [(bundle, judge), (floor, teach(floor, plan=SOURCE_ONLY.planned(plan)))]
-    estimates = [estimated_dice(*each, plan, domains.target, most=TARGET_VOLUMES) for each in judged]
+    judged = [(bundle, judge), (floor, read_judge(floor.root))]
+    estimates = [estimated_dice(*each, plan, result.domains.target, most=TARGET_VOLUMES) for each in judged]
     result.choice = prefer_estimated(result.choice, *estimates)
     if result.choice.kept == "source_only":
         keep_source_only(bundle, floor)
-        teach(bundle, plan=SOURCE_ONLY.planned(plan))
+        _teacher(result, SOURCE_ONLY.planned(plan))(bundle)
 
 
-def _compared(result: Adaptation, make: Callable[..., BundleFolder], *, oracle: bool) -> dict[str, ArmTraining]:
+def _teacher(result: Adaptation, plan: Plan) -> Callable[..., CaseJudge | None]:
+    """What gives a bundle of a plan its judge."""
+    source = result.domains.source
+    return partial(teach_judge, plan=plan, source=source, held=held_source(source), seen=result.domains.target)
+
+
+def _compared(
+    result: Adaptation, make: Callable[..., BundleFolder], *, oracle: bool, choose: bool
+) -> dict[str, ArmTraining]:
     """Make the bundles that the adapted one is compared with, and give the training of each arm."""
     wanted = [arm for arm in ARMS if arm != "oracle" or oracle]
     titles = {arm: arm.replace("_", "-") for arm in wanted}
     for arm in wanted[1:]:
         recipe, root = (ORACLE if arm == "oracle" else SOURCE_ONLY), result.bundle.root / "comparison" / arm
         result.arms[arm] = make(root, recipe, title=titles[arm])
+    floor = partial(_teacher(result, SOURCE_ONLY.planned(result.plan)), compared=True)
+    judged = {"source_only": floor} if choose else {}
     return {
-        arm: ArmTraining(result.arms[arm], result.plan, f"{number}/{len(wanted)} {titles[arm]}")
+        arm: ArmTraining(result.arms[arm], result.plan, f"{number}/{len(wanted)} {titles[arm]}", judged.get(arm))
         for number, arm in enumerate(wanted, start=1)
     }
 
@@ -282,19 +291,3 @@ def _begun(runs: Sequence[ArmTraining], jobs: int, say: Say) -> Iterator[Callabl
         raise
     finally:
         torch.set_num_threads(threads)
-
-
-def _choose_checkpoint(result: Adaptation, scorer: LabelFreeScorer, *, resume: bool = False) -> None:
-    """Give the bundle the checkpoint that looks best without labels, and score all of them where there are some."""
-    bundle, domains = result.bundle, result.domains
-    done = recorded_choice(bundle) if resume else None
-    if done is None:
-        choice, table = choose_trained(bundle, scorer, result.plan), None
-        if domains.test is not None:
-            choice, table = score_checkpoints(bundle, choice, domains.test, result.plan)
-        record_choice(bundle, choice, table)
-        done = choice, table
-    result.checkpoint, scores = done
-    if scores is not None:
-        result.scores["adapted"] = scores
-    remove_checkpoints(bundle, result.plan)

@@ -29,6 +29,32 @@ def checkpoints(bundle: BundleFolder, plan: Plan) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
+def settle_checkpoint(
+    bundle: BundleFolder, scorer: LabelFreeScorer, plan: Plan, test: CaseDataset | None, *, resume: bool = False
+) -> tuple[CheckpointChoice, ScoreTable | None]:
+    """Give the bundle the checkpoint that looks best without labels, and remove the others.
+
+    Args:
+        bundle: the trained bundle.
+        scorer: looks at the checkpoints.
+        plan: the choices of the training.
+        test: labelled cases on which all of them are scored before, if there are any.
+        resume: whether what was chosen there before stays.
+
+    Returns:
+        the choice, and its scores on the test cases.
+    """
+    done = recorded_choice(bundle) if resume else None
+    if done is None:
+        choice, table = choose_trained(bundle, scorer, plan), None
+        if test is not None:
+            choice, table = score_checkpoints(bundle, choice, test, plan)
+        record_choice(bundle, choice, table)
+        done = choice, table
+    remove_checkpoints(bundle, plan)
+    return done
+
+
 def choose_trained(bundle: BundleFolder, scorer: LabelFreeScorer, plan: Plan) -> CheckpointChoice:
     """Compare the checkpoints and the last weights, and give the bundle the chosen one's."""
     last, per_epoch = plan.epochs

@@ -65,6 +65,7 @@ def teach_judge(
     source: CaseDataset,
     held: CaseDataset | None,
     seen: CaseDataset,
+    compared: bool = False,
     say: Callable[[str], None] = lambda message: None,
 ) -> CaseJudge | None:
     """Give a trained bundle its judge (``configs/judge.json``); ``None`` where the training was a short trial.
@@ -75,12 +76,13 @@ def teach_judge(
         source: labelled cases, which tell the usual sizes; where ``seen`` are others, no image should look like these.
         held: those of them that it did not learn from, if there are any.
         seen: images of the kind that it is for; their labels, if there are any, are not read.
+        compared: whether it is only asked how good its labels are, beside another's: a third of the work less.
         say: called with a sentence where something cannot be measured.
     """
     if plan.steps < LEAST_STEPS:
         return None
     try:
-        judge = _measured(bundle, plan, source, held, seen, say)
+        judge = _measured(bundle, plan, source, held, seen, compared, say)
     except Exception:  # the bundle is trained: no fault of what is measured beside it may cost it
         logger.warning("%s could not learn to judge its results", bundle.root, exc_info=True)
         return None
@@ -166,15 +168,16 @@ def _measured(
     source: CaseDataset,
     held: CaseDataset | None,
     seen: CaseDataset,
+    compared: bool,
     say: Callable[[str], None],
 ) -> CaseJudge:
     judge = CaseJudge(source_sizes(source, plan.label_values, plan.body_scale), math.prod(plan.spacing) / 1000)
     read = read_bundle(bundle.root, device=plan.device)
     predict, other = _predictor(read), None
-    if seen is not source and min(len(seen), len(source)) >= FEWEST_IMAGES:
+    enough = len(seen) >= FEWEST_IMAGES and not compared
+    if enough and seen is not source and len(source) >= FEWEST_IMAGES:
         other = ImageKind.of([judge.describe(image, predict) for image in _images(read, source)])
-    enough = len(seen) >= FEWEST_IMAGES
-    if not enough:
+    if not enough and not compared:
         say(f"Unusual images will not be told: that takes at least {FEWEST_IMAGES} images, and there are {len(seen)}.")
     familiarity, look = _familiarity(judge, _images(read, seen), predict, other, enough=enough)
     estimator = None

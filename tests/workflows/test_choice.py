@@ -15,8 +15,9 @@ from monai_transfer.bundle.configs import make_arm
 from monai_transfer.bundle.folder import BundleFolder
 from monai_transfer.bundle.request import Domains
 from monai_transfer.evaluation import Choice, LabelFreeScores
+from monai_transfer.evaluation.case_judge import CaseJudge, read_judge
 from monai_transfer.phantoms import write_phantoms
-from monai_transfer.workflows import adaptation
+from monai_transfer.workflows import adaptation, judging
 from monai_transfer.workflows.adaptation import adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.checkpoints import choose_trained, remove_checkpoints, score_checkpoints
 from monai_transfer.workflows.choice import (
@@ -150,7 +151,31 @@ def test_the_bundle_gets_the_weights_that_are_estimated_to_be_better(
     )
     assert result.bundle.weights.read_bytes() == floor
     assert len(taught) == 3
-    assert taught[1:] == [floor, floor]  # the bundle's judge knows the weights that the bundle has
+    assert [taught[0], taught[2]] == [floor, floor]  # the bundle's judge knows the weights that the bundle has
+    assert taught[1] == (result.bundle.root / "models" / "adapted.pt").read_bytes()
+
+
+def test_source_only_learns_to_judge_as_it_is_trained_and_once(
+    chosen: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that trains it beside the adapted network does that too, so that nobody waits for it."""
+    monkeypatch.setattr(judging, "LEAST_STEPS", 1)
+    monkeypatch.setattr(judging, "APPEARANCES", 2)
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=1)
+    taught: list[tuple[Path, bool]] = []
+
+    def teach(bundle: BundleFolder, compared: bool = False, **given) -> CaseJudge | None:
+        taught.append((bundle.root, compared))
+        return judging.teach_judge(bundle, compared=compared, **given)
+
+    monkeypatch.setattr(adaptation, "teach_judge", teach)
+    for resume in (False, True):
+        result = adapt(chosen, plan, tmp_path / "bundle", oracle=False, resume=resume)
+    floor = result.arms["source_only"].root
+    assert [root == floor for root, compared in taught if compared] == [True]
+    judge = read_judge(floor)
+    assert judge is not None
+    assert judge.familiarity is None  # it is only asked how good its labels are
 
 
 def test_sizes_are_the_volumes_of_the_source(chosen: Domains) -> None:

@@ -17,7 +17,7 @@ from monai_transfer.bundle.methods import method_definitions
 from monai_transfer.bundle.request import Domains
 from monai_transfer.engines import AdaptationTrainer
 from monai_transfer.errors import UserError
-from monai_transfer.workflows import adaptation
+from monai_transfer.workflows import adaptation, checkpoints
 from monai_transfer.workflows.adaptation import Adaptation, adapt, choose_domains, plan_adaptation
 from monai_transfer.workflows.training import choose_cases, plan_training, train
 
@@ -45,14 +45,15 @@ def _left(result: Adaptation) -> dict[str, Any]:
 
 
 def _cut(patch: pytest.MonkeyPatch, name: str, *, after: bool = False) -> None:
-    original: Callable[..., Any] = getattr(adaptation, name)
+    module = adaptation if hasattr(adaptation, name) else checkpoints
+    original: Callable[..., Any] = getattr(module, name)
 
     def cut(*values: Any, **named: Any) -> None:
         if after:
             original(*values, **named)
         raise CutOffError
 
-    patch.setattr(adaptation, name, cut)
+    patch.setattr(module, name, cut)
 
 
 @pytest.mark.slow
