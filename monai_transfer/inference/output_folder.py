@@ -65,10 +65,10 @@ def harmless(name: str) -> str:
     Example:
         >>> harmless("a/b: c?")
         'a_b_ c_'
-        >>> harmless("CON"), harmless(" .hidden. "), harmless("")
-        ('CON_', 'hidden', 'case')
+        >>> harmless("CON"), harmless(" .hidden. "), harmless("- 0"), harmless("")
+        ('CON_', 'hidden', '0', 'case')
     """
-    plain = _HARMFUL.sub("_", unicodedata.normalize("NFC", name)).strip(" .").lstrip("-")
+    plain = _HARMFUL.sub("_", unicodedata.normalize("NFC", name)).lstrip("-. ").rstrip(". ")
     plain = f"{plain}_" if _DEVICES.match(plain) else plain or "case"
     if len(plain.encode()) <= _LONGEST:
         return plain
