@@ -206,13 +206,13 @@ def refine_probabilities(
     part = (slice(None), *box)
     around = torch.stack([dilated(label[box] == number, band) for number in range(1, len(probabilities))]).flatten(1)
     near = around.any(0).nonzero()[:, 0]  # what follows is of these voxels alone
-    places = [each.nonzero()[:, 0] for each in around.index_select(1, near)]
+    zones = [each.nonzero()[:, 0] for each in around.index_select(1, near)]
     found = probabilities[part], blurred(probabilities[part], blur).clamp(min=1e-6).log(), image[part].float()
     refined, prior, seen = (maps.flatten(1).index_select(1, near) for maps in found)
     totals = [(exponent * prior).logsumexp(0) for exponent in _EXPONENTS]
     binned = [(bins, bins.round().long()) for bins in map(_binned, seen)]
     for _ in range(rounds):
-        evidence = _evidence(binned, refined, places, outliers=outliers, mixed=mixed)
+        evidence = _evidence(binned, refined, zones, outliers=outliers, mixed=mixed)
         refined = _likeliest(prior, totals, evidence)
     whole, inner = probabilities.clone(), probabilities[part].flatten(1)
     whole[part] = inner.index_copy(1, near, refined).reshape(whole[part].shape)
@@ -234,17 +234,17 @@ def _likeliest(prior: Tensor, totals: Sequence[Tensor], evidence: Tensor) -> Ten
 
 
 def _evidence(
-    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, places: Sequence[Tensor], *, outliers: float, mixed: float
+    binned: Sequence[tuple[Tensor, Tensor]], refined: Tensor, zones: Sequence[Tensor], *, outliers: float, mixed: float
 ) -> Tensor:
     """Logarithm of how much likelier each voxel's intensity is in a class than around it, ``(classes, voxels)``.
 
     ``binned`` has for each channel the places of the intensities among the bins, and the numbers of these bins;
-    ``places`` for each class the voxels in it and around it.
+    ``zones`` for each class the numbers of the voxels in it and around it.
     """
     # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(refined)
     label = likeliest_class(refined)
-    for number, here in enumerate(places, start=1):
+    for number, here in enumerate(zones, start=1):
         found = here[label[here] == number]
         if len(found) >= LEAST_VOXELS:
             for bins, index in binned:

@@ -219,7 +219,8 @@ def adapt(
             if arm == "adapted" and choose:
                 scorer = LabelFreeScorer(bundle, plan, domains.source, domains.target)
                 result.checkpoint, scores = settle_checkpoint(bundle, scorer, plan, domains.test, resume=resume)
-                result.scores |= {} if scores is None else {arm: scores}
+                if scores is not None:
+                    result.scores[arm] = scores
             elif domains.test is not None:
                 result.scores[arm] = score_bundle(result.arms[arm], domains.test, device=str(plan.device))
     _judge(result, scorer, say)

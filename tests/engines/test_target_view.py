@@ -227,6 +227,18 @@ def test_what_is_taken_away_of_the_overlap_decides(
     assert bool(len(labels)) == taught
 
 
+@pytest.mark.parametrize(("gain", "taught"), [(0.43, True), (0.34, False), (0.27, False)])
+def test_the_usual_limit_lies_between_the_phantoms_and_a_low_dose(
+    gain: float, taught: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Phantoms MR to CT, CT of a low dose, brain T1 to T2 (docs/parts.md)."""
+    seen = itertools.cycle([0.5, 0.5 + 0.5 * gain])
+    monkeypatch.setattr(target_view, "separation", lambda image, label, classes: torch.full((2,), next(seen)))
+    labels = PseudoLabels()
+    run(TargetView(Thresholds(), [volume(5.0)], inferer=SimpleInferer(), labels=labels), epochs=1)
+    assert bool(len(labels)) == taught
+
+
 @pytest.mark.parametrize(("maps", "kept"), [(3, True), (2, False)])
 def test_the_atlas_of_several_people_is_kept_for_inference(maps: int, kept: bool, tmp_path: Path) -> None:
     file = tmp_path / "models" / "anatomy.safetensors"

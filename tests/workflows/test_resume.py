@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing import active_children
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -44,8 +45,7 @@ def _left(result: Adaptation) -> dict[str, Any]:
     }
 
 
-def _cut(patch: pytest.MonkeyPatch, name: str, *, after: bool = False) -> None:
-    module = adaptation if hasattr(adaptation, name) else checkpoints
+def _cut(patch: pytest.MonkeyPatch, module: ModuleType, name: str, *, after: bool = False) -> None:
     original: Callable[..., Any] = getattr(module, name)
 
     def cut(*values: Any, **named: Any) -> None:
@@ -72,9 +72,13 @@ def test_an_adaptation_is_cut_off_between_all_its_parts(
     monkeypatch.setattr(AdaptationTrainer, "_iteration", lambda *values: (steps.append("step"), iteration(*values))[1])
     output = tmp_path / "cut"
     # before the choice is written down, while its leftovers are removed, and when source-only's weights are in place
-    for name, after in (("score_checkpoints", True), ("remove_checkpoints", False), ("keep_source_only", True)):
+    for module, name, after in (
+        (checkpoints, "score_checkpoints", True),
+        (checkpoints, "remove_checkpoints", False),
+        (adaptation, "keep_source_only", True),
+    ):
         with monkeypatch.context() as patch:
-            _cut(patch, name, after=after)
+            _cut(patch, module, name, after=after)
             with pytest.raises(CutOffError):
                 _adapt(chosen, output, resume=True)
     assert _left(_adapt(chosen, output, resume=True)) == whole
