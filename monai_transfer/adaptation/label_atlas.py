@@ -12,14 +12,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
-from scipy import ndimage
 from scipy.fft import next_fast_len
-from scipy.optimize import minimize
-from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from monai_transfer.adaptation.aligned_maps import (
@@ -32,9 +27,9 @@ from monai_transfer.adaptation.aligned_maps import (
     with_background,
 )
 from monai_transfer.adaptation.lesions import lesion_habits
+from monai_transfer.adaptation.refinement import of_sizes
+from monai_transfer.adaptation.turning import turned_atlas
 from monai_transfer.transforms.target import likeliest_class
-
-Vector = NDArray[np.float64]
 
 _CANDIDATES = 3
 """Places to look at: the organs, and what a network that knows their layout takes for them elsewhere."""
@@ -42,11 +37,11 @@ _CANDIDATES = 3
 _LEAST_MATCH = 0.5
 """Share of the best match from which on another place is a candidate."""
 
-_LEAST_TURN = 8.0
-"""Degrees by which a body must be turned; less is within the blur of the atlas, and what bodies differ by."""
+_POSSIBLE = 0.05
+"""Part of a class's greatest share from which on it may lie at a place; a thin one has small shares everywhere."""
 
-_TURNING, _POINTS, _TRIALS = 12, 1000, 150
-"""Classes, and voxels of all of them, by which an atlas is turned, and turns that are tried."""
+_HELD = 0.5
+"""Most by which the logarithm of a class's odds changes to keep its size: a network may draw all organs too large."""
 
 _LOST = 0.35
 """Share of its usual size below which a class is lost; a third is less than any subject's organ differs by."""
@@ -153,7 +148,10 @@ class LabelAtlas:
             best = near[matches.index(max(matches))]
             peaks.append(Place(tuple(at + low for at, low in zip(best, first, strict=True)), max(matches)))
         if turn:
-            peaks += self._turned(found, first, max(peaks, key=lambda peak: peak.match))
+            best_peak = max(peaks, key=lambda peak: peak.match)
+            order = [number for number in self.usual.argsort(descending=True).tolist() if self.placed[number]]
+            turned = turned_atlas(self.share, self._worth, found, first, best_peak.corner, order=order)
+            peaks += [Place(best_peak.corner, best_peak.match * more, by) for by, more in turned]
         peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
@@ -170,38 +168,11 @@ class LabelAtlas:
             share[1 + number] = torch.where(beyond, greatest, share[1 + number])
         return share
 
-    def _turned(self, found: Tensor, first: Sequence[int], place: "Place") -> list["Place"]:
-        """The place with the atlas turned as the labels seem to be; none where that is by little.
-
-        ``found`` is above 0 where a class is predicted, in a box that begins at the voxel ``first``.
-        """
-        order = self.usual.argsort(descending=True).tolist()
-        turning = [number for number in order if self.placed[number] and bool(found[number].any())][:_TURNING]
-        voxels = [found[number].nonzero().cpu().double().numpy() + np.array(first) for number in turning]
-        points = [each[:: -(-len(each) * len(turning) // _POINTS)].T for each in voxels]
-        shares, worths = ([maps[number].numpy() for number in turning] for maps in (self.share, self._worth))
-        middle = np.mean([each.mean(1) for each in points], 0)
-        ndim, angles = len(middle), 3 if len(middle) == 3 else 1
-
-        def motion(by: Vector) -> tuple[Vector, Vector]:
-            turn = Rotation.from_rotvec(np.pad(by[:angles], (3 - angles, 0)), degrees=True).as_matrix()[:ndim, :ndim]
-            return turn, middle - place.corner + by[angles:] - turn @ middle
-
-        def hits(maps: Sequence[Vector], by: Vector) -> float:
-            turn, shift = motion(by)
-            places = [turn @ each + shift[:, None] for each in points]
-            found = [ndimage.map_coordinates(*each, order=1).mean() for each in zip(maps, places, strict=True)]
-            return float(np.mean(found))
-
-        upright, how = np.zeros(angles + ndim), {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}
-        by = minimize(lambda values: 1 - hits(shares, values), upright, method="Powell", options=how).x
-        if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, upright):
-            return []
-        match = place.match * hits(worths, by) / max(hits(worths, upright), 1e-6)
-        return [Place(place.corner, match, torch.from_numpy(np.column_stack(motion(by))).float())]
-
     def correct(self, probabilities: Tensor, share: Tensor, *, weight: float, find_lost: bool = True) -> Tensor:
         """Probabilities of a prediction, beside what is likely at each place.
+
+        Where a class may lie it stays about as large as it was drawn: shares that are blurred tell of its place, and
+        little of its size.
 
         Args:
             probabilities: of the network, ``(classes, *spatial)``; class 0 is the background.
@@ -210,14 +181,15 @@ class LabelAtlas:
             find_lost: whether to propose where a class lies of which the network finds next to nothing.
         """
         share = share.to(probabilities)
-        corrected = _weighed(probabilities, share, weight)
+        sizes = _possible_sizes(likeliest_class(probabilities), share)
+        corrected = of_sizes(_weighed(probabilities, share, weight), sizes, most=_HELD).softmax(0)
         numbers = self.lost(corrected) if find_lost else ()
         if not len(numbers):
             return corrected
         candid, weights = probabilities.clone(), probabilities.new_full((len(probabilities),), weight)
         candid[0] += probabilities[numbers].sum(0)
         candid[numbers], weights[numbers] = candid[0].clone(), 1.0
-        return _weighed(candid, share, _over(weights, candid))
+        return _weighed(candid, share, _over(weights, candid)).softmax(0)
 
     def lost(self, probabilities: Tensor) -> Tensor:
         """Numbers of the classes with a place of which a prediction ``(classes, *spatial)`` has next to nothing."""
@@ -251,9 +223,16 @@ class Place:
         return [sum(step * by for step, by in zip(steps, row, strict=False)) + row[-1] for row in self.turn.tolist()]
 
 
+def _possible_sizes(label: Tensor, share: Tensor) -> Tensor:
+    """Voxels of each class in a label map ``(*spatial)`` where its share ``(classes, *spatial)`` lets it lie."""
+    least = _POSSIBLE * share.flatten(1).amax(1)
+    least[0] = 0
+    return torch.bincount(label[share.gather(0, label[None])[0] >= least[label]], minlength=len(share))
+
+
 def _weighed(probabilities: Tensor, share: Tensor, weight: Tensor | float) -> Tensor:
-    """Prediction times atlas to the power of ``weight``, brought to the sum 1."""
-    weighed: Tensor = (probabilities.clamp(min=1e-6).log() + weight * (share + SHARE_FLOOR).log()).softmax(0)
+    """Logarithm of prediction times atlas to the power of ``weight``."""
+    weighed: Tensor = probabilities.clamp(min=1e-6).log() + weight * (share + SHARE_FLOOR).log()
     return weighed
 
 

@@ -15,6 +15,7 @@ from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, l
 _BINS = 64
 _RANGE = (0.005, 0.995)
 _SAMPLES = 1_000_000
+_ROUNDS = 5
 
 _SHARES = torch.linspace(0.525, 0.975, 10)
 """Shares of an organ in a voxel of its border that still counts as the organ."""
@@ -25,7 +26,13 @@ _EXPONENTS = (1.0, 0.8, 0.65, 0.5)
 _LEAST_GAIN = 0.002
 """Mean gain in log-likelihood that halving the logits needs; in noise alone, where nothing can be told, it is less."""
 
+_COMMON = 0.05
+"""Share of what is around a class that is taken to be as it is around all: deep in a labelled brain nothing else is."""
+
 _DEGREE = 3
+_LEAST_CONFIDENCE = 0.5
+_LEAST_DEVIATION = 0.02
+_VOXELS = 20_000
 
 _RIDGE = 1e-3
 """Variance within the classes at which a term counts for half; places are from -1 to 1 along the longest extent."""
@@ -37,16 +44,8 @@ to 0.46 in abdominal MR and CT; over all looks of a training 0.56 to 0.82 in new
 _LEAST_LABELS = 2
 """Labels by which a network can tell a field: the voxels of one alone may be a neighbour's that was drawn as well."""
 
-_LEAST_CONFIDENCE = 0.5
-
-_LEAST_DEVIATION = 0.02
-
 _DARKEST = 0.01
 """Quantile of the intensities that a field leaves alone: air."""
-
-_ROUNDS = 5
-
-_VOXELS = 20_000
 
 
 @torch.no_grad()
@@ -97,7 +96,8 @@ def without_bias(image: Tensor, probabilities: Tensor) -> Tensor:
     ]
     classes, channels = label[tuple(at.T)], []
     for channel in image:
-        values, air = channel[tuple(at.T)], _air(channel)
+        sample = channel.flatten()[:: max(1, channel.numel() // _VOXELS)]
+        values, air = channel[tuple(at.T)], torch.quantile(sample.float(), _DARKEST).to(channel)
         above = values > air
         weights = _field((values[above] - air).log(), found[above], classes[above])
         if weights is None:
@@ -118,11 +118,6 @@ def _terms(places: Sequence[Tensor]) -> Iterator[Tensor]:
             for place in chosen[1:]:
                 term = term * place
             yield term
-
-
-def _air(channel: Tensor) -> Tensor:
-    sample = channel.flatten()[:: max(1, channel.numel() // _VOXELS)]
-    return torch.quantile(sample.float(), _DARKEST).to(channel)
 
 
 def _field(logs: Tensor, terms: Tensor, classes: Tensor) -> Tensor | None:
@@ -176,16 +171,16 @@ def refine_probabilities(
 
     .. math:: q_{vc} \propto \tilde p_{vc}^\lambda \; \frac{P(x_v \mid c)}{P(x_v \mid \text{around } c)}
 
-    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, little enough that a structure of two voxels'
-    breadth stays. A network is surer of a foreign modality than it is right: of the exponents :math:`\lambda` from 1 to
-    a half the one is taken under which the volume's intensities are likeliest, so that a network is trusted less
-    where they contradict it. :math:`P(x \mid c)` is a Gaussian with the median and the scaled median absolute deviation
-    of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and holds half
-    to all of the organ, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them an organ would
-    lose its border voxels. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the
-    background within ``band`` voxels of :math:`c`: what is bright near the liver tells nothing about the aorta. For the
-    background the ratio is 1, and for a class of a few voxels too. A share ``outliers`` of every distribution may have
-    any intensity. Channels are taken as independent.
+    where :math:`\tilde p` is the prediction blurred by ``blur`` voxels, each class by as much likelier as leaves it its
+    size: a thin one would be blurred away. A network is surer of a foreign modality than it is right: of the exponents
+    :math:`\lambda` from 1 to a half the one is taken under which the intensities are likeliest, so that it is trusted
+    less where they contradict it. :math:`P(x \mid c)` is a Gaussian with the median and the scaled median absolute
+    deviation of the voxels labelled :math:`c` so far. A share ``mixed`` of an organ's voxels lies at its border and
+    holds half to all of it, the rest of what is around it (Santago and Gage, IEEE TMI 1993); without them it would lose
+    its border. :math:`P(x \mid \text{around } c)` is the smoothed histogram of the background within ``band`` voxels of
+    :math:`c`, for what is bright near the liver tells nothing about the aorta, and a little of all of it. The ratio is
+    1 for the background, and for a class of a few voxels. A share ``outliers`` of every distribution may have any
+    intensity. Channels are taken as independent.
 
     Args:
         image: ``(channels, *spatial)``.
@@ -199,8 +194,7 @@ def refine_probabilities(
     Returns:
         Probabilities ``(classes, *spatial)``.
     """
-    label = likeliest_class(probabilities)
-    if not bool(label.any()):
+    if not bool((label := likeliest_class(probabilities)).any()):
         return probabilities
     box = box_around(label > 0, band + math.ceil(4 * blur) + 1)  # as far as anything changes, and the blur reaches
     part = (slice(None), *box)
@@ -209,6 +203,7 @@ def refine_probabilities(
     zones = [each.nonzero()[:, 0] for each in around.index_select(1, near)]
     found = probabilities[part], blurred(probabilities[part], blur).clamp(min=1e-6).log(), image[part].float()
     refined, prior, seen = (maps.flatten(1).index_select(1, near) for maps in found)
+    prior = of_sizes(prior, torch.bincount(likeliest_class(refined), minlength=len(refined)))
     totals = [(exponent * prior).logsumexp(0) for exponent in _EXPONENTS]
     binned = [(bins, bins.round().long()) for bins in map(_binned, seen)]
     for _ in range(rounds):
@@ -217,6 +212,16 @@ def refine_probabilities(
     whole, inner = probabilities.clone(), probabilities[part].flatten(1)
     whole[part] = inner.index_copy(1, near, refined).reshape(whole[part].shape)
     return whole
+
+
+def of_sizes(logs: Tensor, sizes: Tensor, *, most: float = math.inf) -> Tensor:
+    """Logarithms ``(classes, *any)``, up to ``most`` more for each class, by which its size is as in ``(classes,)``."""
+    more = torch.zeros(len(logs), *[1] * (logs.ndim - 1)).to(logs)
+    for _ in range(_ROUNDS):
+        found = torch.bincount(likeliest_class(logs + more).flatten(), minlength=len(logs))
+        more += ((sizes + LEAST_VOXELS) / (found + LEAST_VOXELS)).log().reshape(more.shape)
+        more.clamp_(-most, most)
+    return logs + more
 
 
 def _likeliest(prior: Tensor, totals: Sequence[Tensor], evidence: Tensor) -> Tensor:
@@ -244,11 +249,12 @@ def _evidence(
     # zero evidence leaves the prior alone: the background, and classes of too few voxels
     evidence = torch.zeros_like(refined)
     label = likeliest_class(refined)
+    common = [_COMMON * _normalized(_histogram(index, refined[0])) for _, index in binned]
     for number, here in enumerate(zones, start=1):
         found = here[label[here] == number]
         if len(found) >= LEAST_VOXELS:
-            for bins, index in binned:
-                rest = _histogram(index[here], refined[0][here])
+            for (bins, index), usual in zip(binned, common, strict=True):
+                rest = _histogram(index[here], refined[0][here]) + len(here) * usual
                 organ = _organ(bins[found], rest, mixed)
                 evidence[number] += (_tolerant(organ, outliers) / _tolerant(rest, outliers)).log()[index]
     return evidence
@@ -284,14 +290,11 @@ def _border(centre: Tensor, rest: Tensor) -> Tensor:
     share = _SHARES.to(rest)[:, None]
     places = share * centre + (1 - share) * torch.arange(_BINS, device=rest.device, dtype=rest.dtype)
     weights = rest.expand(len(share), -1)
-    return _smoothed(torch.bincount(places.round().long().flatten(), weights.flatten(), minlength=_BINS).to(rest))
+    return _histogram(places.round().long().flatten(), weights.flatten())
 
 
 def _histogram(index: Tensor, weights: Tensor) -> Tensor:
     """Smoothed histogram of bins, ``(bins,)``."""
-    return _smoothed(torch.bincount(index, weights=weights, minlength=_BINS).to(weights))
-
-
-def _smoothed(counts: Tensor) -> Tensor:
+    counts = torch.bincount(index, weights=weights, minlength=_BINS).to(weights)
     smooth: Tensor = GaussianFilter(1, 1.5).to(counts)(counts[None, None])[0, 0]
     return smooth

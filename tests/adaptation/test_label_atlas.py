@@ -245,3 +245,22 @@ def test_of_organs_beside_lesions_the_organs_align_the_maps() -> None:
     atlas = LabelAtlas(labels, classes=3)
     assert atlas.placed.tolist() == [True, False]
     assert float(atlas.share[0].max()) > 0.95
+
+
+def test_a_thin_class_keeps_its_size_where_it_may_lie() -> None:
+    """Of a sheet of one voxel, which lies a little elsewhere in every case, the atlas has small shares everywhere."""
+
+    def body(by: int) -> Tensor:
+        label = torch.zeros(1, 24, 24, 24, dtype=torch.long)
+        label[0, 4:20, 4:20, 4:20], label[0, 6:18, 6:18, 11 + by] = 1, 2
+        return label
+
+    atlas = LabelAtlas([body(by) for by in (-1, 0, 0, 1)], classes=3)
+    assert float(atlas.share[1].max()) < 0.4
+    label = body(1)
+    label[0, 0:2, 0:5, 0:5] = 2
+
+    found = correct(atlas, 0.5 * one_hot(label, 3) + 0.5 / 3, weight=1.4).argmax(0)
+
+    assert float((found[6:18, 6:18, 12] == 2).float().mean()) > 0.9
+    assert not bool((found[:2] == 2).any())  # where it cannot lie it is taken away all the same

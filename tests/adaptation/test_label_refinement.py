@@ -1,10 +1,13 @@
 """Intensities correct a network's borders, and leave alone what they cannot tell."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from monai_transfer.adaptation import refine_probabilities
+from monai_transfer.adaptation.refinement import of_sizes
 
 
 def balls(*radii: float, size: int = 24) -> list[Tensor]:
@@ -169,3 +172,37 @@ def test_a_network_that_is_sure_and_right_is_believed_where_intensities_tell_lit
     image = (truth.float() + 1.5 * torch.randn(truth.shape))[None]
     after = refine_probabilities(image, probability(truth, sure=0.99))
     assert dice(after.argmax(0) == 1, truth) > 0.97
+
+
+def test_a_sheet_of_one_voxel_is_not_blurred_away():
+    """A fibre tract no thicker than a voxel, of which the network is fairly sure and intensities tell nothing."""
+    torch.manual_seed(0)
+    tract = torch.zeros(24, 24, 24, dtype=torch.bool)
+    tract[4:20, 4:20, 12] = True
+    foreground = torch.where(tract, 0.6, 0.03)
+    after = refine_probabilities(torch.randn(1, *tract.shape), torch.stack([1 - foreground, foreground]))
+    assert dice(after.argmax(0) == 1, tract) > 0.75  # 0.45 where the blur is left to make it smaller
+
+
+def test_a_structure_deep_in_a_labelled_brain_stays():
+    """None of the background is around it: what its intensities are told from is what all are told from."""
+    (brain,) = balls(14, size=34)
+    label = brain.long()
+    label[12:22, 12:22, 16:18] = 2
+    torch.manual_seed(0)
+    image = (torch.tensor([0.0, 1.0, 0.8])[label] + 0.15 * torch.randn(label.shape))[None]
+    before = 0.2 / 3 + 0.8 * torch.nn.functional.one_hot(label, 3).movedim(-1, 0).float()
+    after = refine_probabilities(image, before).argmax(0)
+    assert dice(after == 2, label == 2) > 0.55  # 0.35 by what little background the network suspects there
+
+
+def test_sizes_by_hand():
+    # of ten voxels two are of the second class, and six are to be: those from the sixth on, of the logit -0.5
+    logits = torch.tensor([2.0, 2.0, 2.0, 2.0, -0.5, -0.5, -0.5, -0.5, -3.0, -3.0]).repeat_interleave(100)
+    logs = torch.stack([logits, torch.zeros(1000)])
+    logs[0, 400:800] = 0.5
+    assert torch.bincount(logs.argmax(0)).tolist() == [800, 200]
+
+    found = [of_sizes(logs, torch.tensor([400, 600]), most=most).argmax(0) for most in (math.inf, 0.2)]
+    assert [torch.bincount(each).tolist() for each in found] == [[400, 600], [800, 200]]
+    torch.testing.assert_close(of_sizes(logs, torch.tensor([800, 200])), logs)
