@@ -151,7 +151,9 @@ class LabelAtlas:
             best_peak = max(peaks, key=lambda peak: peak.match)
             order = [number for number in self.usual.argsort(descending=True).tolist() if self.placed[number]]
             turned = turned_atlas(self.share, self._worth, found, first, best_peak.corner, order=order)
-            peaks += [Place(best_peak.corner, best_peak.match * more, by) for by, more in turned]
+            if turned is not None:
+                by, more = turned
+                peaks.append(Place(best_peak.corner, best_peak.match * more, by))
         peaks.sort(key=lambda peak: -peak.match)
         return [peak for peak in peaks if peak.match >= _LEAST_MATCH * peaks[0].match]
 
@@ -225,9 +227,13 @@ class Place:
 
 def _possible_sizes(label: Tensor, share: Tensor) -> Tensor:
     """Voxels of each class in a label map ``(*spatial)`` where its share ``(classes, *spatial)`` lets it lie."""
-    least = _POSSIBLE * share.flatten(1).amax(1)
-    least[0] = 0
-    return torch.bincount(label[share.gather(0, label[None])[0] >= least[label]], minlength=len(share))
+    flat, shares = label.flatten(), share.flatten(1)
+    drawn = flat.nonzero()[:, 0]
+    numbers = flat[drawn]
+    possible = shares[numbers, drawn] >= _POSSIBLE * shares.amax(1)[numbers]
+    sizes = torch.bincount(numbers[possible], minlength=len(share))
+    sizes[0] = len(flat) - len(drawn)
+    return sizes
 
 
 def _weighed(probabilities: Tensor, share: Tensor, weight: Tensor | float) -> Tensor:

@@ -10,12 +10,14 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from monai_transfer.adaptation.aligned_maps import blurred, box_around
-from monai_transfer.transforms.target import LEAST_VOXELS, MAD_TO_SD, dilated, likeliest_class, robust_moments
+from monai_transfer.transforms.target import LEAST_VOXELS, dilated, likeliest_class, robust_moments, sampled_quantiles
 
 _BINS = 64
 _RANGE = (0.005, 0.995)
 _SAMPLES = 1_000_000
+
 _ROUNDS = 5
+"""Of fitting a field, and of finding by how much classes are likelier."""
 
 _SHARES = torch.linspace(0.525, 0.975, 10)
 """Shares of an organ in a voxel of its border that still counts as the organ."""
@@ -95,9 +97,9 @@ def without_bias(image: Tensor, probabilities: Tensor) -> Tensor:
         for axis, (size, first, last, middle) in enumerate(zip(label.shape, low, high, centre, strict=True))
     ]
     classes, channels = label[tuple(at.T)], []
-    for channel in image:
-        sample = channel.flatten()[:: max(1, channel.numel() // _VOXELS)]
-        values, air = channel[tuple(at.T)], torch.quantile(sample.float(), _DARKEST).to(channel)
+    airs = sampled_quantiles(image.flatten(1).float(), (_DARKEST,))[0].to(image)
+    for channel, air in zip(image, airs, strict=True):
+        values = channel[tuple(at.T)]
         above = values > air
         weights = _field((values[above] - air).log(), found[above], classes[above])
         if weights is None:
@@ -114,10 +116,7 @@ def _terms(places: Sequence[Tensor]) -> Iterator[Tensor]:
     """Products of one to three coordinates, of voxels ``(n,)`` each or of a grid's axes that broadcast."""
     for degree in range(1, _DEGREE + 1):
         for chosen in combinations_with_replacement(places, degree):
-            term = chosen[0]
-            for place in chosen[1:]:
-                term = term * place
-            yield term
+            yield math.prod(chosen[1:], start=chosen[0])
 
 
 def _field(logs: Tensor, terms: Tensor, classes: Tensor) -> Tensor | None:
@@ -145,9 +144,9 @@ def _trust(rest: Tensor, classes: Tensor) -> Tensor:
     weights = torch.ones_like(rest)
     for number in torch.bincount(classes).nonzero()[:, 0]:
         of_it = classes == number
-        off = rest[of_it] - rest[of_it].median()
-        deviation = (MAD_TO_SD * off.abs().median()).clamp(min=_LEAST_DEVIATION)
-        weights[of_it] = 1 / (deviation * (1 + (off / (2 * deviation)).square())).square()
+        centre, deviation = robust_moments(rest[of_it])
+        deviation = deviation.clamp(min=_LEAST_DEVIATION)
+        weights[of_it] = 1 / (deviation * (1 + ((rest[of_it] - centre) / (2 * deviation)).square())).square()
     return weights
 
 
@@ -203,7 +202,7 @@ def refine_probabilities(
     zones = [each.nonzero()[:, 0] for each in around.index_select(1, near)]
     found = probabilities[part], blurred(probabilities[part], blur).clamp(min=1e-6).log(), image[part].float()
     refined, prior, seen = (maps.flatten(1).index_select(1, near) for maps in found)
-    prior = of_sizes(prior, torch.bincount(likeliest_class(refined), minlength=len(refined)))
+    prior = of_sizes(prior, torch.bincount(label[box].flatten()[near], minlength=len(prior)))
     totals = [(exponent * prior).logsumexp(0) for exponent in _EXPONENTS]
     binned = [(bins, bins.round().long()) for bins in map(_binned, seen)]
     for _ in range(rounds):
@@ -216,12 +215,14 @@ def refine_probabilities(
 
 def of_sizes(logs: Tensor, sizes: Tensor, *, most: float = math.inf) -> Tensor:
     """Logarithms ``(classes, *any)``, up to ``most`` more for each class, by which its size is as in ``(classes,)``."""
-    more = torch.zeros(len(logs), *[1] * (logs.ndim - 1)).to(logs)
+    flat = logs.flatten(1)
+    near = flat[:, flat[1:].amax(0) >= flat[0] - 2 * most]  # all else is background with any of these numbers
+    more = torch.zeros(len(logs), 1).to(logs)
     for _ in range(_ROUNDS):
-        found = torch.bincount(likeliest_class(logs + more).flatten(), minlength=len(logs))
-        more += ((sizes + LEAST_VOXELS) / (found + LEAST_VOXELS)).log().reshape(more.shape)
-        more.clamp_(-most, most)
-    return logs + more
+        found = torch.bincount(likeliest_class(near + more), minlength=len(logs))
+        found[0] += flat.shape[1] - near.shape[1]
+        more = (more + ((sizes + LEAST_VOXELS) / (found + LEAST_VOXELS)).log()[:, None]).clamp(-most, most)
+    return (flat + more).reshape(logs.shape)
 
 
 def _likeliest(prior: Tensor, totals: Sequence[Tensor], evidence: Tensor) -> Tensor:
@@ -289,8 +290,7 @@ def _border(centre: Tensor, rest: Tensor) -> Tensor:
     """Distribution of voxels that hold half to all of an organ of the intensity ``centre``, and ``rest`` beside it."""
     share = _SHARES.to(rest)[:, None]
     places = share * centre + (1 - share) * torch.arange(_BINS, device=rest.device, dtype=rest.dtype)
-    weights = rest.expand(len(share), -1)
-    return _histogram(places.round().long().flatten(), weights.flatten())
+    return _histogram(places.round().long().flatten(), rest.expand(len(share), -1).flatten())
 
 
 def _histogram(index: Tensor, weights: Tensor) -> Tensor:

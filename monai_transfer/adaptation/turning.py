@@ -21,7 +21,7 @@ _TURNING, _POINTS, _TRIALS = 12, 1000, 150
 
 def turned_atlas(
     share: Tensor, worth: Tensor, found: Tensor, first: Sequence[int], corner: Sequence[int], *, order: Sequence[int]
-) -> list[tuple[Tensor, float]]:
+) -> tuple[Tensor, float] | None:
     """How an atlas is turned so that the labels have the greatest shares where they lie.
 
     Args:
@@ -33,8 +33,8 @@ def turned_atlas(
         order: numbers of the classes by which it may be turned, the first ones first.
 
     Returns:
-        One pair: the map from voxels of the prediction to those of the atlas, ``(dimensions, dimensions + 1)``, and by
-        how many times the turned atlas matches better. None where it is turned by little.
+        The map from voxels of the prediction to those of the atlas, ``(dimensions, dimensions + 1)``, and how many
+        times as well the turned atlas matches; ``None`` where the labels are turned by little.
     """
     turning = [number for number in order if bool(found[number].any())][:_TURNING]
     voxels = [found[number].nonzero().cpu().double().numpy() + np.array(first) for number in turning]
@@ -56,6 +56,6 @@ def turned_atlas(
     upright, how = np.zeros(angles + ndim), {"xtol": 0.5, "ftol": 1e-3, "maxfev": _TRIALS}
     by = minimize(lambda values: 1 - hits(shares, values), upright, method="Powell", options=how).x
     if np.linalg.norm(by[:angles]) < _LEAST_TURN or hits(shares, by) <= hits(shares, upright):
-        return []
+        return None
     more = hits(worths, by) / max(hits(worths, upright), 1e-6)
-    return [(torch.from_numpy(np.column_stack(motion(by))).float(), more)]
+    return torch.from_numpy(np.column_stack(motion(by))).float(), more

@@ -197,10 +197,9 @@ def test_a_structure_deep_in_a_labelled_brain_stays():
 
 
 def test_sizes_by_hand():
-    # of ten voxels two are of the second class, and six are to be: those from the sixth on, of the logit -0.5
-    logits = torch.tensor([2.0, 2.0, 2.0, 2.0, -0.5, -0.5, -0.5, -0.5, -3.0, -3.0]).repeat_interleave(100)
-    logs = torch.stack([logits, torch.zeros(1000)])
-    logs[0, 400:800] = 0.5
+    # 200 of 1000 voxels are of the second class, and 600 are to be: it takes more than 0.5, and less than 2
+    background = torch.tensor([2.0, 0.5, -3.0]).repeat_interleave(torch.tensor([400, 400, 200]))
+    logs = torch.stack([background, torch.zeros(1000)])
     assert torch.bincount(logs.argmax(0)).tolist() == [800, 200]
 
     found = [of_sizes(logs, torch.tensor([400, 600]), most=most).argmax(0) for most in (math.inf, 0.2)]
