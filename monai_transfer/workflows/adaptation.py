@@ -232,17 +232,16 @@ def _judge(result: Adaptation, scorer: LabelFreeScorer | None, say: Say) -> None
     bundle, floor, plan = result.bundle, result.arms["source_only"], result.plan
     if scorer is not None:
         result.choice = choose_weights(bundle, floor, scorer)
-        if result.choice.kept == "source_only":
-            keep_source_only(bundle, floor)
-    judge = _teacher(result, plan)(bundle, say=say)
-    if judge is None or result.choice is None or result.choice.kept == "source_only":
-        return
-    judged = [(bundle, judge), (floor, read_judge(floor.root))]
-    estimates = [estimated_dice(*each, plan, result.domains.target, most=TARGET_VOLUMES) for each in judged]
-    result.choice = prefer_estimated(result.choice, *estimates)
+    if result.choice is None or result.choice.kept == "adapted":
+        judge = _teacher(result, plan)(bundle, say=say)
+        if judge is None or result.choice is None:
+            return
+        judged = [(bundle, judge), (floor, read_judge(floor.root))]
+        estimates = [estimated_dice(*each, plan, result.domains.target, most=TARGET_VOLUMES) for each in judged]
+        result.choice = prefer_estimated(result.choice, *estimates)
     if result.choice.kept == "source_only":
         keep_source_only(bundle, floor)
-        _teacher(result, SOURCE_ONLY.planned(plan))(bundle)
+        _teacher(result, SOURCE_ONLY.planned(plan))(bundle, say=say)
 
 
 def _teacher(result: Adaptation, plan: Plan) -> Callable[..., CaseJudge | None]:

@@ -155,6 +155,25 @@ def test_the_bundle_gets_the_weights_that_are_estimated_to_be_better(
     assert taught[1] == (result.bundle.root / "models" / "adapted.pt").read_bytes()
 
 
+@pytest.mark.parametrize("way", ["by what is seen", "by the estimates"])
+def test_a_bundle_that_keeps_source_only_judges_by_sizes_that_source_only_learnt(
+    chosen: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Bodies of another size are the adapted network's alone, whichever way source-only stays."""
+    plan = plan_adaptation(chosen, device="cpu", spacing=[16.0] * 3, steps=1, body_scale=0.8)
+    scales: list[float] = []
+    choice = _choice() if way == "by the estimates" else replace(_choice(), kept="source_only")
+    monkeypatch.setattr(adaptation, "teach_judge", lambda bundle, plan, **_: scales.append(plan.body_scale) or 1)
+    monkeypatch.setattr(adaptation, "choose_weights", lambda *_: choice)
+    monkeypatch.setattr(
+        adaptation, "estimated_dice", lambda bundle, *_, **__: {"liver": 0.6 if bundle.root.name != "b" else 0.4}
+    )
+    result = adapt(chosen, plan, tmp_path / "b", oracle=False)
+    assert result.choice is not None
+    assert result.choice.kept == "source_only"
+    assert scales == ([1.0, 0.8, 1.0] if way == "by the estimates" else [1.0, 1.0])
+
+
 def test_source_only_learns_to_judge_as_it_is_trained_and_once(
     chosen: Domains, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
