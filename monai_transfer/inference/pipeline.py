@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING
 
-import scipy.sparse
 import torch
 from monai.data.meta_tensor import MetaTensor
 from monai.transforms import Compose
@@ -21,7 +20,7 @@ from monai_transfer.inference.correction import bytes_corrected, corrected_slice
 from monai_transfer.inference.inverting import restore_by_inverse
 from monai_transfer.inference.predictor import Predictor
 from monai_transfer.inference.preprocessing import working_shape
-from monai_transfer.inference.resampling import NotSeparable, Taps
+from monai_transfer.inference.resampling import NotSeparable
 from monai_transfer.inference.restoration import GridMap, Restorer, native_from_working
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.sinks import MOST_IN_MEMORY, NativeArrays, NativeOutputs
@@ -50,14 +49,15 @@ class Clock:
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
-        """Add the time that the block takes to ``stage``."""
-        begin = time.perf_counter()
+        """Add the time that the block takes to ``stage``, but for that of stages within it."""
+        begin, before = time.perf_counter(), sum(self.seconds.values())
         try:
             yield
         finally:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
-            self.seconds[stage] += time.perf_counter() - begin
+            within = sum(self.seconds.values()) - before
+            self.seconds[stage] += time.perf_counter() - begin - within
 
 
 class CaseRun:
@@ -104,23 +104,28 @@ class CaseRun:
         self.kept, self.wanted = {"probabilities": probabilities, "uncertainty": uncertainty}, wanted
         image = working.as_tensor()
         self.flat = image.ndim == 3
-        image = image[..., None] if self.flat else image
         self.grid = self._grid()
-        self.plan = plan_windows(image.shape[1:], settings.in_3d(), device=predictor.output_device)
-        self.image = pad_to_plan(image, self.plan, mode=settings.padding_mode, value=settings.cval)
+        shape = (*image.shape[1:], 1)[:3]
+        self.plan = plan_windows(shape, settings.in_3d(), device=predictor.output_device)
+        self.padding = settings.padding_mode, settings.cval
+        self.image = self._padded(image)
         window = self.image[None, :, *(slice(0, r) for r in self.plan.roi)]
         predictor.prepare(window, voxels=self.plan.count * math.prod(self.plan.roi))
         choose_batch(window)
         self.classes = classes(window)
         self.test = wanted_windows(self.image, self.plan) if skip_empty else None
         self.computed = sum(self._wants(s) for layer in self.plan.layers for s in layer.windows)
-        self.done = 0
+        self.done, self.looks = 0, 1
 
     def _grid(self) -> GridMap | None:
         try:
-            return _in_3d(native_from_working(self.working, nearest=self.decision.nearest))
+            return native_from_working(self.working, nearest=self.decision.nearest).in_3d()
         except NotSeparable:
             return None
+
+    def _padded(self, image: torch.Tensor) -> torch.Tensor:
+        mode, value = self.padding
+        return pad_to_plan(image[..., None] if self.flat else image, self.plan, mode=mode, value=value)
 
     def _wants(self, start: Start) -> bool:
         return self.test is None or self.test(start)
@@ -154,9 +159,16 @@ class CaseRun:
         return self._corrected(self.working.as_tensor(), self.atlas)
 
     def _corrected(self, image: torch.Tensor, atlas: "LabelAtlas") -> Iterator[tuple[int, torch.Tensor]]:
-        gathered = torch.cat([values for _, values in self._activated()])
+        def gathered() -> torch.Tensor:
+            return torch.cat([values for _, values in self._activated()])
+
+        def look(other: torch.Tensor) -> torch.Tensor:
+            self.image, self.looks = self._padded(other), self.looks + 1
+            return gathered()
+
+        seen = gathered()
         with self.clock("restore"):
-            slices = on_all_cores(lambda: corrected_slices(gathered, image, atlas, order=self.plan.order))
+            slices = on_all_cores(lambda: corrected_slices(seen, image, atlas, order=self.plan.order, look=look))
         for first in range(0, len(slices), _CHUNK):
             yield first, slices[first : first + _CHUNK]
 
@@ -178,7 +190,7 @@ class CaseRun:
     def _advance(self, count: int) -> None:
         self.done += count
         if self.progress is not None:
-            self.progress(self.done, self.plan.count)
+            self.progress(self.done, self.looks * self.plan.count)
 
     def restore(self, transforms: Compose, key: str) -> NativeArrays:
         """Run everything and gather the results on the native grid."""
@@ -285,11 +297,3 @@ def class_masks(logits: torch.Tensor, decision: Decision) -> torch.Tensor:
         classes = torch.arange(logits.shape[1], device=logits.device)
         return likeliest_class(logits, 1)[:, None] == classes.view(-1, *[1] * (logits.ndim - 2))
     return activate(logits, decision.activation) >= least
-
-
-def _in_3d(grid: GridMap) -> GridMap:
-    """A 2D grid with a third axis of one voxel."""
-    if len(grid.taps) == 3:
-        return grid
-    single = Taps.from_matrix(scipy.sparse.eye_array(1, format="csr"))
-    return GridMap((*grid.working_axis, 2), (*grid.taps, single))

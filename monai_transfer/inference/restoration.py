@@ -49,6 +49,13 @@ class GridMap:
     working_axis: tuple[int, ...]
     taps: tuple[Taps, ...]
 
+    def in_3d(self) -> "GridMap":
+        """A 2D grid with a third axis of one voxel; one of three axes as it is."""
+        if len(self.taps) == 3:
+            return self
+        single = Taps.from_matrix(scipy.sparse.eye_array(1, format="csr"))
+        return GridMap((*self.working_axis, 2), (*self.taps, single))
+
 
 class _Walk:
     """The grid during the walk back through the trace: shape, affine and the matrices gathered so far."""

@@ -60,9 +60,9 @@ def over_whole_image(
     def predict(image: Tensor) -> Tensor:
         with torch.no_grad():
             logits: Tensor = inferer(image, network)
-        return corrected_logits(image, logits, atlas)
+        return logits
 
-    return predict
+    return lambda image: corrected_logits(image, predict(image), atlas, predict)
 
 
 def combined(logits: Tensor, *, members: int) -> Tensor:

@@ -27,7 +27,6 @@ _AIR = 0.02
 _DARK_AIR = 0.5
 _SAMPLES = 2_000
 
-
 _ALIKE = 0.3
 """Mean Bhattacharyya distance of the classes' intensities up to which an image is of one kind with the target. Medians:
 0.02 (hippocampus MR) and 0.2 (T1 of two sites) between images of one kind, 0.8 to 27 between modalities."""
@@ -55,9 +54,9 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
     target: with the least distance of their quantiles (Wasserstein-1), so that fat becomes bright where most of what
     lies around the organs is bright.
 
-    An image that is of one kind with the target, though another scanner made it, is not painted but given the scanner's
-    contrast as a whole (:func:`of_one_kind`). A single class may look alike by chance: each that says so halves the
-    share of such images that are painted all the same.
+    An image that is of one kind with the target, though another scanner made it, is neither painted nor sent through a
+    random curve but given the scanner's contrast as a whole (:func:`of_one_kind`). A single class may look alike by
+    chance: each that says so halves the share of such images that are treated as all others.
 
     A random intensity tears a class from the tissues that happen to be as bright in the source, which no contrast curve
     does: a dark vessel would stay as dark as bone and air. Random intensities per class are those of Billot et al.,
@@ -120,7 +119,7 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
         d = dict(data)
         self.randomize(None)
         label = convert_to_tensor(d[self.label_key], track_meta=False)[0].long()
-        profile = self._draw_profile(int(label.max())) if self._do_transform else None
+        profile = self._draw_profile(int(label.max()))
         guess = float(self.R.uniform()) < self.intensities.unknown
         weight, doubt = float(self.R.uniform(0.0, self.blur)), float(self.R.uniform())
         ring = surroundings(label) if profile is not None else torch.zeros_like(label, dtype=torch.bool)
@@ -132,9 +131,10 @@ class RandClassIntensityd(RandomizableTransform, MapTransform):
                 if doubt < 1 - 0.5**classes:
                     d[key] = convert_to_dst_type(matched, image, dtype=torch.float32)[0]
                     continue
-            changed = self._contrast(plain, ring, profile)
+            fitted = profile if self._do_transform else None
+            changed = self._contrast(plain, ring, fitted)
             if self._do_transform:
-                changed = _blurred(self._paint(changed, label, profile, guess=guess), weight)
+                changed = _blurred(self._paint(changed, label, fitted, guess=guess), weight)
             d[key] = convert_to_dst_type(changed, image, dtype=torch.float32)[0]
         return d
 

@@ -1,6 +1,7 @@
 """Labels of a bundle that keeps an atlas, corrected on the whole working grid."""
 
 import shutil
+import time
 from pathlib import Path
 
 import nibabel
@@ -16,11 +17,13 @@ from monai_transfer.bundle.reading import read_bundle
 from monai_transfer.cli.app import app
 from monai_transfer.errors import UserError
 from monai_transfer.inference import correction
-from monai_transfer.inference.pipeline import atlas_of
+from monai_transfer.inference.pipeline import Clock, atlas_of
 from monai_transfer.inference.preprocessing import preprocess
 from monai_transfer.inference.segmentation import SegmentOptions
 from monai_transfer.inference.segmenter import Segmenter
+from monai_transfer.inference.whole_image import over_whole_image, whole_image
 from monai_transfer.volumes.reading import read_volume
+from monai_transfer.volumes.volume import Reading
 from tests.inference.conftest import BANDS, MakeBundle, write_nifti
 
 ROI = (16, 16, 16)
@@ -48,6 +51,17 @@ def corrected(make_bundle: MakeBundle) -> Path:
     root = make_bundle(network=BANDS, pixdim=(1.0, 1.0, 1.0), roi=ROI, overlap=0.25)
     write_atlas(LabelAtlas([layout(by) for by in (-1, 0, 1, 2)], classes=4), root / "models" / "anatomy.safetensors")
     return root
+
+
+@pytest.fixture(scope="module")
+def beside_coil(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same body without the stray class, seen by a coil behind it."""
+    values = torch.tensor([-200.0, -33.0, 133.0, 300.0])[layout(1)[0]].numpy()
+    noisy = values + np.random.default_rng(0).normal(0, 15, values.shape)
+    field = np.exp(1 - 3.5 * np.linspace(0, 1, values.shape[1]))[:, None].clip(max=1)
+    return write_nifti(
+        tmp_path_factory.mktemp("coil") / "scan.nii.gz", ((noisy + 200) * field - 200).astype(np.float32), np.eye(4)
+    )
 
 
 def expected(root: Path, scan: Path) -> np.ndarray:
@@ -95,6 +109,57 @@ def test_along_whichever_axis_slices_are_streamed(
     rows, columns = (other for other in range(3) if other != axis)
     monkeypatch.setattr(windows, "streaming_order", lambda shape, roi: (axis, rows, columns))
     assert np.array_equal(labels(corrected, scan), expected(corrected, scan))
+
+
+def test_a_network_sees_an_image_without_a_strong_field_as_well(
+    corrected: Path, beside_coil: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truth = layout(1)[0].numpy()
+
+    def right(found: np.ndarray) -> float:
+        return float(((found == truth) & (truth > 0)).sum() / (truth > 0).sum())
+
+    counts: list[tuple[int, int]] = []
+    asked = SegmentOptions(runtime="torch", skip_empty=False)
+    segmenter = Segmenter.from_bundle(corrected, device="cpu", options=asked)
+    twice = segmenter.segment(beside_coil, progress=lambda *seen: counts.append(seen)).labels
+    bundle = read_bundle(corrected)
+    image = whole_image(bundle, [beside_coil], Reading())
+    judged = over_whole_image(bundle.network, bundle.window, atlas_of(bundle))(image[None])[0].argmax(0).numpy()
+    assert np.array_equal(twice, judged)  # what estimates the Dice of labels sees the same ones
+    assert all(done <= of for done, of in counts)
+    assert counts[-1][0] == counts[-1][1] == 2 * counts[0][1]
+    monkeypatch.setattr(correction, "_STRONG", 10.0)
+    once = labels(corrected, beside_coil)
+    assert right(twice) > 0.99
+    assert right(once) < 0.95
+
+
+def test_a_network_that_learnt_the_field_keeps_its_labels(beside_coil: Path) -> None:
+    label = layout(1)[0]
+    image = torch.from_numpy(nibabel.load(beside_coil).get_fdata(dtype=np.float32))[None]
+    atlas = LabelAtlas([layout(by) for by in (-1, 0, 1, 2)], classes=4)
+    sure = 0.01 + 0.96 * torch.nn.functional.one_hot(label, 4).movedim(-1, 0).float()
+    seen: list[torch.Tensor] = []
+
+    def unsure(even: torch.Tensor) -> torch.Tensor:
+        seen.append(even)
+        return torch.full_like(sure, 0.25)
+
+    found = correction.corrected(image, sure, atlas, unsure).argmax(0)
+    assert (found == label)[label > 0].float().mean() > 0.95
+    assert len(seen) == 1
+    stripe = [float(each[0][label == 3].std()) for each in (image, seen[0])]
+    assert stripe[1] < 0.6 * stripe[0]  # it was asked about the image without the field
+
+
+def test_a_stage_counts_no_time_of_stages_within_it() -> None:
+    clock = Clock(torch.device("cpu"))
+    with clock("restore"):
+        with clock("network"):
+            time.sleep(0.05)
+        time.sleep(0.01)
+    assert clock.seconds["network"] >= 0.05 > clock.seconds["restore"] >= 0.01
 
 
 def test_a_volume_that_is_too_large_stays_as_the_network_draws_it(

@@ -68,6 +68,19 @@ def test_an_image_that_is_not_painted_goes_through_the_random_curve():
     assert not torch.allclose(first, second)
 
 
+@pytest.mark.parametrize(("scanned", "kept"), [(lambda x: 2 * x + 1, True), (lambda x: (x - 0.3).abs(), False)])
+def test_an_image_of_one_kind_that_is_not_painted_goes_through_no_random_curve_either(scanned, kept):
+    """A curve would take from a network what it may rely on: between two sites dark stays dark."""
+    given = noisy_case()
+    other = scanned(given["image"])
+    known = holder(seen(other, given["label"]))
+    curved = RandClassIntensityd("image", "label", known, 0.0, curve=RandContrastCurve(1.0, (3, 5))).set_random_state(0)
+    span = float(other.max() - other.min())
+    off = [float((curved(given)["image"] - other).abs().mean()) / span for _ in range(60)]
+    # two classes leave a quarter of the images to be curved all the same
+    assert sum(each < 0.01 for each in off) / 60 == pytest.approx(0.75 if kept else 0.0, abs=0.15)
+
+
 def test_the_surroundings_come_to_look_like_the_target_s():
     """Most of what lies around the organ is dark; in the target most of it is bright."""
     label = torch.zeros(1, 20, 20, 20, dtype=torch.uint8)
