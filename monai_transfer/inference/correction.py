@@ -10,10 +10,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
 
 from monai_transfer.machine import MOST_CORRECTED
-from monai_transfer.transforms.target import intensity_range, likeliest_class
+from monai_transfer.transforms.presets import clip_to_foreground, standardise_foreground
+from monai_transfer.transforms.target import likeliest_class
 
 if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
@@ -44,9 +46,9 @@ def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas", look: L
     """Probabilities ``(classes, *spatial)`` of an image ``(channels, *spatial)``, corrected.
 
     A label of which the network finds next to nothing stays as it is: a body may lack the organ. Beside a surface coil
-    a network that never learnt such a field is lost. So it sees the image without a strong one as well, and of both
-    results that one is taken whose labels match the atlas best and are parted best from what surrounds them: a network
-    that learnt the field does worse without it.
+    a network that never learnt such a field is lost. So it sees the image without a strong one as well, and where the
+    labels of that look match the atlas better and are parted better from what surrounds them, the mean of both looks is
+    corrected: a network that learnt the field does worse without it.
 
     Args:
         image: on the working grid.
@@ -63,24 +65,26 @@ def corrected(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas", look: L
     if _strength(image, even, label > 0) < _STRONG:
         return result
     even = without_bias(image, result)  # by better labels a better field
-    renewed = correct_new_scan(even, look(_in_range_of(even, image)).float(), atlas)
-    return renewed if _score(even, renewed, atlas) > _score(even, result, atlas) else result
+    again = look(_standardised_as(image, even)).float()
+    renewed = correct_new_scan(even, again, atlas)
+    if _score(even, renewed, atlas) <= _score(even, result, atlas):
+        return result
+    return correct_new_scan(even, (probabilities + again) / 2, atlas)
 
 
 def _score(image: Tensor, probabilities: Tensor, atlas: "LabelAtlas") -> float:
-    """Match times separation, by which one place of the atlas is chosen among others too; 0 without a label."""
+    """Match times separation, by which places of the atlas are chosen too; 0 without a label."""
     from monai_transfer.adaptation import separation
 
     match = max((place.match for place in atlas.places(probabilities)), default=0.0)
     return match * float(separation(image, likeliest_class(probabilities), len(probabilities)).mean())
 
 
-def _in_range_of(even: Tensor, image: Tensor) -> Tensor:
-    """An image whose channels have the range of intensities of the other's, which the network expects."""
-    (low, high), (least, most) = (intensity_range(seen.flatten(1)) for seen in (even, image))
-    scale = (most - least) / (high - low).clamp(min=1e-6)
-    spatial = [-1] + [1] * (image.ndim - 1)
-    return (even - low.view(spatial)) * scale.view(spatial) + least.view(spatial)
+def _standardised_as(image: Tensor, even: Tensor) -> Tensor:
+    """The second image with the first's mean and deviation of each channel's foreground, which the network expects."""
+    tissue = [seen[seen >= seen.mean()] for seen in image]
+    channels = zip(standardise_foreground(clip_to_foreground(even)), tissue, strict=True)
+    return torch.stack([channel * seen.std(correction=0) + seen.mean() for channel, seen in channels])
 
 
 def _strength(image: Tensor, even: Tensor, labelled: Tensor) -> float:

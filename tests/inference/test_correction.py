@@ -58,7 +58,7 @@ def beside_coil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same body without the stray class, seen by a coil behind it."""
     values = torch.tensor([-200.0, -33.0, 133.0, 300.0])[layout(1)[0]].numpy()
     noisy = values + np.random.default_rng(0).normal(0, 15, values.shape)
-    field = np.exp(1 - 3.5 * np.linspace(0, 1, values.shape[1]))[:, None].clip(max=1)
+    field = np.exp(1.5 - 4.5 * np.linspace(0, 1, values.shape[1]))[:, None].clip(max=1)
     return write_nifti(
         tmp_path_factory.mktemp("coil") / "scan.nii.gz", ((noisy + 200) * field - 200).astype(np.float32), np.eye(4)
     )
@@ -131,7 +131,7 @@ def test_a_network_sees_an_image_without_a_strong_field_as_well(
     assert counts[-1][0] == counts[-1][1] == 2 * counts[0][1]
     monkeypatch.setattr(correction, "_STRONG", 10.0)
     once = labels(corrected, beside_coil)
-    assert right(twice) > 0.99
+    assert right(twice) > 0.96
     assert right(once) < 0.95
 
 
