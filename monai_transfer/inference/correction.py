@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
 
 Look = Callable[[Tensor], Tensor]
-"""What gives a network's probabilities of another image of the same grid."""
+"""What gives the probabilities of another image of the same grid."""
 
 _STRONG = 0.2
 """Standard deviation of a field's logarithm within the labels from which on the network looks at the volume without it
@@ -117,7 +117,9 @@ def corrected_slices(slices: Tensor, image: Tensor, atlas: "LabelAtlas", *, orde
     return result.permute(0, *(1 + axis for axis in order)).transpose(0, 1)
 
 
-def corrected_logits(image: Tensor, logits: Tensor, atlas: "LabelAtlas | None", predict: Look) -> Tensor:
+def corrected_logits(
+    image: Tensor, logits: Tensor, atlas: "LabelAtlas | None", predict: Callable[[Tensor], Tensor]
+) -> Tensor:
     """Logits ``(1, classes, *spatial)`` of the corrected probabilities of an image ``(1, channels, *spatial)``.
 
     Args:

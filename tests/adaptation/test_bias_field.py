@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from monai_transfer.adaptation import LabelAtlas, without_bias
-from monai_transfer.inference.correction import corrected
+from monai_transfer.inference.correction import corrected, corrected_slices
 from monai_transfer.transforms.target import likeliest_class
 
 SHAPE = (30, 28, 26)
@@ -167,3 +167,20 @@ def test_labels_beside_a_coil_are_corrected_by_flat_intensities() -> None:
 
     assert dice(body(right)) > 0.98
     assert dice(body(right) * coil()) > 0.93  # 0.62 by intensities that are not flat
+
+
+def test_slices_of_a_picture_are_seen_and_corrected_as_the_picture() -> None:
+    label = torch.zeros(40, 40, dtype=torch.long)
+    label[5:18, 6:34], label[22:36, 6:34] = 1, 2
+    image, drawn = body(label) * coil(3.0, shape=(40, 40)), sure(label, 3)
+    atlas = LabelAtlas([label.roll(by, 0)[None] for by in (-1, 0, 1, 2)], classes=3)
+    slices, seen = drawn[..., None].transpose(0, 1), []
+
+    def look(even: Tensor) -> Tensor:
+        seen.append(tuple(even.shape))
+        return slices
+
+    found = corrected_slices(slices, image, atlas, order=(0, 1, 2), look=look)
+
+    assert seen == [(1, 40, 40)]
+    assert torch.equal(found.transpose(0, 1)[..., 0], corrected(image, drawn, atlas, look=lambda even: drawn))
