@@ -15,7 +15,7 @@ from torch import Tensor
 
 from monai_transfer.machine import MOST_CORRECTED
 from monai_transfer.transforms.presets import clip_to_foreground, standardise_foreground
-from monai_transfer.transforms.target import likeliest_class
+from monai_transfer.transforms.target import intensity_range, likeliest_class
 
 if TYPE_CHECKING:
     from monai_transfer.adaptation import LabelAtlas
@@ -89,11 +89,12 @@ def _standardised_as(image: Tensor, even: Tensor) -> Tensor:
 
 def _strength(image: Tensor, even: Tensor, labelled: Tensor) -> float:
     """Standard deviation of the logarithm of the field that the second image lacks, in its strongest channel."""
-    if not bool(labelled.any()):
-        return 0.0
-    least = image.flatten(1).amin(1, keepdim=True)
-    with_field, without = ((seen[:, labelled] - least).clamp(min=1e-6).log() for seen in (image, even))
-    return float((with_field - without).std(1, correction=0).amax())
+    found = [0.0]
+    for seen, flat, air in zip(image, even, intensity_range(image.flatten(1))[0], strict=True):
+        tissue = labelled & (torch.minimum(seen, flat) > air)  # a field leaves air alone
+        if bool(tissue.any()):
+            found.append(float(((seen[tissue] - air) / (flat[tissue] - air)).log().std(correction=0)))
+    return max(found)
 
 
 def corrected_slices(slices: Tensor, image: Tensor, atlas: "LabelAtlas", *, order: Sequence[int], look: Look) -> Tensor:

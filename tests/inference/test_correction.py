@@ -153,6 +153,19 @@ def test_a_network_that_learnt_the_field_keeps_its_labels(beside_coil: Path) -> 
     assert stripe[1] < 0.6 * stripe[0]  # it was asked about the image without the field
 
 
+def test_the_strength_of_a_field_is_that_of_tissue_alone() -> None:
+    generator = torch.Generator().manual_seed(0)
+    image = torch.rand((2, 20, 20, 20), generator=generator) + 1.0
+    image[:, :4] = 0.0  # air, some of it labelled
+    field = torch.linspace(-0.6, 0.6, 20)[:, None].expand(20, 20)
+    even = torch.stack([image[0], image[1] * (-field).exp()])
+    even[1, :2, :2] -= 1e-3  # a little below air
+    labelled = torch.ones(20, 20, 20, dtype=torch.bool)
+    assert correction._strength(image, even, labelled) == pytest.approx(float(field.std(correction=0)), rel=1e-3)
+    assert correction._strength(image, image, labelled) == 0.0
+    assert correction._strength(image, even, ~labelled) == 0.0
+
+
 def test_a_stage_counts_no_time_of_stages_within_it() -> None:
     clock = Clock(torch.device("cpu"))
     with clock("restore"):
